@@ -1,0 +1,161 @@
+"""Files that are either whole or absent: atomic writes, JSON and JSON Lines, digests."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from fledgling.errors import DataError
+
+
+def canonical(value: Any) -> str:
+    """The one JSON text of a value: sorted keys, no spaces, so that equal values have equal digests."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 (hex) of the canonical JSON text of a value."""
+    return hashlib.sha256(canonical(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """sha256 (hex) of a file's bytes."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def fsync_dir(path: str | os.PathLike[str]) -> None:
+    """Make the names inside a folder durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def publish(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a file that appears under its name only when the block ends well.
+
+    Written beside its place under a private name, flushed and fsynced, renamed, then the folder is
+    fsynced; on any exception the private file is removed and the old file stays as it was.
+    `mode` is "w" (UTF-8, line feeds as given) or "wb".
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        binary = "b" in mode
+        with os.fdopen(fd, mode, encoding=None if binary else "utf-8", newline=None if binary else "\n") as stream:
+            yield stream
+            stream.flush()
+            os.fchmod(stream.fileno(), 0o666 & ~_umask())
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    fsync_dir(path.parent)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Publish a text file (UTF-8)."""
+    with publish(path) as stream:
+        stream.write(text)
+
+
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Publish one JSON value, indented, keys in the order given; lone surrogates are escaped."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n")
+
+
+def json_line(value: Any) -> str:
+    """One line of JSON Lines, without its line feed; valid UTF-8 whatever the strings hold."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text
+
+
+def write_jsonl(path: str | os.PathLike[str], rows: Iterable[Any]) -> int:
+    """Publish JSON Lines; returns the number of rows."""
+    count = 0
+    with publish(path) as stream:
+        for row in rows:
+            stream.write(json_line(row) + "\n")
+            count += 1
+    return count
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Parse one JSON file that Fledgling wrote.
+
+    Raises:
+        DataError: missing, not UTF-8 or not JSON; names the file, the line and what to do.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; build it with: snakemake --cores all {path}") from None
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg}); delete it and build it again") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}; delete it and build it again") from None
+
+
+def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+    r"""Yield (line number from 1, text) of the non-blank lines of a UTF-8 file, streaming.
+
+    A byte order mark and \r\n are accepted; only \n ends a line (U+2028, U+0085 and VT do not).
+
+    Raises:
+        DataError: missing, or not UTF-8; names file, line and byte.
+    """
+    try:
+        stream = open(path, "rb")  # noqa: SIM115, closed by the with below
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    with stream:
+        for number, raw in enumerate(stream, 1):
+            if number == 1:
+                if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                    raise DataError(f"{path}:1: UTF-16 at byte 0; save the file as UTF-8")
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            try:
+                text = raw.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{path}:{number}: not UTF-8 at byte {error.start} of the line; save the file as UTF-8"
+                ) from None
+            if text.strip():
+                yield number, text
+
+
+def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line number from 1, object) of a JSON Lines file, streaming.
+
+    Raises:
+        DataError: a line is not a JSON object; names file, line, column and what was found.
+    """
+    for number, text in read_lines(path):
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}:{number}:{error.colno}: not JSON ({error.msg})") from None
+        except (RecursionError, ValueError) as error:
+            raise DataError(f"{path}:{number}: not readable JSON ({error})") from None
+        if not isinstance(value, dict):
+            raise DataError(f"{path}:{number}: expected a JSON object, found {type(value).__name__}")
+        yield number, value

@@ -1,0 +1,106 @@
+"""The two records that flow through the graph: examples to answer, predictions that answer them."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from os import PathLike
+from typing import Any, Literal, get_args
+
+from fledgling.errors import DataError
+from fledgling.files import read_jsonl
+
+Outcome = Literal["ok", "empty", "length", "content_filter", "refusal", "error"]
+OUTCOMES: tuple[str, ...] = get_args(Outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of a track: what is asked, and what is right.
+
+    `group` names the source record. `answer` is an object (structured) or a list of
+    {"name", "arguments"} (toolcall; empty where no call is right, None where any call is).
+    `allowed` holds per argument the list of accepted values ("" in it: may be left out).
+    """
+
+    id: str
+    group: str
+    messages: list[dict[str, Any]]
+    answer: Any
+    tools: list[dict[str, Any]] | None = None
+    schema: Any = None
+    allowed: list[dict[str, Any]] | None = None
+    category: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as written to results/data, without the fields that do not apply."""
+        row: dict[str, Any] = {"id": self.id, "group": self.group, "messages": self.messages}
+        for name in ("tools", "schema"):
+            if getattr(self, name) is not None:
+                row[name] = getattr(self, name)
+        row["answer"] = self.answer
+        for name in ("allowed", "category"):
+            if getattr(self, name) is not None:
+                row[name] = getattr(self, name)
+        return row
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One contender's answer to one example; `raw` is what came back, untouched.
+
+    `tool_calls` holds the provider's own structured calls (OpenAI form, arguments as text), or None
+    where the model answers in text. `usage` counts tokens: {"prompt_tokens", "completion_tokens"}.
+    `fingerprint` says what computed it, `request` is the digest of what was asked.
+    """
+
+    id: str
+    outcome: Outcome
+    raw: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    finish_reason: str | None = None
+    usage: dict[str, int] = field(default_factory=dict)
+    latency_s: float | None = None
+    model: str | None = None
+    fingerprint: str | None = None
+    request: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The row as written to results/predictions."""
+        return asdict(self)
+
+
+_EXAMPLE_KEYS = frozenset(Example.__dataclass_fields__)
+_PREDICTION_KEYS = frozenset(Prediction.__dataclass_fields__)
+
+
+def read_examples(path: str | PathLike[str]) -> Iterator[Example]:
+    """Stream the examples of a prepared split (results/data/{track}/{split}.jsonl).
+
+    Raises:
+        DataError: a line lacks a field or has one too many; names file, line and key.
+    """
+    for number, row in read_jsonl(path):
+        _check(path, number, row, _EXAMPLE_KEYS, ("id", "group", "messages", "answer"))
+        yield Example(**row)
+
+
+def read_predictions(path: str | PathLike[str]) -> Iterator[Prediction]:
+    """Stream the predictions of one contender (results/predictions/{track}/{contender}.jsonl).
+
+    Raises:
+        DataError: a line lacks a field, has one too many, or an unknown outcome.
+    """
+    for number, row in read_jsonl(path):
+        _check(path, number, row, _PREDICTION_KEYS, ("id", "outcome"))
+        if row["outcome"] not in OUTCOMES:
+            raise DataError(f"{path}:{number}: outcome {row['outcome']!r} is none of {', '.join(OUTCOMES)}")
+        yield Prediction(**row)
+
+
+def _check(
+    path: str | PathLike[str], number: int, row: dict[str, Any], known: frozenset[str], needed: tuple[str, ...]
+) -> None:
+    for key in needed:
+        if key not in row:
+            raise DataError(f"{path}:{number}: key {key!r} is missing")
+    if extra := row.keys() - known:
+        raise DataError(f"{path}:{number}: unknown key {sorted(extra)[0]!r}")
