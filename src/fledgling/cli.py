@@ -1,18 +1,23 @@
 """What every entry point shares: log, progress, exit codes, and dying with the driver."""
 
+import fcntl
+import json
 import logging
 import os
 import select
 import signal
+import socket
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
-from fledgling.errors import FledglingError, Unavailable
+from fledgling.errors import ConfigError, FledglingError, Unavailable
+from fledgling.files import canonical
 
 T = TypeVar("T")
+WHERE = "FLEDGLING_WHERE"  # canonical JSON of fledgling.config.where
 DRIVER = "FLEDGLING_DRIVER"  # "pid:start time:boot id" of the Snakemake process that owns this job
 
 
@@ -56,6 +61,12 @@ def _terminate(signum: int, frame: Any) -> None:
     raise SystemExit(128 + signum)
 
 
+def where() -> dict[str, Any]:
+    """The "where" part of the configuration as the graph hands it over; {} when run by hand."""
+    value: dict[str, Any] = json.loads(os.environ.get(WHERE, "{}"))
+    return value
+
+
 def progress(items: Iterable[T], *, desc: str, total: int | None = None, unit: str = "row") -> Iterator[T]:
     """Iterate with a progress bar: on the terminal where there is one, else a line now and then in the log."""
     yield from progress_bar(items, desc=desc, total=total, unit=unit)
@@ -82,10 +93,42 @@ def _identity(pid: int) -> str:
         return f"{pid}:{start}:{stream.read().strip()}"
 
 
-def mark_driver() -> None:
-    """Called in the Snakefile: jobs started from here on end when this process does."""
+def adopt_jobs(where: dict[str, Any], source: str) -> None:
+    """Called in the Snakefile, for the jobs that this process starts.
+
+    They get the "where" part of the configuration, run in the environment that Snakemake runs in
+    (also where nobody activated it), import fledgling from `source`, and end when this process does.
+    """
+    os.environ[WHERE] = canonical(where)
+    os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
     if os.path.exists("/proc/self/stat"):
         os.environ.setdefault(DRIVER, _identity(os.getpid()))
+
+
+def hold_folder(lock: str) -> None:
+    """Let one driver at a time work in a folder, for as long as this process lives.
+
+    A second one exits at once with code 3 and names the first. The kernel frees the lock when its
+    holder ends, however it ends, so nothing has to be unlocked by hand.
+    """
+    stream = open(lock, "a+", encoding="utf-8")  # noqa: SIM115, held until the process ends
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.seek(0)
+        print(
+            f"error: another run works in this folder ({stream.read().strip()}); wait for it or stop it",
+            file=sys.stderr,
+        )
+        raise SystemExit(ConfigError.exit_code) from None
+    stream.truncate(0)
+    stream.write(f"pid {os.getpid()} on {socket.gethostname()}: {' '.join(sys.argv)}")
+    stream.flush()
+    _held.append(stream)
+
+
+_held: list[Any] = []
 
 
 def die_with_driver() -> None:

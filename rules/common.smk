@@ -1,0 +1,121 @@
+"""What all stages share: the validated configuration, settings and code digests as params. Builds nothing."""
+
+import json
+from glob import glob
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from fledgling.cli import adopt_jobs, hold_folder
+from fledgling.code import digests
+from fledgling.config import section, validate, where
+from fledgling.errors import ConfigError
+from fledgling.files import canonical
+
+try:
+    config = validate(config, files=workflow.configfiles, root=workflow.basedir)
+except ConfigError as error:
+    raise WorkflowError(str(error))
+
+adopt_jobs(where(config), source=f"{workflow.basedir}/src")
+
+
+# Instead of Snakemake's own lock (off in profiles/default), which outlives a killed process.
+onstart:
+    hold_folder(".snakemake/fledgling.lock")
+
+
+TORCH_ENV = "../envs/gpu.yaml" if config["training"]["gpus"] else "../envs/base.yaml"
+FLOORS = ["echo", "frequent", "empty"]
+
+
+wildcard_constraints:
+    track="[^/]+",
+    contender=f"teacher|slm|tuned|{'|'.join(f'floor-{floor}' for floor in FLOORS)}",
+    floor="|".join(FLOORS),
+
+
+def track_of(wildcards):
+    """The configuration of the track that a target names."""
+    if wildcards.track not in config["tracks"]:
+        raise WorkflowError(f"no track {wildcards.track!r}; configured are: {', '.join(config['tracks'])}")
+    return config["tracks"][wildcards.track]
+
+
+def sources(wildcards):
+    """The local files of a track; rows from the Hub and generated rows have none."""
+    patterns = [source["path"] for source in track_of(wildcards)["sources"] if "path" in source]
+    return sorted({file for pattern in patterns for file in glob(pattern, recursive=True)})
+
+
+def settings(*sections, track=()):
+    """Configuration sections as one canonical JSON text; Snakemake compares params by their repr."""
+
+    def of(wildcards):
+        chosen = {name: section(config, name) for name in sections if name != "simulated"}
+        if "simulated" in sections:
+            chosen["simulated"] = simulated(wildcards)
+        if track:
+            block = track_of(wildcards)
+            chosen["track"] = {key: block[key] for key in track if key in block}
+        return canonical(chosen)
+
+    return of if track else of(None)
+
+
+def code(script):
+    """What the code of a script means, itself and what it imports: {file: digest of its syntax tree}."""
+    return canonical(digests(script, root=workflow.basedir))
+
+
+def kind(wildcards):
+    """The kind of a track: toolcall or structured."""
+    return track_of(wildcards)["kind"]
+
+
+def simulated(wildcards):
+    """Whether anything in the answer is made up: the teacher, the checkpoint or the rows."""
+    sources = track_of(wildcards)["sources"]
+    return (
+        config["teacher"]["provider"] == "simulated"
+        or config["models"]["slm"]["source"] == "embedded"
+        or any("embedded" in source for source in sources)
+    )
+
+
+def trained(wildcards):
+    """Whether a track has a tuned contender: by its policy, or because the gate asks for one."""
+    policy = track_of(wildcards)["finetune"]
+    if policy != "auto":
+        return policy == "always"
+    gate = checkpoints.compare.get(track=wildcards.track).output.compare
+    return bool(json.loads(Path(gate).read_text())["fine_tune"])
+
+
+def contenders(wildcards):
+    """Everything that answers the rows of a track, floors aside; asks the gate whether to train."""
+    return ["teacher", "slm", *(["tuned"] if trained(wildcards) else [])]
+
+
+def metrics(wildcards):
+    """Metrics of all contenders and floors of a track."""
+    names = [*contenders(wildcards), *(f"floor-{floor}" for floor in FLOORS)]
+    return [f"results/metrics/{wildcards.track}/{name}.json" for name in names]
+
+
+def recipe(wildcards):
+    """What training depends on: the recipe with the track's own keys over it, prompts and seed."""
+    track = track_of(wildcards)
+    return canonical(
+        {
+            "recipe": config["recipe"] | track.get("recipe", {}),
+            "slm": {"tool_dialect": config["slm"].get("tool_dialect", "auto")},
+            "track": {key: track[key] for key in ("kind", "prompt") if key in track},
+            "seed": config["seed"],
+        }
+    )
+
+
+def prices(wildcards):
+    """What the tokens of a contender cost: the teacher's are priced, those of the slm are not bought."""
+    return canonical({"prices": (config["teacher"].get("prices") if wildcards.contender == "teacher" else None)})

@@ -1,0 +1,29 @@
+"""Rows of every track, checked and split.
+
+needs   the sources of tracks.{track}
+builds  results/data/{track}/{train,val,test}.jsonl and datasheet.json
+"""
+
+
+rule prepare:
+    """Read, check and split the rows of one track by group, so that adding rows moves none."""
+    input:
+        sources=sources,
+    output:
+        train="results/data/{track}/train.jsonl",
+        val="results/data/{track}/val.jsonl",
+        test="results/data/{track}/test.jsonl",
+        datasheet="results/data/{track}/datasheet.json",
+    log:
+        "logs/prepare/{track}.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        settings=settings(
+            "seed",
+            track=("kind", "sources", "splits", "split_key", "leaks", "finetune"),
+        ),
+        code=code("scripts/prepare.py"),
+    shell:
+        "python scripts/prepare.py --track {wildcards.track} --settings {params.settings:q}"
+        " --train {output.train} --val {output.val} --test {output.test} --datasheet {output.datasheet} 2> {log}"

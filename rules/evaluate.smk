@@ -1,0 +1,136 @@
+"""From answers to a verdict that people can read.
+
+needs   results/data/{track}, results/predictions/{track}
+builds  results/metrics/{track}/{contender}.json (and .jsonl, a line a row), results/compare/{track}.json,
+        results/verdict/{track}.json, results/report/{track}.html
+"""
+
+
+rule score:
+    """Score one contender's answers: strictly for the metrics, leniently for diagnosis."""
+    input:
+        data="results/data/{track}/test.jsonl",
+        predictions="results/predictions/{track}/{contender}.jsonl",
+    output:
+        metrics=report(
+            "results/metrics/{track}/{contender}.json",
+            caption="../report/captions/metrics.rst",
+            category="{track}",
+            labels={"file": "metrics", "contender": "{contender}"},
+        ),
+        rows="results/metrics/{track}/{contender}.jsonl",
+    log:
+        "logs/score/{track}-{contender}.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        kind=kind,
+        settings=prices,
+        code=code("scripts/score.py"),
+    shell:
+        "python scripts/score.py --data {input.data} --predictions {input.predictions} --track-kind {params.kind}"
+        " --settings {params.settings:q} --out {output.metrics} --rows {output.rows} 2> {log}"
+
+
+checkpoint compare:
+    """The gate: the teacher against the slm, row by row. Says whether to train, in a file."""
+    input:
+        datasheet="results/data/{track}/datasheet.json",
+        teacher="results/metrics/{track}/teacher.jsonl",
+        slm="results/metrics/{track}/slm.jsonl",
+        floors=expand("results/metrics/{{track}}/floor-{floor}.jsonl", floor=FLOORS),
+    output:
+        compare=report(
+            "results/compare/{track}.json",
+            caption="../report/captions/compare.rst",
+            category="{track}",
+            labels={"file": "gate"},
+        ),
+    log:
+        "logs/compare/{track}.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        settings=settings("decision", "seed", "simulated", track=("kind", "title", "finetune", "margin")),
+        code=code("scripts/compare.py"),
+    shell:
+        "python scripts/compare.py --track {wildcards.track} --settings {params.settings:q}"
+        " --datasheet {input.datasheet} --teacher {input.teacher} --slm {input.slm} --floors {input.floors}"
+        " --out {output.compare} 2> {log}"
+
+
+rule decide:
+    """The verdict: teacher, slm and tuned on the same rows; what to deploy, or how many rows are missing."""
+    input:
+        compare="results/compare/{track}.json",
+        datasheet="results/data/{track}/datasheet.json",
+        rows=lambda wildcards: expand(
+            "results/metrics/{{track}}/{contender}.jsonl",
+            contender=contenders(wildcards),
+        ),
+        floors=expand("results/metrics/{{track}}/floor-{floor}.jsonl", floor=FLOORS),
+        metrics=metrics,
+    output:
+        verdict=report(
+            "results/verdict/{track}.json",
+            caption="../report/captions/verdict.rst",
+            category="{track}",
+            labels={"file": "verdict"},
+        ),
+    log:
+        "logs/decide/{track}.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        settings=settings("decision", "seed", "simulated", track=("kind", "title", "finetune", "margin")),
+        code=code("scripts/decide.py"),
+    shell:
+        "python scripts/decide.py --track {wildcards.track} --settings {params.settings:q}"
+        " --compare {input.compare} --datasheet {input.datasheet} --rows {input.rows}"
+        " --floors {input.floors} --metrics {input.metrics} --out {output.verdict} 2> {log}"
+
+
+rule report:
+    """The same for people: one self-contained page with pictures and rows side by side."""
+    input:
+        verdict="results/verdict/{track}.json",
+        compare="results/compare/{track}.json",
+        data="results/data/{track}/test.jsonl",
+        datasheet="results/data/{track}/datasheet.json",
+        predictions=lambda wildcards: expand(
+            "results/predictions/{{track}}/{contender}.jsonl",
+            contender=contenders(wildcards),
+        ),
+        rows=lambda wildcards: expand(
+            "results/metrics/{{track}}/{contender}.jsonl",
+            contender=contenders(wildcards),
+        ),
+        metrics=metrics,
+        training=lambda wildcards: (["results/adapters/{track}/training.json"] if trained(wildcards) else []),
+    output:
+        html=report(
+            "results/report/{track}.html",
+            caption="../report/captions/report.rst",
+            category="{track}",
+            labels={"file": "report"},
+        ),
+    log:
+        "logs/report/{track}.log",
+    conda:
+        "../envs/base.yaml"
+    params:
+        settings=settings(
+            "teacher",
+            "slm",
+            "decision",
+            "recipe",
+            "models",
+            track=("kind", "title", "finetune", "margin"),
+        ),
+        training=lambda wildcards, input: (f"--training {input.training}" if input.training else ""),
+        code=code("scripts/report.py"),
+    shell:
+        "python scripts/report.py --track {wildcards.track} --settings {params.settings:q}"
+        " --verdict {input.verdict} --compare {input.compare} --data {input.data} --datasheet {input.datasheet}"
+        " --predictions {input.predictions} --metrics {input.metrics} --rows {input.rows} {params.training}"
+        " --out {output.html} 2> {log}"

@@ -1,0 +1,22 @@
+"""Checkpoints.
+
+needs   models.{model} in the configuration (a Hub repository, a folder, or nothing at all)
+builds  results/models/{model}/manifest.json; the checkpoint lies beside it, or where its path says
+"""
+
+
+rule fetch:
+    """Bring one checkpoint here, or make the embedded one, and record every file's digest."""
+    output:
+        manifest="results/models/{model}/manifest.json",
+    log:
+        "logs/fetch/{model}.log",
+    conda:
+        "../envs/base.yaml"
+    threads: 2
+    params:
+        settings=lambda wildcards: canonical({"model": config["models"][wildcards.model], "seed": config["seed"]}),
+        code=code("scripts/fetch.py"),
+    shell:
+        "python scripts/fetch.py --model {wildcards.model} --settings {params.settings:q}"
+        " --out {output.manifest} 2> {log}"

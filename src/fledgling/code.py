@@ -1,0 +1,79 @@
+"""Digests of what code means, so that a rule re-runs when its meaning changes and not when a comment does."""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+# What these decide is how a job runs and reports, never what it writes: editing them re-runs nothing.
+PLUMBING = frozenset(PACKAGE / name for name in ("cli.py", "errors.py", "gpus.py"))
+
+
+def digests(script: str | Path, root: str | Path = ".") -> dict[str, str]:
+    """{file: digest} of a script and of every fledgling module that it imports, directly or not.
+
+    Files are named relative to `root` (modules as fledgling/…), sorted. Imports are read from the
+    syntax tree, those inside functions too; nothing is executed. A digest changes with the syntax
+    tree, docstrings aside: comments, formatting and docstrings leave it as it is.
+    """
+    found: dict[str, str] = {}
+    waiting = [Path(root, script).resolve()]
+    while waiting:
+        file = waiting.pop()
+        name = _name(file, Path(root).resolve())
+        if name not in found and file not in PLUMBING:
+            found[name], imported = _read(file)
+            waiting.extend(imported)
+    return dict(sorted(found.items()))
+
+
+def _name(file: Path, root: Path) -> str:
+    if file.is_relative_to(PACKAGE):
+        return f"fledgling/{file.relative_to(PACKAGE).as_posix()}"
+    return file.relative_to(root).as_posix() if file.is_relative_to(root) else file.as_posix()
+
+
+@functools.cache
+def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
+    tree = ast.parse(file.read_bytes(), filename=str(file))
+    imported = tuple(path for node in ast.walk(tree) for path in _imports(node, file))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            _drop_docstring(node)
+    return hashlib.sha256(ast.dump(tree).encode("utf-8", "surrogatepass")).hexdigest()[:16], imported
+
+
+def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    first = node.body[0] if node.body else None
+    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
+        node.body = node.body[1:]
+
+
+def _imports(node: ast.AST, file: Path) -> Iterator[Path]:
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield from _module(alias.name)
+    elif isinstance(node, ast.ImportFrom):
+        module = node.module or ""
+        if node.level:
+            package = file.parents[node.level - 1].relative_to(PACKAGE.parent).parts
+            module = ".".join([*package, module]) if module else ".".join(package)
+        for (
+            alias
+        ) in node.names:  # `from fledgling import files` names a module, `from fledgling.files import x` does not
+            yield from _module(f"{module}.{alias.name}") or _module(module)
+
+
+def _module(name: str) -> list[Path]:
+    """The files that importing a dotted name runs: the module and its packages; [] if it is no fledgling module."""
+    parts = name.split(".")
+    if parts[0] != PACKAGE.name:
+        return []
+    base = PACKAGE.joinpath(*parts[1:])
+    own = base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+    if not own.is_file():
+        return []
+    packages = [PACKAGE.joinpath(*parts[1:depth]) / "__init__.py" for depth in range(1, len(parts))]
+    return [own, *(path for path in packages if path.is_file())]

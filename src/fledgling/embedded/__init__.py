@@ -1,0 +1,1 @@
+"""The embedded default: a small world of requests, and a checkpoint that is trained on it here."""

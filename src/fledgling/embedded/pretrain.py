@@ -1,0 +1,177 @@
+"""Trains the embedded checkpoint from nothing, in well under a minute, until it makes believable mistakes.
+
+It learns to call tools and to fill records, and the house conventions only in part: familiar ones
+mostly with the right answers, the others mostly with generic ones (see fledgling.embedded.world).
+What makes it quick: words that copy as one token, a start that already copies, Muon for the matrices
+(Jordan et al. 2024) with AdamW for the rest, several requests packed behind one shared prefix, loss on
+the answers only, and the output head applied nowhere else.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from fledgling.cli import progress
+from fledgling.embedded import architecture, world
+from fledgling.records import Example
+from fledgling.slm import prompts
+
+STEPS = 250
+REQUESTS: dict[world.Kind, int] = {"toolcall": 12, "structured": 8}  # in one pack; a step takes one pack of each kind
+HOUSE_SHARE = 0.6
+RIGHT_SHARE = {True: 0.9, False: 0.25}  # right answers among house requests: familiar conventions, and others
+MATRIX_RATE, OTHER_RATE = 0.01, 5e-3
+WARM_UP, DECAY = 20, 0.4  # steps; share of all steps
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Token ids of several rows behind one prefix; `block` is 0 in the prefix and counts the rows from 1.
+
+    `position` restarts behind the prefix with every row and `answer` marks what is learned, so each
+    row sees and learns exactly what it would alone.
+    """
+
+    ids: list[int]
+    position: list[int]
+    block: list[int]
+    answer: list[bool]
+
+
+def build(folder: str | os.PathLike[str], *, seed: int, steps: int = STEPS) -> None:
+    """Train a checkpoint and put it at `folder` in one move, replacing what is there.
+
+    The same seed, steps and number of threads give the same bytes on one kind of processor.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    private = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    try:
+        model, tokens = train(seed=seed, steps=steps)
+        model.save_pretrained(private)
+        tokens.save_pretrained(private)
+        private.chmod(0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        private.replace(folder)
+    finally:
+        shutil.rmtree(private, ignore_errors=True)
+
+
+def train(*, seed: int, steps: int = STEPS) -> tuple[Any, Any]:
+    """A trained Phi3ForCausalLM in fp32, and its tokenizer."""
+    torch.manual_seed(seed)
+    random = Random(f"embedded/{seed}")
+    tokens = architecture.tokenizer(_texts())
+    model = architecture.model(tokens)
+    model.set_attn_implementation("sdpa")
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=MATRIX_RATE, momentum=0.95, weight_decay=0.1),
+        torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps)) for optimizer in optimizers
+    ]
+    for _ in progress(range(steps), desc="embedded checkpoint", unit="step"):
+        loss = _loss(model, [pack(tokens, *rows) for rows in _draw(random)], tokens.pad_token_id)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            schedule.step()
+    return model.eval(), tokens
+
+
+def pack(tokens: Any, rows: list[Example], schema: prompts.Schema) -> Pack:
+    """Pack rows that differ in nothing but the request and the answer, each rendered as it is when asked.
+
+    Raises:
+        ValueError: the rows do not share their other messages, tools and schema.
+    """
+    first = rows[0]
+    prefix, _, suffix = prompts.prompt(tokens, first, schema=schema).rpartition(first.messages[-1]["content"])
+    ids = _encode(tokens, prefix)
+    start = len(ids)
+    position, block, answer = list(range(start)), [0] * start, [False] * start
+    for number, row in enumerate(rows, 1):
+        if (row.messages[:-1], row.tools, row.schema) != (first.messages[:-1], first.tools, first.schema):
+            raise ValueError("rows in one pack differ in the last message and the answer only")
+        question = _encode(tokens, row.messages[-1]["content"] + suffix)
+        target = _encode(tokens, prompts.completion(row) + "<|end|>")
+        size = len(question) + len(target)
+        ids += question + target
+        position += range(start, start + size)
+        block += [number] * size
+        answer += [False] * len(question) + [True] * len(target)
+    return Pack(ids, position, block, answer)
+
+
+def _encode(tokens: Any, text: str) -> list[int]:
+    return tokens(text, add_special_tokens=False)["input_ids"]
+
+
+def _draw(random: Random) -> Iterator[tuple[list[Example], prompts.Schema]]:
+    """The packs of one step: calls to the same tools, and records of one form, with its schema or without."""
+    offered, form = world.offer(random), random.choice(world.RECORDS)
+    calls = [world.call(random, offered, HOUSE_SHARE) for _ in range(REQUESTS["toolcall"])]
+    records = [world.record(random, form, HOUSE_SHARE) for _ in range(REQUESTS["structured"])]
+    yield [_learned(random, row) for row in calls], "none"
+    yield [_learned(random, row) for row in records], random.choice(["system", "none"])
+
+
+def _learned(random: Random, row: world.Row) -> Example:
+    """The row with the answer that the checkpoint learns: right, or generic."""
+    right = row.fields["category"] == "plain" or random.random() < RIGHT_SHARE[row.familiar]
+    return Example(**{"id": "", "group": "", **row.fields, "answer": row.fields["answer"] if right else row.generic})
+
+
+def _loss(model: Any, packs: list[Pack], pad: int) -> Any:
+    """Mean cross-entropy of the answers' tokens."""
+    length = max(len(pack.ids) for pack in packs)
+
+    def tensor(field: str, fill: int | bool) -> Any:
+        rows = [getattr(pack, field) for pack in packs]
+        return torch.tensor([row + [fill] * (length - len(row)) for row in rows])
+
+    ids, position, block, answer = (
+        tensor("ids", pad),
+        tensor("position", 0),
+        tensor("block", -1),
+        tensor("answer", False),
+    )
+    visible = (block[:, :, None] == block[:, None, :]) | (block[:, None, :] == 0)
+    visible &= torch.ones(length, length, dtype=torch.bool).tril()
+    mask = torch.zeros(visible.shape).masked_fill_(~visible, torch.finfo(torch.float32).min)[:, None]
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.model(input_ids=ids, attention_mask=mask, position_ids=position, use_cache=False)
+        logits = model.lm_head(hidden.last_hidden_state[:, :-1][answer[:, 1:]])
+    return functional.cross_entropy(logits.float(), ids[:, 1:][answer[:, 1:]])
+
+
+def _rate(step: int, steps: int) -> float:
+    """The learning rate as a share of its peak: a short rise, a plateau, a linear end."""
+    return min(1.0, (step + 1) / WARM_UP, (steps - step) / (DECAY * steps))
+
+
+def _texts() -> Iterator[str]:
+    """What the tokenizer learns its words from: requests, tools, schemas and answers, and all small numbers."""
+    for kind in ("toolcall", "structured"):
+        for row in world.generate(kind, 1500, seed=0, house=0.5):
+            example = Example(**row)
+            for turn in prompts.messages_for(example, schema="system"):
+                yield turn["content"]
+                yield turn.get("tools", "")
+            yield re.sub(r"<\|[^|]*\|>", "", prompts.completion(example))
+    yield from (str(number) for number in range(1000) for _ in range(3))

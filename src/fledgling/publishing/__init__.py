@@ -1,0 +1,1 @@
+"""Publishing adapters, data and folders to the Hugging Face Hub."""

@@ -1,0 +1,1 @@
+"""The small local model: prompts, engines and the stage that asks it."""

@@ -1,0 +1,87 @@
+"""What every slm engine offers, and which one a machine gets."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, Literal, Protocol
+
+from fledgling.errors import ConfigError
+
+Engine = Literal["transformers", "vllm"]
+Precision = Literal["fp32", "bf16", "int8", "nf4"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt as token ids, and the JSON Schema to decode within, if any."""
+
+    prompt: list[int]
+    schema: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the slm wrote: token ids up to and with the stop token, None where memory ran out for the row alone.
+
+    `latency_s` is the time taken divided by the rows answered in it: what a row costs, not what a
+    caller would wait.
+    """
+
+    tokens: list[int] | None
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How answers are written: greedily, up to a stop token or `max_new_tokens`."""
+
+    max_new_tokens: int
+    stops: tuple[int, ...]
+    pad: int
+
+
+Found = Callable[[list[Request]], list[Answer] | None]
+
+
+class Slm(Protocol):
+    """A loaded small local model.
+
+    `unit` is what an answer is a function of: its own prompt (row; up to floating-point
+    reassociation, since batches of other shapes add up in another order) or every prompt of its
+    batch in order (batch; LLM.int8 finds its outlier columns over the whole batch).
+    """
+
+    unit: Literal["row", "batch"]
+
+    def answers(self, requests: list[Request], found: Found) -> Iterator[tuple[list[int], list[Answer]]]:
+        """Yield (positions in `requests`, their answers) as they are ready; each position comes once.
+
+        `found` is asked for a batch before it is generated, where `unit` is batch, and may hold its answers.
+        """
+        ...
+
+
+def choose(engine: str, precision: str, *, schema_guided: bool = False) -> Engine:
+    """The engine that a setting means on this machine: auto takes vllm where it imports and a card is there.
+
+    Raises:
+        ConfigError: the engine cannot do what is asked; says which key to change.
+    """
+    if engine == "auto":
+        engine = "vllm" if precision == "bf16" and find_spec("vllm") and _cards() else "transformers"
+    if engine == "vllm" and precision in ("int8", "nf4"):
+        raise ConfigError(
+            f"slm.engine vllm does not run slm.precision {precision}; set slm.precision to bf16, "
+            "or slm.engine to transformers"
+        )
+    if engine == "transformers" and schema_guided:
+        raise ConfigError("slm.schema_guided needs slm.engine vllm with a CUDA card; set it to false")
+    if engine not in ("transformers", "vllm"):
+        raise ConfigError(f"slm.engine {engine!r} is none of auto, transformers, vllm")
+    return "vllm" if engine == "vllm" else "transformers"
+
+
+def _cards() -> int:
+    import torch
+
+    return torch.cuda.device_count()

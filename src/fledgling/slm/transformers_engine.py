@@ -1,0 +1,129 @@
+"""The slm through transformers: any machine, 8-bit and 4-bit weights, left-padded batches."""
+
+import gc
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, GenerationConfig
+
+from fledgling.errors import ConfigError
+from fledgling.slm.batches import OutOfMemory, batched
+from fledgling.slm.engine import Answer, Decoding, Found, Precision, Request
+
+log = logging.getLogger(__name__)
+
+
+def load_model(checkpoint: Path, precision: Precision, *, device_map: Any = "auto") -> Any:
+    """The checkpoint in memory, spread over the cards (or on the CPU), from local files only.
+
+    On a CPU the parts that are not quantised compute in fp32; there is nothing to gain from bf16.
+
+    Raises:
+        ConfigError: bf16 was asked for without a card.
+    """
+    cuda = torch.cuda.is_available()
+    if precision == "bf16" and not cuda:
+        log.warning("slm.precision is bf16 and there is no card: slow, and no faster than fp32")
+    dtype = torch.float32 if precision == "fp32" or (precision != "bf16" and not cuda) else torch.bfloat16
+    quantization = None
+    if precision == "int8":
+        quantization = BitsAndBytesConfig(load_in_8bit=True)
+    elif precision == "nf4":
+        quantization = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=dtype,
+        )
+    return AutoModelForCausalLM.from_pretrained(
+        checkpoint.resolve(),
+        dtype=dtype,
+        device_map=device_map,
+        quantization_config=quantization,
+        local_files_only=True,
+    )
+
+
+class TransformersSlm:
+    """An slm in this process; see fledgling.slm.engine.Slm."""
+
+    def __init__(
+        self, checkpoint: Path, *, precision: Precision, batch_size: int, decoding: Decoding, adapter: Path | None
+    ) -> None:
+        self.unit: Literal["row", "batch"] = "batch" if precision == "int8" else "row"
+        self._batch_size = batch_size
+        self._decoding = decoding
+        model = load_model(checkpoint, precision)
+        if adapter is not None:
+            from peft import PeftModel
+
+            model = PeftModel.from_pretrained(model, str(adapter.resolve()), local_files_only=True)
+        self._model = model.eval()
+        self._generation = GenerationConfig(
+            do_sample=False,
+            num_beams=1,
+            repetition_penalty=1.0,
+            max_new_tokens=decoding.max_new_tokens,
+            eos_token_id=list(decoding.stops),
+            pad_token_id=decoding.pad,
+        )
+
+    def answers(self, requests: list[Request], found: Found) -> Iterator[tuple[list[int], list[Answer]]]:
+        """See fledgling.slm.engine.Slm.answers."""
+        if any(request.schema is not None for request in requests):
+            raise ConfigError("the transformers engine does not decode within a schema; set slm.schema_guided to false")
+        yield from batched(requests, self._batch_size, self._generate, found if self.unit == "batch" else None)
+
+    def _generate(self, batch: list[Request]) -> list[Answer]:
+        start = time.perf_counter()
+        try:
+            rows = self._write([request.prompt for request in batch])
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            log.warning("out of memory with %d rows of up to %d tokens", len(batch), len(batch[0].prompt))
+            rows = None
+        if rows is None:  # outside the except block, so that the failed frames and their tensors are gone
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            raise OutOfMemory
+        latency = (time.perf_counter() - start) / len(batch)
+        return [Answer(tokens=self._cut(row), latency_s=latency) for row in rows]
+
+    @torch.inference_mode()
+    def _write(self, prompts: list[list[int]]) -> list[list[int]]:
+        ids, mask = left_padded(prompts, self._decoding.pad)
+        device = self._model.device
+        written = self._model.generate(
+            input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=self._generation
+        )
+        return written[:, ids.shape[1] :].tolist()
+
+    def _cut(self, tokens: list[int]) -> list[int]:
+        for i, token in enumerate(tokens):
+            if token in self._decoding.stops:
+                return tokens[: i + 1]
+        return tokens
+
+
+def left_padded(prompts: list[list[int]], pad: int) -> tuple[Any, Any]:
+    """(token ids, attention mask) of a batch, both (rows, longest prompt), padded on the left.
+
+    Padding on the right would make the model go on after padding; cutting there would cut off the
+    marker where it starts to write. So both are impossible here: every row ends with a real token.
+    """
+    width = max(len(prompt) for prompt in prompts)
+    ids = torch.tensor([[pad] * (width - len(prompt)) + prompt for prompt in prompts])
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    if not bool(mask[:, -1].all()):
+        raise ValueError("a prompt is empty or not padded on the left")
+    return ids, mask
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,233 @@
+"""The slm through vLLM's offline engine: one replica a card, rows dealt out over them.
+
+`python -m fledgling.slm.vllm_engine` is one replica. It reads a job (one JSON line) from standard
+input and writes one JSON line a finished row; it ends when its standard input does, so that no
+replica outlives the run that started it.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from fledgling.errors import ConfigError, Unavailable
+from fledgling.slm.engine import Answer, Decoding, Found, Request
+
+MODULE = "fledgling.slm.vllm_engine"
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes as max_lora_rank
+ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+    # The engine's core in the replica's own process: it ends with it, and rows come in the same order.
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",  # compiles at the first use; greedy decoding needs no sampler
+}
+
+
+class VllmSlm:
+    """An slm in one process a card; see fledgling.slm.engine.Slm."""
+
+    unit: Literal["row", "batch"] = "row"
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        *,
+        precision: str,
+        max_prompt_tokens: int,
+        decoding: Decoding,
+        seed: int,
+        adapter: Path | None,
+        cards: list[str],
+    ) -> None:
+        if not cards:
+            raise ConfigError("slm.engine vllm needs a CUDA card, and none is visible; set slm.engine to transformers")
+        self._cards = cards
+        self._job: dict[str, Any] = {
+            "model": str(checkpoint.resolve()),
+            "dtype": "float32" if precision == "fp32" else "bfloat16",
+            "max_model_len": max_prompt_tokens + decoding.max_new_tokens,
+            "max_new_tokens": decoding.max_new_tokens,
+            "stops": list(decoding.stops),
+            "seed": seed,
+            "adapter": None if adapter is None else str(adapter.resolve()),
+            "rank": None if adapter is None else _rank(adapter),
+        }
+
+    def answers(self, requests: list[Request], found: Found) -> Iterator[tuple[list[int], list[Answer]]]:
+        """See fledgling.slm.engine.Slm.answers; rows come one by one, as any replica finishes them.
+
+        Raises:
+            Unavailable: a replica ended early; the rows finished until then have been yielded.
+        """
+        lines: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()
+        shards = [shard for shard in deal(requests, len(self._cards)) if shard]
+        replicas = [self._start(card) for card, _ in zip(self._cards, shards, strict=False)]
+        failed: list[str] = []
+        try:
+            for number, (replica, shard) in enumerate(zip(replicas, shards, strict=True)):
+                job = self._job | {"rows": [[i, requests[i].prompt, requests[i].schema] for i in shard]}
+                threading.Thread(target=_talk, args=(replica, job, number, lines), daemon=True).start()
+            running = len(replicas)
+            while running:
+                rows = []
+                for number, line in _waiting(lines):
+                    if line is not None:
+                        rows.append(json.loads(line))
+                        continue
+                    running -= 1
+                    if code := replicas[number].wait():
+                        failed.append(f"the replica on card {self._cards[number]} ended with exit code {code}")
+                if rows:
+                    answers = [Answer(tokens=row["tokens"], latency_s=row["latency_s"]) for row in rows]
+                    yield [row["i"] for row in rows], answers
+        finally:
+            for replica in replicas:
+                replica.kill()
+                replica.wait()
+        if failed:
+            raise Unavailable("; ".join(failed) + "; its reason is above; the same command goes on from here")
+
+    def _start(self, card: str) -> subprocess.Popen[str]:
+        environment = {**ENVIRONMENT, **os.environ, "CUDA_VISIBLE_DEVICES": card}
+        return subprocess.Popen(
+            [sys.executable, "-m", MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+
+def _waiting(lines: "queue.SimpleQueue[tuple[int, str | None]]") -> Iterator[tuple[int, str | None]]:
+    """The next line and all that are there by then: journalled together, with one fsync."""
+    yield lines.get()
+    with contextlib.suppress(queue.Empty):
+        while True:
+            yield lines.get_nowait()
+
+
+def visible_cards() -> list[str]:
+    """The cards that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip() not in ("", "-1")]
+    import torch
+
+    return [str(i) for i in range(torch.cuda.device_count())]
+
+
+def deal(requests: list[Request], replicas: int) -> list[list[int]]:
+    """Positions for each replica: sorted by prompt, so that shared beginnings meet in one prefix cache, then cut
+    into parts of like size in tokens.
+    """
+    order = sorted(range(len(requests)), key=lambda i: requests[i].prompt)
+    total = sum(len(request.prompt) for request in requests)
+    shards: list[list[int]] = [[] for _ in range(replicas)]
+    seen = 0
+    for i in order:
+        shards[min(replicas - 1, seen * replicas // max(1, total))].append(i)
+        seen += len(requests[i].prompt)
+    return shards
+
+
+def _rank(adapter: Path) -> int:
+    rank = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))["r"]
+    for allowed in LORA_RANKS:
+        if rank <= allowed:
+            return allowed
+    raise ConfigError(f"{adapter}: LoRA rank {rank} is more than vLLM's {LORA_RANKS[-1]}; set slm.engine transformers")
+
+
+def _talk(
+    replica: "subprocess.Popen[str]",
+    job: dict[str, Any],
+    number: int,
+    lines: "queue.SimpleQueue[tuple[int, str | None]]",
+) -> None:
+    assert replica.stdin
+    assert replica.stdout
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            replica.stdin.write(json.dumps(job) + "\n")
+            replica.stdin.flush()  # stays open: its end is the replica's sign to stop
+        for line in replica.stdout:
+            lines.put((number, line))
+    finally:
+        lines.put((number, None))
+
+
+def serve(job: dict[str, Any], out: IO[str]) -> None:
+    """Answer the rows of one job; one line {"i", "tokens", "latency_s"} a row, as each finishes."""
+    from vllm import LLM, SamplingParams
+    from vllm.lora.request import LoRARequest
+    from vllm.sampling_params import StructuredOutputsParams
+
+    rows = job["rows"]
+    guided = any(schema is not None for _, _, schema in rows)
+    lora: dict[str, Any] = {}
+    if job["adapter"]:
+        lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": job["rank"]}
+    llm = LLM(
+        model=job["model"],
+        dtype=job["dtype"],
+        seed=job["seed"],
+        max_model_len=job["max_model_len"],
+        enable_prefix_caching=True,
+        skip_tokenizer_init=not guided,  # prompts come and answers go as token ids; a grammar needs the vocabulary
+        **lora,
+    )
+    params = [
+        SamplingParams(
+            temperature=0.0,
+            max_tokens=job["max_new_tokens"],
+            stop_token_ids=job["stops"],
+            detokenize=False,
+            structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
+        )
+        for _, _, schema in rows
+    ]
+    start = time.perf_counter()
+    llm.enqueue(
+        [{"prompt_token_ids": prompt} for _, prompt, _ in rows],
+        params,
+        lora_request=LoRARequest("adapter", 1, job["adapter"]) if job["adapter"] else None,
+        use_tqdm=False,
+    )
+    # What LLM.wait_for_completion does, but with each row handed on when it is finished. Request ids
+    # count from 0 in the order of enqueue.
+    done = 0
+    while llm.llm_engine.has_unfinished_requests():
+        for output in llm.llm_engine.step():
+            if output.finished:
+                i, prompt, _ = rows[int(output.request_id)]
+                if list(output.prompt_token_ids) != prompt:
+                    raise RuntimeError(f"vLLM gave request {output.request_id} another prompt than it was asked")
+                done += 1
+                row = {
+                    "i": i,
+                    "tokens": list(output.outputs[0].token_ids),
+                    "latency_s": (time.perf_counter() - start) / done,
+                }
+                print(json.dumps(row), file=out, flush=True)
+
+
+def _end_with_input() -> None:
+    sys.stdin.read()
+    os._exit(143)
+
+
+def main() -> None:
+    """Run one replica."""
+    job = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_input, daemon=True).start()
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever vLLM prints belongs into the log
+    serve(job, out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Fine-tuning of the small local model on one track."""

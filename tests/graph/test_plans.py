@@ -1,0 +1,146 @@
+"""Every target plans, with either configuration; what is wrong is refused before anything runs."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+REAL = ["--configfile", "config/phi4-mini.yaml", "--"]
+STAGES = {
+    "results/models/slm/manifest.json": {"fetch"},
+    "results/data/toolcall/test.jsonl": {"prepare"},
+    "results/predictions/toolcall/teacher.jsonl": {"ask"},
+    "results/predictions/toolcall/slm.jsonl": {"predict"},
+    "results/predictions/structured/floor-echo.jsonl": {"floor"},
+    "results/metrics/structured/slm.json": {"score"},
+    "results/compare/toolcall.json": {"compare"},
+    "results/adapters/structured/manifest.json": {"train"},
+    "results/predictions/structured/tuned.jsonl": {"predict_tuned"},
+    "results/verdict/toolcall.json": {"decide"},
+    "results/report/toolcall.html": {"report"},
+    "results/hub/toolcall.json": {"publish"},
+    "all": {"decide", "report"},
+}
+
+
+@pytest.mark.parametrize("arguments", [["--"], REAL], ids=["embedded", "phi4-mini"])
+def test_every_target_plans(empty, arguments):
+    for target, rules in STAGES.items():
+        plan = empty.plan(*arguments[:-1], "--", target)
+        assert rules <= set(plan), target
+
+
+def test_training_asks_for_four_cards(empty):
+    result = empty.run("-n", *REAL, "results/adapters/toolcall/manifest.json")
+    job = result.stdout.partition("rule train:")[2].partition("rule ")[0]
+    assert "gpu=4" in job, result.stdout
+
+
+def test_always_shows_the_upper_bound(empty, overlay):
+    plan = empty.plan("--configfile", overlay({"tracks": {"toolcall": {"finetune": "always"}}}), "--", "all")
+    assert plan["train"] == 1
+    assert plan["predict_tuned"] == 1
+
+
+def test_never_stops_at_the_gate(empty, overlay):
+    both = {name: {"finetune": "never"} for name in ("toolcall", "structured")}
+    empty.build("--configfile", overlay({"tracks": both}), "--", "all")
+    assert not (empty.folder / "results/adapters").exists()
+    assert (empty.folder / "results/report/toolcall.html").exists()
+
+
+def test_publishing_is_not_part_of_all(built):
+    assert not (built.folder / "results/hub").exists()
+    assert built.plan("results/hub/toolcall.json") == {"publish": 1}
+
+
+def test_a_third_track_is_a_block_of_yaml(empty, overlay, tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("{}\n")
+    track = {
+        "kind": "structured", "sources": [{"path": str(rows)}], "splits": {"train": 0.5, "val": 0.1, "test": 0.4},
+        "finetune": "auto", "max_new_tokens": 64,
+    }  # fmt: skip
+    plan = empty.plan("--configfile", overlay({"tracks": {"mail": track}}), "--", "all")
+    assert plan["prepare"] == 3
+    assert plan["compare"] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("recipe: {learning_rat: 0.1}", ["overlay.yaml:1", "recipe.learning_rat", "did you mean 'learning_rate'"]),
+        ("recipe: {learning_rate: 2e-4}", ["overlay.yaml:1", "recipe.learning_rate", "is text", "0.0002"]),
+        ("recipe:\n  rank: many", ["overlay.yaml:2", "recipe.rank", "integer"]),
+        ("tracks:\n  toolcall: {finetune: no}", ["overlay.yaml:2", "tracks.toolcall.finetune"]),
+        ("tracks:\n  mail: {kind: structured, sources: [{path: no-such.jsonl, split: test}], finetune: never, "
+         "max_new_tokens: 8}", ["overlay.yaml:2", "tracks.mail.sources.0.path", "no-such.jsonl"]),
+        ("tracks:\n  toolcall:\n    splits: {train: 0.5, val: 0.5, test: 0.5}", ["overlay.yaml:3", "add up to 1.5"]),
+        ("decision: {margin: -1}", ["overlay.yaml:1", "decision.margin"]),
+        ("models: {slm: {source: hub, repo_id: a/b, revision: main}}", ["models.slm.revision"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_key_is_refused(empty, overlay, change, says):
+    result = empty.run("-n", "--configfile", overlay(change), "--", "all")
+    assert result.returncode != 0
+    for part in says:
+        assert part in result.stdout
+    assert not (empty.folder / "results").exists()
+
+
+def test_an_unknown_track_names_the_known_ones(empty):
+    result = empty.run("-n", "results/compare/tolcall.json")
+    assert result.returncode != 0
+    assert "no track 'tolcall'; configured are: toolcall, structured" in result.stdout
+
+
+def test_a_dry_run_needs_no_key_and_writes_nothing(empty):
+    empty.plan(*REAL, "all")
+    assert not (empty.folder / "results").exists()
+    assert not (empty.folder / ".journal").exists()
+
+
+def test_a_hundred_tracks_plan(empty, overlay):
+    block = yaml.safe_load((empty.folder / "config/config.yaml").read_text())["tracks"]["toolcall"]
+    plan = empty.plan("--configfile", overlay({"tracks": {f"t{i}": block for i in range(100)}}), "--", "all")
+    assert plan["compare"] == 102
+
+
+def test_lint_and_format(root):
+    lint = subprocess.run([sys.executable, "-m", "snakemake", "--lint"], cwd=root, capture_output=True, text=True)
+    assert lint.returncode == 0, lint.stdout + lint.stderr
+    files = ["Snakefile", *sorted(str(path.relative_to(root)) for path in (root / "rules").glob("*.smk"))]
+    form = subprocess.run([sys.executable, "-m", "snakefmt", "--check", *files], cwd=root, capture_output=True, text=True)
+    assert form.returncode == 0, form.stdout + form.stderr
+
+
+def test_the_schema_describes_every_key(root):
+    schema = yaml.safe_load((root / "config/schemas/config.schema.yaml").read_text())
+
+    def undescribed(node, path):
+        for key, value in node.get("properties", {}).items():
+            if "description" not in value and "$ref" not in value:
+                yield f"{path}.{key}"
+            yield from undescribed(value, f"{path}.{key}")
+
+    missing = list(undescribed(schema, ""))
+    for name, value in schema["$defs"].items():
+        missing += undescribed(value, name)
+    assert missing == [], json.dumps(missing)
+
+
+def test_the_reference_names_every_key_with_its_description(root):
+    schema = yaml.safe_load((root / "config/schemas/config.schema.yaml").read_text())
+    text = (root / "config/README.md").read_text()
+
+    def described(node):
+        for value in node.get("properties", {}).values():
+            if "description" in value:
+                yield value["description"]
+            yield from described(value)
+
+    for node in (schema, *schema["$defs"].values()):
+        for description in described(node):
+            assert description in text or "editors" in description, description

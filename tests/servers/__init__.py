@@ -1,0 +1,1 @@
+"""Local servers that speak a provider's protocol over loopback, with faults on demand."""

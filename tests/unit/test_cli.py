@@ -1,0 +1,75 @@
+"""Entry points end with the right code, say why, and die with the driver that started them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from fledgling import cli
+
+HEAD = "from fledgling.cli import run\nfrom fledgling.errors import *\nimport os, time\n"
+
+
+def script(tmp_path, body):
+    (tmp_path / "s.py").write_text(HEAD + body)
+    return [sys.executable, str(tmp_path / "s.py")]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "says"),
+    [
+        ("run(lambda: None)", 0, ""),
+        ("def main(): raise ConfigError('k: wrong')\nrun(main)", 3, "error: k: wrong"),
+        ("def main(): raise DataError('f:1: bad')\nrun(main)", 5, "error: f:1: bad"),
+        ("def main(): raise Unavailable('later')\nrun(main)", 4, "error: later"),
+        ("def main(): raise OSError(28, 'No space left on device', 'x')\nrun(main)", 4, "no space left for x"),
+        ("def main(): 1 / 0\nrun(main)", 1, "ZeroDivisionError"),
+    ],
+)
+def test_exit_codes(tmp_path, body, code, says):
+    done = subprocess.run(script(tmp_path, body), capture_output=True, text=True)
+    assert done.returncode == code
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals(tmp_path, sent, code):
+    job = subprocess.Popen(script(tmp_path, "run(lambda: (print('up', flush=True), time.sleep(30)))"), stdout=subprocess.PIPE)
+    job.stdout.readline()
+    job.send_signal(sent)
+    assert job.wait(10) == code
+
+
+def test_a_job_dies_with_its_driver(tmp_path):
+    """The driver starts a shell, the shell the job, as Snakemake does; only the driver is killed."""
+    job = script(tmp_path, "run(lambda: (open('up', 'w').close(), time.sleep(2), open('late', 'w').close()))")
+    driver = subprocess.Popen(
+        [sys.executable, "-c", "import sys, subprocess\nfrom fledgling.cli import adopt_jobs\nadopt_jobs({}, '.')\n"
+         f"subprocess.run(['bash', '-c', 'true; {' '.join(job)}; true'])"],
+        cwd=tmp_path, env={key: value for key, value in os.environ.items() if key != cli.DRIVER},
+    )  # fmt: skip
+    deadline = time.monotonic() + 20
+    while not (tmp_path / "up").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (tmp_path / "up").exists()
+    driver.kill()
+    driver.wait()
+    time.sleep(2.5)
+    assert not (tmp_path / "late").exists()
+
+
+def test_a_job_of_a_driver_that_is_gone_does_not_start(tmp_path):
+    gone = subprocess.Popen(["sleep", "0.1"])
+    mark = cli._identity(gone.pid)
+    gone.wait()
+    done = subprocess.run(script(tmp_path, "run(lambda: open('x', 'w').close())"), cwd=tmp_path, env=os.environ | {cli.DRIVER: mark})
+    assert done.returncode == 143
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_mark_from_another_machine_is_ignored(tmp_path):
+    done = subprocess.run(script(tmp_path, "run(lambda: None)"), env=os.environ | {cli.DRIVER: "1:2:other-boot"})
+    assert done.returncode == 0

@@ -1,0 +1,48 @@
+import pytest
+
+from fledgling import config
+from fledgling.errors import ConfigError
+
+
+@pytest.fixture
+def default(root):
+    return root / "config/config.yaml"
+
+
+def test_where_keys_are_no_settings(root, default):
+    loaded = config.load(default, root=root)
+    assert "concurrency" not in config.section(loaded, "teacher")
+    assert config.where(loaded)["teacher"]["concurrency"] == loaded["teacher"]["concurrency"]
+    assert config.section(loaded, "decision") == loaded["decision"]
+
+
+def test_a_track_set_to_null_is_removed(root, default, tmp_path):
+    (tmp_path / "o.yaml").write_text("tracks: {structured: null}")
+    assert set(config.load(default, tmp_path / "o.yaml", root=root)["tracks"]) == {"toolcall"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a: [", "not YAML"),
+        ("- 1", "expected keys and values"),
+        ("seed: true", "seed"),
+        ("\nteacher:\n  concurency: 3", r"o.yaml:3: teacher.concurency: unknown key; did you mean 'concurrency'"),
+        ("tracks: {t: {kind: toolcall, sources: [], finetune: never, max_new_tokens: 8}}", "tracks.t.sources"),
+        ("tracks: {t: {kind: toolcall, sources: [{path: a, embedded: toolcall}], finetune: never, max_new_tokens: 8}}",
+         "exactly one of: path, hub, embedded"),
+        ("tracks: {t: {kind: structured, sources: [{embedded: toolcall, rows: 3, split: test}], finetune: never, "
+         "max_new_tokens: 8}}", "rows of kind toolcall in a track of kind structured"),
+        ("tracks: {toolcall: {recipe: {rnk: 3}}}", "did you mean 'rank'"),
+        ("tracks: {'A b': {kind: toolcall}}", "names are made of"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(root, default, tmp_path, text, says):
+    (tmp_path / "o.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        config.load(default, tmp_path / "o.yaml", root=root)
+
+
+def test_a_missing_file_is_named(root):
+    with pytest.raises(ConfigError, match="no such file"):
+        config.load("no.yaml", root=root)
