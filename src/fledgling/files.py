@@ -116,7 +116,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-    r"""Yield (line number from 1, text) of the non-blank lines of a UTF-8 file, streaming.
+    r"""Yield (line number from 1, text) of the non-blank lines of a UTF-8 file, or of a .gz of one, streaming.
 
     A byte order mark and \r\n are accepted; only \n ends a line (U+2028, U+0085 and VT do not).
 
@@ -124,7 +124,7 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
         DataError: missing, or not UTF-8; names file, line and byte.
     """
     try:
-        stream = open(path, "rb")  # noqa: SIM115, closed by the with below
+        stream = _open_binary(path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     with stream:
@@ -141,6 +141,14 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
                 ) from None
             if text.strip():
                 yield number, text
+
+
+def _open_binary(path: str | os.PathLike[str]) -> IO[bytes]:
+    if not os.fspath(path).endswith(".gz"):
+        return open(path, "rb")
+    import gzip
+
+    return gzip.open(path, "rb")  # type: ignore[return-value]
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -37,7 +37,9 @@ def test_exit_codes(tmp_path, body, code, says):
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals(tmp_path, sent, code):
-    job = subprocess.Popen(script(tmp_path, "run(lambda: (print('up', flush=True), time.sleep(30)))"), stdout=subprocess.PIPE)
+    job = subprocess.Popen(
+        script(tmp_path, "run(lambda: (print('up', flush=True), time.sleep(30)))"), stdout=subprocess.PIPE
+    )
     job.stdout.readline()
     job.send_signal(sent)
     assert job.wait(10) == code
@@ -65,7 +67,9 @@ def test_a_job_of_a_driver_that_is_gone_does_not_start(tmp_path):
     gone = subprocess.Popen(["sleep", "0.1"])
     mark = cli._identity(gone.pid)
     gone.wait()
-    done = subprocess.run(script(tmp_path, "run(lambda: open('x', 'w').close())"), cwd=tmp_path, env=os.environ | {cli.DRIVER: mark})
+    done = subprocess.run(
+        script(tmp_path, "run(lambda: open('x', 'w').close())"), cwd=tmp_path, env=os.environ | {cli.DRIVER: mark}
+    )
     assert done.returncode == 143
     assert not (tmp_path / "x").exists()
 

@@ -52,6 +52,8 @@ def parse(row: Any, kind: str, format: str = "auto") -> Parsed:
     identity = row.get("id")
     if isinstance(identity, bool) or not isinstance(identity, str | int | None):
         raise Unusable("id", f"key 'id': expected text or an integer, found {type(identity).__name__}")
+    if identity == "":
+        raise Unusable("id", "key 'id' is empty; leave it out, and the row is named by its content")
     record = row.get("group")
     if not isinstance(record, str | int | None) or isinstance(record, bool):
         raise Unusable("group", f"key 'group': expected text, found {type(record).__name__}")
@@ -192,11 +194,13 @@ def _calls(text: str, key: str) -> list[Call]:
     if not text.lstrip().startswith("<tool_call"):
         if not text.lstrip().startswith(("{", "[")):
             raise Unusable(
-                "no_call", f'{key}: neither <tool_call name="…">{{…}}</tool_call> nor JSON; write [] where no call is right'
+                "no_call",
+                f'{key}: neither <tool_call name="…">{{…}}</tool_call> nor JSON; write [] where no call is right',
             )
         value = _json(text, key)
         return [_call(call, f"{key}[{i}]") for i, call in enumerate(value if isinstance(value, list) else [value])]
-    calls, at = [], 0
+    calls: list[Call] = []
+    at = 0
     while text[at:].strip():
         match = _WRAPPER.match(text, at)
         if not match:
@@ -295,19 +299,20 @@ def _xlam_tool(tool: Any) -> Any:
     parameters = tool.get("parameters")
     if not isinstance(parameters, dict) or isinstance(parameters.get("type"), str) or "properties" in parameters:
         return tool
-    properties, required = {}, []
+    properties: dict[str, Row] = {}
+    required: list[str] = []
     for name, given in parameters.items():
         given = _object(given, f"tools: parameter {name!r}")
         type_name = str(given.get("type", "Any"))
         kind = re.sub(r"\s*[,(]?\s*optional\s*\)?\s*$", "", type_name, flags=re.IGNORECASE)
-        extra = {key: given[key] for key in ("description", "default", "enum") if key in given}
+        extra: Row = {key: given[key] for key in ("description", "default", "enum") if key in given}
         properties[name] = {**_python_type(kind), **extra}
         if kind == type_name and not type_name.startswith("Optional[") and "default" not in given:
             required.append(name)
     return {**tool, "parameters": {"type": "object", "properties": properties, "required": required}}
 
 
-_TYPES = {
+_TYPES: dict[str, str] = {
     "str": "string", "string": "string", "int": "integer", "integer": "integer", "float": "number", "number": "number",
     "bool": "boolean", "boolean": "boolean", "dict": "object", "object": "object", "list": "array", "array": "array",
     "tuple": "array", "set": "array", "sequence": "array", "none": "null",
@@ -377,4 +382,3 @@ def _json(text: str, key: str) -> Any:
 
 def _decoded(value: Any, key: str) -> Any:
     return _json(value, key) if isinstance(value, str) else value
-

@@ -4,8 +4,8 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from fledgling import strict_json
 from fledgling.data.invalid import Unusable
+from fledgling.data.sources import parse
 from fledgling.files import read_lines
 
 
@@ -48,7 +48,7 @@ def _document(file: Path) -> Any:
     if not file.is_file():
         raise Unusable("schema", f"schema.$ref: {file} does not exist; put it beside the rows")
     try:
-        return strict_json.loads("\n".join(text for _, text in read_lines(file)))
+        return parse("\n".join(text for _, text in read_lines(file)))
     except ValueError as error:
         raise Unusable("schema", f"{file}: not JSON ({error})") from None
 

@@ -54,6 +54,18 @@ def open_source(source: dict[str, Any], *, seed: int, key: str) -> list[Part]:
     return [_embedded(source, seed)]
 
 
+def parse(text: str) -> Any:
+    """The value of one JSON text, as `strict_json.loads` gives it, without its cap on the length.
+
+    Raises:
+        ValueError: not JSON.
+    """
+    value, end = strict_json.scan(text, strict_json.skip_space(text, 0))
+    if strict_json.skip_space(text, end) != len(text):
+        raise ValueError(f"text after the JSON value, at character {end}")
+    return value
+
+
 def _file(name: str, key: str) -> Part:
     if name.endswith((".jsonl", ".jsonl.gz")):
         rows = _json_lines
@@ -70,17 +82,20 @@ def _file(name: str, key: str) -> Part:
 
 
 def _json_lines(name: str) -> Iterator[Raw]:
-    for number, text in read_lines(name):
-        try:
-            yield number, strict_json.loads(text)
-        except ValueError as error:
-            yield number, Unusable("not_json", f"not JSON ({error}); one JSON object a line is read")
+    try:
+        for number, text in read_lines(name):
+            try:
+                yield number, parse(text)
+            except ValueError as error:
+                yield number, Unusable("not_json", f"not JSON ({error}); one JSON object a line is read")
+    except (EOFError, OSError) as error:  # a damaged .gz too
+        raise DataError(f"{name}: cannot be read to its end ({error}); replace the file") from None
 
 
 def _json_list(name: str) -> Iterator[Raw]:
     text = "\n".join(line for _, line in read_lines(name))
     try:
-        rows = strict_json.loads(text)
+        rows = parse(text)
     except ValueError as error:
         raise DataError(f"{name}: not JSON ({error})") from None
     if not isinstance(rows, list):

@@ -21,32 +21,37 @@ Kind = Literal["toolcall", "structured"]
 Values = dict[str, Any]
 
 OFFERED = 4  # tools that a request can choose from
-NO_CALL_SHARE = 0.06  # requests that none of the offered tools serves
+NO_CALL_SHARE = 0.06  # small talk that no tool serves
 TOOLCALL_SYSTEM = "You run a house. Call the tool that serves the request."
 STRUCTURED_SYSTEM = "Read the record from the note. Answer with one JSON object."
 
-CITIES = (
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+CITIES = _words(
     "Paris Berlin Madrid Oslo Lisbon Vienna Prague Dublin Athens Rome Tokyo Seoul Delhi Cairo Lima Quito Boston "
     "Denver Austin Chicago Toronto Sydney Perth Nairobi Lagos Accra Dakar Tunis"
-).split()
-NAMES = (
+)
+NAMES = _words(
     "Alice Bruno Carla David Elena Felix Grace Hugo Irene Jonas Karen Louis Maria Nadia Oscar Paula Quinn Rosa "
     "Simon Tara Ulrich Vera Walter Xenia"
-).split()
-GENRES = "jazz rock techno folk blues soul disco opera metal reggae".split()
-FOODS = "pizza sushi burger salad tacos ramen curry pasta falafel burrito kebab dumplings".split()
-SHOPS = "Luigi Sakura Nopal Anatolia Bistro Lotus Harbor Garden Corner Central".split()
-ROOMS = "kitchen bedroom garage hallway office bathroom attic cellar porch lounge".split()
-LANGUAGES = "French German Spanish Italian Polish Greek Turkish Korean Swahili Dutch".split()
-WORDS = (
-    "hello goodbye thanks bridge window river market engine winter garden island ticket doctor letter shadow "
-    "silver yellow planet forest mirror"
-).split()
-TITLES = "standup review interview workshop demo retro planning dentist lunch training".split()
-DAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
-CARRIERS = "DHL UPS FedEx Hermes Posti".split()
+)
+GENRES = _words("jazz rock techno folk blues soul disco opera metal reggae")
+FOODS = _words("pizza sushi burger salad tacos ramen curry pasta falafel burrito kebab dumplings")
+SHOPS = _words("Luigi Sakura Nopal Anatolia Bistro Lotus Harbor Garden Corner Central")
+ROOMS = _words("kitchen bedroom garage hallway office bathroom attic cellar porch lounge")
+LANGUAGES = _words("French German Spanish Italian Polish Greek Turkish Korean Swahili Dutch")
+WORDS = _words(
+    "hello goodbye thanks bridge window river market engine winter garden island ticket doctor letter shadow silver "
+    "yellow planet forest mirror"
+)
+TITLES = _words("standup review interview workshop demo retro planning dentist lunch training")
+DAYS = _words("Monday Tuesday Wednesday Thursday Friday Saturday Sunday")
+CARRIERS = _words("DHL UPS FedEx Hermes Posti")
 CURRENCIES = {"USD": "dollars", "EUR": "euros", "GBP": "pounds", "JPY": "yen", "CHF": "francs", "SEK": "kronor"}
-NUMBERS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+NUMBERS = _words("zero one two three four five six seven eight nine ten eleven twelve")
 MINUTES = (15, 30, 45, 60, 90, 120)
 DURATIONS = {
     "a quarter of an hour": 15,
@@ -136,17 +141,22 @@ def offer(random: Random) -> list[Task]:
 
 
 def call(random: Random, offered: list[Task], house: float) -> Row:
-    """A request that one of the offered tools serves, or now and then none."""
-    served = random.random() >= NO_CALL_SHARE
-    tool = random.choice(offered if served else [tool for tool in TOOLS if tool not in offered])
-    request = tool.draw(random, random.random() < house)
+    """A request that one of the offered tools serves, or now and then small talk that none does."""
+    if random.random() < NO_CALL_SHARE:
+        tool, request = None, _small_talk(random)
+    else:
+        tool = random.choice(offered)
+        request = tool.draw(random, random.random() < house)
+    answer, generic = (
+        [{"name": tool.name, "arguments": values}] if tool else [] for values in (request.values, request.generic)
+    )
     fields = {
         "messages": _messages(TOOLCALL_SYSTEM, request),
         "tools": [tool.definition() for tool in offered],
-        "answer": [{"name": tool.name, "arguments": request.values}] if served else [],
+        "answer": answer,
         "category": _category(request),
     }
-    return Row(fields, [{"name": tool.name, "arguments": request.generic}] if served else [], tool.familiar)
+    return Row(fields, generic, familiar=tool is None or tool.familiar)
 
 
 def record(random: Random, form: Task, house: float) -> Row:
@@ -348,6 +358,21 @@ def _parcel(random: Random, house: bool) -> Request:
     return Request(text, values, values, house=False)  # no convention applies
 
 
+def _small_talk(random: Random) -> Request:
+    name, food, genre, city = (random.choice(words) for words in (NAMES, FOODS, GENRES, CITIES))
+    text = random.choice(
+        [
+            f"thanks {name}, that was all",
+            f"tell me a joke about {food}",
+            f"who invented {genre}?",
+            f"do you like {food} or {genre} more?",
+            f"is {city} older than you?",
+            f"my friend {name} likes {city}",
+        ]
+    )
+    return Request(text, {}, {}, house=False)
+
+
 def _order(random: Random, house: bool) -> Request:
     name, item, price = random.choice(NAMES), random.choice(FOODS), random.randint(10, 99)
     currency, gift = random.choice(list(CURRENCIES)), random.random() < 0.5
@@ -423,7 +448,7 @@ TOOLS = (
         "book_flight", "book a flight",
         {"origin": STRING, "destination": STRING, "passengers": INTEGER}, _flight, familiar=True,
     ),
-    Task("set_alarm", "set an alarm", {"hour": INTEGER, "day": STRING}, _alarm, familiar=False),
+    Task("set_alarm", "set an alarm", {"hour": INTEGER, "day": STRING}, _alarm, familiar=True),
     Task(
         "send_message", "send a message",
         {"recipient": STRING, "channel": _one_of("sms", "email", "chat"), "urgent": BOOLEAN}, _message, familiar=False,
@@ -433,10 +458,10 @@ TOOLS = (
         {"amount": NUMBER, "source": STRING, "target": STRING}, _currency, familiar=True,
     ),
     Task("create_event", "calendar event", {"title": STRING, "day": STRING, "minutes": INTEGER}, _event, familiar=False),
-    Task("play_music", "play songs", {"genre": STRING, "room": STRING, "shuffle": BOOLEAN}, _music, familiar=True),
+    Task("play_music", "play songs", {"genre": STRING, "room": STRING, "shuffle": BOOLEAN}, _music, familiar=False),
     Task(
         "order_food", "order a meal",
-        {"item": STRING, "quantity": INTEGER, "restaurant": STRING}, _food, familiar=True,
+        {"item": STRING, "quantity": INTEGER, "restaurant": STRING}, _food, familiar=False,
     ),
     Task("search_hotels", "find a hotel", {"city": STRING, "stars": INTEGER}, _hotel, familiar=False),
     Task("set_light", "control a lamp", {"room": STRING, "on": BOOLEAN, "brightness": INTEGER}, _light, familiar=False),

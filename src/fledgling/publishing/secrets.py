@@ -11,7 +11,7 @@ from pathlib import Path
 # Patterns start with a fixed text, so that a scan of a large file stays a search for that text.
 RULES: Mapping[str, re.Pattern[bytes]] = {
     "Hugging Face token": re.compile(rb"hf_[A-Za-z0-9]{20,}"),
-    "API key (sk-…)": re.compile(rb"sk-(?<![A-Za-z0-9]sk-)(?:[A-Za-z0-9]{1,12}[-_]){0,4}[A-Za-z0-9]{12,}"),
+    "API key (sk-…)": re.compile(rb"sk-(?<![A-Za-z0-9]sk-)(?:(?=[\w-]*\d)[\w-]{20,}|[A-Za-z0-9]{20,})"),
     "AWS access key": re.compile(rb"A(?:KIA|SIA)(?<![A-Z0-9]A.{3})[0-9A-Z]{16}(?![0-9A-Z])"),
     "GitHub token": re.compile(rb"gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,}"),
     "Google API key": re.compile(rb"AIza[A-Za-z0-9_-]{35}"),
@@ -61,19 +61,20 @@ def is_secret_file(name: str) -> bool:
     return SECRET_FILE.fullmatch(name) is not None
 
 
-def scan(path: str | Path, values: Mapping[str, str], name: str | None = None) -> list[Finding]:
-    """Credentials in one file, in the order in which they stand there.
+def scan(content: Path | bytes, values: Mapping[str, str], name: str) -> list[Finding]:
+    """Credentials in one file (its path or its bytes), in the order in which they stand there.
 
     Looks for what credentials look like (RULES) and for the exact `values` ({variable: value}), in
-    text and in binary files alike. `name` is what a finding calls the file; default is its path.
+    text and in binary files alike. `name` is what a finding calls the file.
     """
-    with open(path, "rb") as stream:
-        if not Path(path).stat().st_size:
-            return []
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                return _scan(data[:].decode("utf-16", "replace").encode(), values, name or str(path))
-            return _scan(data, values, name or str(path))
+    if isinstance(content, bytes):
+        return _scan(content, values, name)
+    if not content.stat().st_size:
+        return []
+    with open(content, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            return _scan(data[:].decode("utf-16", "replace").encode(), values, name)
+        return _scan(data, values, name)
 
 
 def _scan(data: bytes | mmap.mmap, values: Mapping[str, str], name: str) -> list[Finding]:

@@ -12,7 +12,7 @@ class Economy:
     """Prices per 1,000 requests (None: unknown) and the volume where both cost the same.
 
     `break_even` is in requests a day: price_per_hour × 24 / (teacher's price of one request). `capacity` is
-    what one machine answers in a day, one request after another, at the contender's mean latency.
+    what one machine answers in a day at the measured time a row (a batch's time over its rows).
     `per_unit` is the same break-even for a machine that costs 1 unit of currency an hour, and needs no
     price of the machine.
     """

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fledgling import strict_json
+from fledgling.tracks.assignment import best
 
 State = Literal["same", "different", "missing", "extra", "absent"]
 
@@ -70,8 +71,8 @@ def toolcall(
 ) -> list[Line]:
     """The same for lists of calls {"name", "arguments"}.
 
-    Each contender's calls stand beside the gold calls they resemble most (pairs are taken from the most
-    alike downwards, the same name first), so that the order of calls makes no difference. With `allowed`
+    Each contender's calls stand beside the gold calls that they resemble most, by the assignment that agrees
+    in most names and arguments, so that the order of calls makes no difference. With `allowed`
     (one {"name", "arguments": {argument: accepted values}} a gold call) an argument may have several
     right values, and "" among them means that it may be left out.
     """
@@ -120,17 +121,14 @@ def _given(call: Mapping[str, Any], *, whole: bool) -> dict[str, Any]:
 
 def _places(expected: Sequence[Mapping[str, tuple[Any, ...]]], given: Sequence[Mapping[str, Any]]) -> list[int]:
     """For each given call the index of its gold call; calls that gold lacks are numbered after the last one."""
-    alike = []
-    for here, call in enumerate(given):
-        for there, fields in enumerate(expected):
-            shared = sum(path in fields and _accepted(fields[path], call[path]) for path in call if path)
-            alike.append((-int(_accepted(fields[""], call[""])), -shared, abs(here - there), there, here))
-    place: dict[int, int] = {}
-    for *_, there, here in sorted(alike):
-        if here not in place and there not in place.values():
-            place[here] = there
+    place = dict(best(given, expected, _alike))
     spare = iter(range(len(expected), len(expected) + len(given)))
     return [place[here] if here in place else next(spare) for here in range(len(given))]
+
+
+def _alike(call: Mapping[str, Any], fields: Mapping[str, tuple[Any, ...]]) -> int:
+    shared = sum(path in fields and _accepted(fields[path], call[path]) for path in call if path)
+    return shared + _accepted(fields[""], call[""]) * (1 + len(call))
 
 
 def _lines(

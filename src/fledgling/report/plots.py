@@ -46,9 +46,9 @@ _STYLE = {
     "hatch.color": LINE,
     "hatch.linewidth": 0.6,
 }
-WIDTH = 760
+WIDTH = 960
 # How each contender is marked: colour, marker, whether it is filled.
-MARKS = {"teacher": (INK, "s", True), "slm": (WARN, "o", False), "tuned": (ACCENT, "o", True)}
+MARKS = {"teacher": (INK, "s", True), "slm": (INK, "o", False), "tuned": (ACCENT, "o", True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,13 @@ def _styled(draw: Callable[P, str]) -> Callable[P, str]:
 @_styled
 def gaps(groups: Sequence[Group], margin: float, *, key: str, title: str, desc: str, stamp: str = "") -> str:
     """Gaps (score points × 100) with their one-sided bounds against the margin; returns an <svg>."""
-    rows = sum(1 + len(group.lines) for group in groups)
-    figure, axes = _figure(46 + 34 * rows + 30, left=150, right=214, top=30, bottom=46)
+    rows = sum(len(group.lines) for group in groups)
+    figure, axes = _figure(78 + 29 * rows, left=260, right=215, top=26, bottom=52)
     bounds = [bound for group in groups for line in group.lines for bound in (line.low, line.high) if bound is not None]
     low, high = min([*bounds, -margin]), max([*bounds, margin])
     pad = 0.06 * (high - low)
     low, high = low - pad, high + pad
-    axes.set(xlim=(low, high), ylim=(rows - 0.4, -0.6), yticks=[])
+    axes.set(xlim=(low, high), ylim=(rows - 0.35, -0.65), yticks=[])
     axes.axvspan(margin, high, facecolor=SHADE, edgecolor="none", zorder=0)
     axes.axvline(0, color=LINE, linewidth=1)
     axes.axvline(margin, color=WARN, linewidth=1.4, dashes=(4, 3))
@@ -103,13 +103,15 @@ def gaps(groups: Sequence[Group], margin: float, *, key: str, title: str, desc: 
         f"margin {_number(margin)}", (margin, 1), xycoords=("data", "axes fraction"), xytext=(0, 6),
         textcoords="offset points", ha="center", color=WARN, fontweight="bold",
     )  # fmt: skip
-    y = 0
-    for group in groups:
-        _beside(axes, y, group.heading, left=True, fontweight="bold", x=-150)
+    y = -1
+    for number, group in enumerate(groups):
+        if number:
+            axes.axhline(y + 0.5, color=LINE, linewidth=0.6)
+        _beside(axes, y + 1, group.heading, left=True, fontweight="bold", x=-260)
         for line in group.lines:
             y += 1
             colour = ACCENT if line.good else WARN
-            _beside(axes, y, line.label, left=True, x=-150, color=INK)
+            _beside(axes, y, line.label, left=True, x=-185)
             _beside(axes, y, line.note, left=False, color=colour, fontweight="bold")
             if line.value is None or line.low is None or line.high is None:
                 continue
@@ -119,7 +121,6 @@ def gaps(groups: Sequence[Group], margin: float, *, key: str, title: str, desc: 
                 line.value, y, marker="o" if line.good else "D", color=colour, markersize=7.5 if line.good else 6.5,
                 markerfacecolor=colour if line.good else PAPER, markeredgewidth=1.8,
             )  # fmt: skip
-        y += 1
     axes.set_xlabel("gap in score points: teacher − contender   (further right = contender worse)", labelpad=8)
     axes.grid(axis="x", zorder=-1)
     axes.set_axisbelow(True)
@@ -130,13 +131,13 @@ def gaps(groups: Sequence[Group], margin: float, *, key: str, title: str, desc: 
 def metrics(groups: Sequence[Group], *, key: str, title: str, desc: str, stamp: str = "") -> str:
     """Rates (percent) of all contenders with intervals, one metric a group, floors as ticks; returns an <svg>."""
     rows = sum(0.62 * len(group.lines) + 0.7 for group in groups)
-    figure, axes = _figure(40 + 25 * rows + 46, left=250, right=92, top=20, bottom=46)
+    figure, axes = _figure(40 + 25 * rows + 46, left=290, right=80, top=16, bottom=46)
     axes.set(xlim=(-1, 101), ylim=(rows - 0.1, -0.5), yticks=[])
     y = 0.0
     for number, group in enumerate(groups):
         if number:
             axes.axhline(y - 0.52, color=LINE, linewidth=0.6, xmin=-0.5, clip_on=False)
-        _beside(axes, y, group.heading, left=True, x=-250, fontweight="bold")
+        _beside(axes, y, group.heading, left=True, x=-290, fontweight="bold")
         for line in group.lines:
             colour, marker, filled = MARKS.get(line.mark, (MUTED, "|", True))
             floor = line.mark not in MARKS
@@ -161,11 +162,11 @@ def metrics(groups: Sequence[Group], *, key: str, title: str, desc: str, stamp: 
 def readings(groups: Sequence[Group], *, key: str, title: str, desc: str, stamp: str = "") -> str:
     """Strict against lenient rates (percent): value is the strict one, high the lenient one; returns an <svg>."""
     rows = sum(0.62 * len(group.lines) + 0.7 for group in groups)
-    figure, axes = _figure(40 + 25 * rows + 46, left=250, right=92, top=20, bottom=46)
+    figure, axes = _figure(40 + 25 * rows + 46, left=290, right=80, top=16, bottom=46)
     axes.set(xlim=(-1, 101), ylim=(rows - 0.1, -0.5), yticks=[])
     y = 0.0
     for group in groups:
-        _beside(axes, y, group.heading, left=True, x=-250, fontweight="bold")
+        _beside(axes, y, group.heading, left=True, x=-290, fontweight="bold")
         for line in group.lines:
             colour = MARKS.get(line.mark, (MUTED, "|", True))[0]
             _beside(axes, y, line.label, left=True, x=-10, ha="right")

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 NBSP = "\u00a0"
@@ -56,6 +57,22 @@ def p_value(value: float | None) -> str:
     if value is None:
         return ABSENT
     return f"<{NBSP}0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def rate(entry: Mapping[str, Any] | None) -> dict[str, str]:
+    """A rate {"value", "low", "high"} with its interval and, where there are "k" and "n", the rows counted."""
+    if entry is None or entry["value"] is None:
+        return {"value": ABSENT, "interval": "", "k": ""}
+    return {
+        "value": percent(entry["value"]),
+        "interval": f"{percent(entry['low'])} – {percent(entry['high'])}",
+        "k": "" if entry.get("k") is None else f"{count(entry['k'])} of {count(entry['n'])}",
+    }
+
+
+def prose(sentence: str) -> str:
+    """A sentence of the verdict, safe to show; numbers are not parted from their percent sign."""
+    return clean(sentence, 1_000).replace(" %", f"{NBSP}%")
 
 
 def clean(text: str, limit: int = 2_000) -> str:

@@ -1,20 +1,22 @@
 """What the report calls things: metrics, contenders and outcomes in plain words."""
 
-METRICS = {
-    "json_valid_rate": ("Valid JSON", "the reply is JSON by RFC 8259, nothing around it"),
-    "schema_valid_rate": ("Fits the schema", "the reply is JSON and its row's schema accepts it"),
-    "exact_match_rate": ("Exact match", "the whole answer equals gold, numbers by value"),
-    "field_precision": ("Field precision", "share of the answered fields that gold has, mean over rows"),
-    "field_recall": ("Field recall", "share of gold's fields that were answered, mean over rows"),
-    "field_f1": ("Field F1", "harmonic mean of field precision and recall, mean over rows"),
-    "valid_call_rate": ("Valid call", "the reply holds calls that can be read"),
-    "name_match_rate": ("Right tool", "the right tools are called, whatever their arguments"),
-    "args_exact_rate": ("Exact arguments", "the right tools with exactly gold's arguments"),
-    "args_precision": ("Argument precision", "share of the given arguments that gold has, mean over rows"),
-    "args_recall": ("Argument recall", "share of gold's arguments that were given, mean over rows"),
-    "args_f1": ("Argument F1", "harmonic mean of argument precision and recall, mean over rows"),
-    "ast_match_rate": ("Call match (AST)", "every call right in name and arguments, by BFCL's semantics"),
-    "abstain_rate": ("Abstained", "no call was made"),
+from fledgling.gate import label
+
+MEANINGS = {
+    "json_valid_rate": "the reply is JSON by RFC 8259, nothing around it",
+    "schema_valid_rate": "the reply is JSON and its row's schema accepts it",
+    "exact_match_rate": "the whole answer equals gold, numbers by value",
+    "field_precision": "share of the answered fields that gold has, mean over rows",
+    "field_recall": "share of gold's fields that were answered, mean over rows",
+    "field_f1": "harmonic mean of field precision and recall, mean over rows",
+    "valid_call_rate": "the reply holds calls that can be read",
+    "name_match_rate": "the right tools are called, whatever their arguments",
+    "args_exact_rate": "the right tools with exactly gold's arguments",
+    "args_precision": "share of the given arguments that gold has, mean over rows",
+    "args_recall": "share of gold's arguments that were given, mean over rows",
+    "args_f1": "harmonic mean of argument precision and recall, mean over rows",
+    "ast_match_rate": "every call right in name and arguments, by BFCL's semantics",
+    "abstain_rate": "no call was made, rightly or not",
 }
 CONTENDERS = {
     "teacher": ("teacher", "the hosted model that answers today"),
@@ -31,6 +33,7 @@ OUTCOMES = {
     "content_filter": "stopped by the content filter",
     "refusal": "refused",
     "error": "failed",
+    "missing": "never asked",
 }
 DIMENSIONS = {
     "tool": "Tool",
@@ -42,8 +45,9 @@ DIMENSIONS = {
 
 
 def metric(name: str) -> str:
-    """The name of a metric for people; unknown names with spaces for underscores."""
-    return METRICS[name][0] if name in METRICS else plain(name)
+    """The name of a metric for people, as in the verdict's sentences."""
+    words = label(name)
+    return f"{words[0].upper()}{words[1:]}"
 
 
 def contender(name: str) -> str:

@@ -8,7 +8,6 @@ from typing import Any, Literal, Protocol
 from fledgling.errors import ConfigError
 
 Engine = Literal["transformers", "vllm"]
-Precision = Literal["fp32", "bf16", "int8", "nf4"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,12 @@ class Adapter:
     digest: str
 
 
-def seal(
-    folder: Path, *, track: str, model: Model, data: dict[str, str], recipe: dict[str, Any], backend: str
-) -> None:
+def name_of(model: Model) -> str:
+    """What a checkpoint is called in predictions and manifests: its Hub repository, or its folder's name."""
+    return model.repo_id or ("embedded" if model.generated else model.checkpoint.resolve().name)
+
+
+def seal(folder: Path, *, track: str, model: Model, data: dict[str, str], recipe: dict[str, Any], backend: str) -> None:
     """Write the manifest of a finished adapter, the last of its files."""
     files = {
         name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
@@ -36,7 +39,7 @@ def seal(
         "track": track,
         "files": files,
         "base": {
-            "name": model.name,
+            "name": name_of(model),
             "fingerprint": model.fingerprint,
             "chat_template_sha256": model.chat_template_sha256,
         },
@@ -70,12 +73,12 @@ def load(path: Path, model: Model) -> Adapter:
     if base["fingerprint"] != model.fingerprint:
         raise DataError(
             f"{path}: the adapter was trained on {base['name']} (fingerprint {base['fingerprint'][:12]}) and does not "
-            f"fit {model.name} (fingerprint {model.fingerprint[:12]}); train it again on this base"
+            f"fit {name_of(model)} (fingerprint {model.fingerprint[:12]}); train it again on this base"
         )
     if base["chat_template_sha256"] != model.chat_template_sha256:
         raise DataError(
             f"{path}: the adapter was trained with another chat template (sha256 "
-            f"{str(base['chat_template_sha256'])[:12]}) than {model.name} has now "
+            f"{str(base['chat_template_sha256'])[:12]}) than {name_of(model)} has now "
             f"({str(model.chat_template_sha256)[:12]}); restore the template, or train it again"
         )
     return Adapter(folder=folder, digest=digest([manifest["files"][name]["sha256"] for name in (WEIGHTS, CONFIG)]))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fledgling.errors import DataError
+from fledgling.failpoints import failpoint
 from fledgling.files import fsync_dir, read_json, sha256_file, write_json
 
 log = logging.getLogger(__name__)
@@ -20,6 +21,7 @@ def seal(folder: Path, run: str) -> None:
 
     `run` names the training (its recipe, data, base and layout), so that no other one resumes from here.
     """
+    failpoint("checkpoint.before_seal")
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SEAL):
         with open(path, "rb") as stream:
@@ -27,6 +29,7 @@ def seal(folder: Path, run: str) -> None:
         files[path.relative_to(folder).as_posix()] = {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
         fsync_dir(path.parent)
     write_json(folder / SEAL, {"format": FORMAT, "run": run, "files": files})
+    failpoint("checkpoint.after_seal")
 
 
 def newest(folder: Path, run: str) -> Path | None:

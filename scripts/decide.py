@@ -1,0 +1,66 @@
+"""The verdict: teacher, slm and tuned on the same test rows; what to deploy, or how many rows are missing.
+
+    python scripts/decide.py --track toolcall --settings '{"decision": …, "seed": 7, "track": …}' \
+        --compare results/compare/toolcall.json --datasheet results/data/toolcall/datasheet.json \
+        --rows results/metrics/toolcall/{teacher,slm,tuned}.jsonl --floors results/metrics/toolcall/floor-*.jsonl \
+        --metrics results/metrics/toolcall/*.json --out results/verdict/toolcall.json
+
+Each file is known by its name: teacher, slm and, where something was trained, tuned. `--repeat` takes the rows of a
+second run of one of them, in a file of the same name elsewhere; a contender that differs from itself by more than the
+margin gets no verdict. `--ledger` names a file outside results/ that counts the verdicts on each test split.
+"""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+from fledgling import looks
+from fledgling.cli import run
+from fledgling.errors import DataError, UsageError
+from fledgling.files import read_json, write_json
+from fledgling.gate import Rule, foreign
+from fledgling.rows import read_rows
+from fledgling.verdict import Rows, inputs_digest, verdict
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--track", required=True)
+    parser.add_argument("--settings", required=True, type=json.loads, help="decision, seed, track … as JSON")
+    parser.add_argument("--compare", required=True)
+    parser.add_argument("--datasheet", required=True)
+    parser.add_argument("--rows", required=True, nargs="+", help="scored rows of teacher, slm and tuned")
+    parser.add_argument("--floors", required=True, nargs="+")
+    parser.add_argument("--metrics", required=True, nargs="+")
+    parser.add_argument("--repeat", nargs="+", default=[], help="scored rows of second runs")
+    parser.add_argument("--ledger", help="count this verdict here")
+    parser.add_argument("--out", required=True)
+    args = parser.parse_args()
+    by = {Path(path).stem: path for path in args.rows}
+    if not {"teacher", "slm"} <= by.keys() <= {"teacher", "slm", "tuned"}:
+        raise UsageError(f"--rows needs teacher.jsonl, slm.jsonl and perhaps tuned.jsonl; found: {', '.join(by)}")
+    if unknown := {Path(path).stem for path in args.repeat} - by.keys():
+        raise UsageError(f"--repeat: no first run of {', '.join(sorted(unknown))} is among --rows")
+    rule = Rule.of(args.track, args.settings)
+    datasheet, compared = read_json(args.datasheet), read_json(args.compare)
+    if compared["track"] != args.track:
+        raise DataError(f"{args.compare}: is about track {compared['track']!r}, not {args.track!r}")
+    rows = Rows(
+        read_rows(by["teacher"]),
+        tuple(read_rows(by[name]) for name in ("slm", "tuned") if name in by),
+        tuple(read_rows(path) for path in args.floors),
+        tuple(read_rows(path) for path in args.repeat),
+    )
+    number = None
+    if args.ledger:
+        test = datasheet["splits"]["test"]["sha256"]
+        number = looks.look(args.ledger, test=test, inputs=inputs_digest(rule, rows))
+    metrics = {Path(path).stem: read_json(path) for path in args.metrics}
+    result = verdict(rule, rows, datasheet, problems=foreign(rows, datasheet, metrics), looks=number)
+    write_json(args.out, result)
+    logging.getLogger("decide").info("%s: %s", result["deploy"], result["statement"])
+
+
+if __name__ == "__main__":
+    run(main)

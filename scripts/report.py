@@ -1,0 +1,45 @@
+"""The verdict for people: one self-contained HTML page with pictures and rows side by side."""
+
+import argparse
+import json
+from pathlib import Path
+
+from fledgling.cli import run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--track", required=True, help="name of the track")
+    parser.add_argument("--settings", type=json.loads, default={}, help="settings as one JSON object")
+    parser.add_argument("--verdict", type=Path, required=True, help="results/verdict/T.json")
+    parser.add_argument("--compare", type=Path, required=True, help="results/compare/T.json")
+    parser.add_argument("--data", type=Path, required=True, help="the test rows, results/data/T/test.jsonl")
+    parser.add_argument("--datasheet", type=Path, required=True, help="results/data/T/datasheet.json")
+    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of teacher, slm and tuned")
+    parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="of all contenders and floors (.json)")
+    parser.add_argument("--rows", type=Path, nargs="+", required=True, help="of teacher, slm and tuned (.jsonl)")
+    parser.add_argument("--training", type=Path, help="training.json of the adapter, where there is one")
+    parser.add_argument("--out", type=Path, required=True, help="the page")
+    arguments = parser.parse_args()
+
+    from fledgling.files import write_text
+    from fledgling.report.load import load
+    from fledgling.report.render import render
+
+    inputs = load(
+        arguments.track,
+        arguments.settings,
+        verdict=arguments.verdict,
+        compare=arguments.compare,
+        data=arguments.data,
+        datasheet=arguments.datasheet,
+        predictions=arguments.predictions,
+        metrics=arguments.metrics,
+        rows=arguments.rows,
+        training=arguments.training,
+    )
+    write_text(arguments.out, render(inputs))
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,37 @@
+"""Tune the slm on one track.
+
+Reads the train and val splits and a checkpoint's manifest, and writes the adapter's weights, its
+configuration, training.json (recipe, loss curve, speed) and, last, its manifest. The loss is on the
+completion only; the global batch is the same on any number of cards. Start it with `accelerate
+launch`, `torchrun` or plain `python`; a killed run goes on from its newest sealed checkpoint.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from fledgling.cli import run, where
+from fledgling.training.train import train
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--track", required=True, help="name of the track")
+    parser.add_argument("--train", required=True, type=Path, help="rows to train on (train.jsonl)")
+    parser.add_argument("--val", required=True, type=Path, help="rows for the loss at the end (val.jsonl)")
+    parser.add_argument("--model", required=True, type=Path, help="results/models/slm/manifest.json")
+    parser.add_argument("--settings", required=True, type=json.loads, help='JSON: {"recipe", "track", "seed"}')
+    parser.add_argument("--out", required=True, type=Path, help="…/adapter_model.safetensors")
+    args = parser.parse_args()
+    train(
+        track=args.track,
+        train_data=args.train,
+        val_data=args.val,
+        model=args.model,
+        settings={**args.settings, "training": args.settings.get("training", {}) | where().get("training", {})},
+        out=args.out,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,137 @@
+"""The datasheet of a track: counts, rejects with reasons, copies, links."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from os import PathLike
+from typing import Any
+
+import numpy as np
+
+from fledgling.data.leaks import KINDS, Link
+from fledgling.data.sources import Part
+from fledgling.data.split import SPLITS
+from fledgling.data.table import NOWHERE, Table
+from fledgling.files import sha256_file
+
+EXAMPLES = 5  # places listed per reason
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the rows of one source."""
+
+    read: int = 0
+    duplicates: int = 0
+    beyond_limit: int = 0
+    formats: Counter[str] = field(default_factory=Counter)
+    names: Counter[str] = field(default_factory=Counter)
+    ignored: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    messages: dict[str, list[str]] = field(default_factory=dict)
+    warned: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+    def note(self, format: str, name: str | None, ignored: Sequence[str]) -> None:
+        """Count a usable row: its format, the data set that it names, its keys that nothing reads."""
+        self.formats[format] += 1
+        self.names[name or "unnamed"] += 1
+        self.ignored.update(ignored)
+
+    def reject(self, code: str, message: str) -> None:
+        """Count a row that cannot be used; the first messages of a code are kept."""
+        self.rejected[code] += 1
+        shown = self.messages.setdefault(code, [])
+        if len(shown) < EXAMPLES:
+            shown.append(message)
+
+    def warn(self, message: str) -> None:
+        """Count a row whose gold arguments its own tool refuses."""
+        self.warned += 1
+        if len(self.warnings) < EXAMPLES:
+            self.warnings.append(message)
+
+
+def source(settings: dict[str, Any], parts: Sequence[Part], counts: Counts) -> dict[str, Any]:
+    """One entry of "sources": the settings as given, every file with its digest, what became of the rows."""
+    rejected = sum(counts.rejected.values())
+    return {
+        "settings": settings,
+        "parts": [{"name": part.label, "digest": part.digest} for part in parts],
+        "formats": _sorted(counts.formats),
+        "names": _sorted(counts.names),
+        "rows": {
+            "read": counts.read,
+            "rejected": rejected,
+            "duplicates": counts.duplicates,
+            "beyond_limit": counts.beyond_limit,
+            "used": counts.read - rejected - counts.duplicates - counts.beyond_limit,
+        },
+        "rejected": {
+            code: {"rows": rows, "first": counts.messages[code]} for code, rows in _sorted(counts.rejected).items()
+        },
+        "gold_outside_tool_schema": {"rows": counts.warned, "first": counts.warnings},
+        "ignored_keys": _sorted(counts.ignored),
+    }
+
+
+def splits(
+    table: Table,
+    outputs: Mapping[str, str | PathLike[str]],
+    kind: str,
+    categories: Sequence[str],
+    schemas: Sequence[str],
+) -> dict[str, Any]:
+    """What describes the written splits; `categories` and `schemas` name the numbers in the table.
+
+    `calls` counts the rows by their gold calls (1 where any call is right), `conflicting_answers` the
+    rows whose prompt occurs before them with another answer.
+    """
+    chosen = table["split"]
+    kept = chosen != NOWHERE
+    each = {}
+    for index, name in enumerate(SPLITS):
+        rows = chosen == index
+        lengths = np.sort(table["length"][rows])
+        each[name] = {
+            "rows": int(np.count_nonzero(rows)),
+            "sha256": sha256_file(outputs[name]),
+            "groups": len(np.unique(table["group"][rows])),
+            "categories": _tally(table["category"][rows], categories),
+            **(
+                {"calls": _tally(table["calls"][rows])}
+                if kind == "toolcall"
+                else {"schemas": _tally(table["schema"][rows], schemas)}
+            ),
+            "request_characters": {
+                str(quantile): int(lengths[round(quantile * (len(lengths) - 1))]) if len(lengths) else None
+                for quantile in (0.0, 0.5, 0.9, 0.99, 1.0)
+            },
+        }
+    prompts = table["prompt"][kept]
+    contents = len(np.unique(table["content"][kept]))
+    return {"splits": each, "conflicting_answers": contents - len(np.unique(prompts))}
+
+
+def links(found: Sequence[Link], table: Table, threshold: float | None) -> dict[str, Any]:
+    """Links between splits that were found and cut: rows by kind, and rows left out by split."""
+    dropped = {link.row: link.split for link in found}
+    tests = int(np.count_nonzero(table["split"] == SPLITS.index("test")))
+    near = {link.later for link in found if link.kind == "near_duplicate" and link.later_split == SPLITS.index("test")}
+    return {
+        "near_duplicate": threshold,
+        "links": {kind: sum(link.kind == kind for link in found) for kind in KINDS},
+        "dropped": {name: sum(split == index for split in dropped.values()) for index, name in enumerate(SPLITS[:2])},
+        "near_duplicate_ratio": round(len(near) / tests, 6) if tests else None,
+    }
+
+
+def _sorted(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items()))
+
+
+def _tally(values: Any, names: Sequence[str] | None = None) -> dict[str, int]:
+    """How often each value occurs, by its name."""
+    found, counts = np.unique(values, return_counts=True)
+    pairs = [(names[value] if names else str(value), int(count)) for value, count in zip(found, counts, strict=True)]
+    return dict(pairs if names is None else sorted(pairs))

@@ -1,0 +1,384 @@
+"""The journal: finished work that must never be done (or paid) twice, kept outside every declared output.
+
+One append-only file a subject, `{folder}/{name}.jsonl`, shared by tracks, splits, runs and processes.
+A line is `{"sum", "key", "kind", "at", "record"}`: `sum` is a checksum of the rest of the line, `key` the
+sha256 of what was asked. docs/faults.md describes the format and the guarantees.
+"""
+
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from fledgling.errors import ConfigError, Unavailable
+from fledgling.failpoints import failpoint
+from fledgling.files import fsync_dir, json_line
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["intent", "result", "failure"]
+KIND_AT = 107  # {"sum":"<16>","key":"<64>","kind":"… : fixed places, so that indexing parses no JSON
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+MARGIN_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One whole line of a journal; `record` is what was put, `at` the UTC time of writing."""
+
+    key: str
+    kind: Kind
+    at: str
+    record: dict[str, Any]
+
+
+def encode(key: str, kind: Kind, record: Mapping[str, Any]) -> bytes:
+    """The line of one entry, with its checksum and line feed."""
+    if len(key) != 64:
+        raise ValueError(f"a journal key is a sha256 in hex, not {key!r}")
+    at = datetime.now(UTC).isoformat(timespec="milliseconds")
+    rest = f'"key":"{key}","kind":"{kind}","at":"{at}","record":{json_line(record)}}}'.encode()
+    return b'{"sum":"%s",%s\n' % (_sum(rest), rest)
+
+
+def is_whole(line: bytes) -> bool:
+    """Whether a line (with or without its line feed) is what was written."""
+    line = line.rstrip(b"\n")
+    return line.startswith(b'{"sum":"') and line[24:26] == b'",' and line[8:24] == _sum(line[26:])
+
+
+def decode(line: bytes) -> Entry:
+    """The entry of a whole line."""
+    value = json.loads(line)
+    return Entry(value["key"], value["kind"], value["at"], value["record"])
+
+
+def _sum(rest: bytes) -> bytes:
+    return hashlib.sha256(rest).hexdigest()[:16].encode()
+
+
+class Journal:
+    """A durable map from keys (sha256 in hex) to records that many processes share.
+
+    Use it as a context manager. `put` and `put_many` return when the records would survive a power
+    loss. `claim` gives one process the right to work on a key; the kernel takes the claim back when
+    the process ends, however it ends. In memory there is one offset a key; records stay on disk.
+
+    Opening repairs what a crash left: an unfinished last line moves to `{name}.torn`, a damaged line
+    to `{name}.bad`; `damaged` counts them and both are logged. What they held is asked again.
+    `observe` is called with every whole line that this object did not append itself.
+
+    Raises:
+        ConfigError: the folder cannot be written; names it and the user.
+        Unavailable: no space left, or the disk failed; nothing that was announced is lost.
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], name: str, observe: Callable[[bytes], None] | None = None
+    ) -> None:
+        self.folder = Path(folder)
+        self.name = name
+        self.path = self.folder / f"{name}.jsonl"
+        self.damaged = 0
+        self._observe = observe
+        self._offsets: dict[bytes, int] = {}
+        self._claims: set[str] = set()
+        self._end = 0
+        self._exclusive_depth = 0
+        self._retired: list[int] = []
+        self._fd = self._lock = self._keys = -1
+
+    def __enter__(self) -> "Journal":
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = self._open(self.folder / f"{self.name}.lock")
+            self._keys = self._open(self.folder / f"{self.name}.keys")
+            self._fd = self._open(self.path)
+            fsync_dir(self.folder)
+        except OSError as error:
+            self.close()
+            if error.errno in NO_SPACE:
+                raise
+            raise ConfigError(
+                f"the journal {self.path} cannot be written by user {os.getuid()} ({error.strerror}); "
+                "nothing was asked; set `journal` to a folder that can be written"
+            ) from None
+        self.refresh()
+        with self._exclusive():
+            pass
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back all claims and files."""
+        for fd in (self._fd, self._keys, self._lock, *self._retired):
+            if fd >= 0:
+                os.close(fd)
+        self._retired.clear()
+        self._fd = self._lock = self._keys = -1
+        self._claims.clear()
+
+    def __contains__(self, key: str) -> bool:
+        return bytes.fromhex(key) in self._offsets
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The record that was put last under a key, as far as `refresh` has seen, or None."""
+        offset = self._offsets.get(bytes.fromhex(key))
+        if offset is None:
+            return None
+        line = self._line(offset)
+        if not is_whole(line):
+            del self._offsets[bytes.fromhex(key)]
+            log.warning("%s: the line at byte %d is damaged and will be asked again", self.path, offset)
+            return None
+        return decode(line).record
+
+    def put(self, key: str, record: Mapping[str, Any]) -> None:
+        """Keep a record for good; on return it is on disk."""
+        self.put_many([(key, record)])
+
+    def put_many(self, items: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Keep several records with one fsync; on return they are on disk."""
+        self.append("result", items)
+        self.sync()
+
+    def intent(self, key: str, record: Mapping[str, Any] | None = None) -> None:
+        """Note, durably, that work on a key is about to start (and may be billed)."""
+        self.append("intent", [(key, record or {})])
+        self.sync()
+
+    def append(
+        self, kind: Kind, items: Iterable[tuple[str, Mapping[str, Any]]], require: Callable[[], None] | None = None
+    ) -> None:
+        """Write entries in one piece; they are durable after the next `sync`.
+
+        A killed process loses nothing that was appended, a power loss what was not synced. `require`
+        is called when no other process can append; nothing is written if it raises.
+        """
+        lines = [(key, encode(key, kind, record)) for key, record in items]
+        with self._exclusive() as start:
+            if require:
+                require()
+            failpoint("journal.before_write")
+            self._write(start, b"".join(line for _, line in lines))
+            for key, line in lines:
+                if kind == "result":
+                    self._offsets[bytes.fromhex(key)] = start
+                start += len(line)
+            self._end = start
+        failpoint("journal.after_write")
+
+    def sync(self) -> None:
+        """Make everything appended so far survive a power loss."""
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise Unavailable(f"{self.path}: the disk failed ({error.strerror}); run the same command again") from None
+        failpoint("journal.after_sync")
+
+    def refresh(self) -> None:
+        """See what other processes have put since."""
+        if self._replaced():
+            self._reopen()
+        if os.fstat(self._fd).st_size > self._end:
+            self._index()
+
+    def claim(self, key: str) -> bool:
+        """Try to become the one process that works on a key; True also means that `get` is up to date.
+
+        Not for two threads of one process: claims are per open journal.
+        """
+        if key in self._claims or not _lock_byte(self._keys, key, fcntl.F_WRLCK):
+            return False
+        self._claims.add(key)
+        self.refresh()
+        return True
+
+    def release(self, key: str) -> None:
+        """Give a claim back."""
+        self._claims.remove(key)
+        _lock_byte(self._keys, key, fcntl.F_UNLCK)
+
+    def require_space(self, size: int) -> None:
+        """Raise Unavailable unless `size` bytes and a margin are free, before anything is paid for."""
+        usage = os.statvfs(self.folder)
+        free, needed = usage.f_bavail * usage.f_frsize, size + MARGIN_BYTES
+        if free < needed:
+            raise Unavailable(
+                f"{self.folder}: {free:,} bytes are free and {needed:,} are needed to keep the replies; nothing more "
+                f"was sent; free {needed - free:,} bytes and run the same command"
+            )
+
+    def entries(self) -> Iterator[Entry]:
+        """All whole entries from the start, streaming."""
+        with open(self.path, "rb") as stream:
+            for line in stream:
+                if is_whole(line):
+                    yield decode(line)
+
+    def compact(self) -> tuple[int, int]:
+        """Drop superseded results, intents that were answered, and failures that cost nothing.
+
+        Safe beside running stages (they wait). Returns the bytes before and after.
+        """
+        with self._exclusive() as before:
+            owed: dict[str, int] = {}
+            for entry in self.entries():
+                owed[entry.key] = owed.get(entry.key, 0) + (1 if entry.kind == "intent" else -1)
+            temporary = self.folder / f".{self.name}.jsonl.tmp"
+            with open(self.path, "rb") as old, open(temporary, "wb") as new:
+                offset = 0
+                for line in old:
+                    if is_whole(line) and self._keep(line, offset, owed):
+                        new.write(line)
+                    offset += len(line)
+                new.flush()
+                os.fsync(new.fileno())
+            os.replace(temporary, self.path)
+            fsync_dir(self.folder)
+        self.refresh()
+        return before, self._end
+
+    def _keep(self, line: bytes, offset: int, owed: dict[str, int]) -> bool:
+        entry = decode(line)
+        if entry.kind == "result":
+            return self._offsets.get(bytes.fromhex(entry.key)) == offset
+        if entry.kind == "failure":
+            return entry.record.get("billed") != "no"
+        owed[entry.key] -= 1
+        return owed[entry.key] >= 0
+
+    @staticmethod
+    def _open(path: Path) -> int:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+
+    def _replaced(self) -> bool:
+        try:
+            return os.stat(self.path).st_ino != os.fstat(self._fd).st_ino
+        except FileNotFoundError:
+            return True
+
+    def _reopen(self) -> None:
+        """Follow a compaction (or removal) by another process."""
+        self._retired.append(self._fd)  # a thread may be in the middle of syncing it
+        self._fd = self._open(self.path)
+        self._offsets.clear()
+        self._end = 0
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[int]:
+        """Hold the one right to append; gives the file's size, after an index without gaps or torn tail."""
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        self._exclusive_depth += 1
+        try:
+            self.refresh()
+            size = os.fstat(self._fd).st_size
+            if size > self._end:
+                self._set_aside(self._end, size - self._end, "torn")
+                os.ftruncate(self._fd, self._end)
+                os.fsync(self._fd)
+                log.warning("%s: an unfinished last line was set aside in %s.torn", self.path, self.name)
+            yield self._end
+        finally:
+            self._exclusive_depth -= 1
+            if not self._exclusive_depth:
+                fcntl.flock(self._lock, fcntl.LOCK_UN)
+
+    def _write(self, start: int, data: bytes) -> None:
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            os.ftruncate(self._fd, start)
+            if error.errno not in NO_SPACE:
+                raise Unavailable(
+                    f"{self.path}: the disk failed ({error.strerror}); run the same command again"
+                ) from None
+            raise Unavailable(
+                f"{self.path}: no space left for {len(data):,} bytes; free at least {len(data) + MARGIN_BYTES:,} "
+                "and run the same command; nothing that was kept is lost"
+            ) from None
+
+    def _index(self) -> None:
+        """Read on from where the index ends to the last whole line."""
+        damaged: list[tuple[int, int]] = []
+        with open(self._fd, "rb", closefd=False, buffering=1 << 20) as stream:
+            stream.seek(self._end)
+            for line in stream:
+                if not line.endswith(b"\n"):
+                    break
+                if is_whole(line):
+                    if line.startswith(b"result", KIND_AT):
+                        self._offsets[bytes.fromhex(line[33:97].decode())] = self._end
+                    if self._observe:
+                        self._observe(line)
+                elif line.strip():
+                    damaged.append((self._end, len(line)))
+                self._end += len(line)
+        if damaged:
+            indexed = self._fd
+            with self._exclusive():
+                if self._fd == indexed:  # else a compaction has moved the lines and dropped these
+                    for offset, length in damaged:
+                        self._quarantine(offset, length)
+
+    def _quarantine(self, offset: int, length: int) -> None:
+        """Move a damaged line to `{name}.bad`; spaces take its place, so that no other line moves."""
+        if not os.pread(self._fd, length, offset).strip():
+            return  # another process was faster
+        self._set_aside(offset, length, "bad")
+        # A descriptor in append mode would write at the end.
+        fd = os.open(self.path, os.O_WRONLY)
+        try:
+            os.pwrite(fd, b" " * (length - 1), offset)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        self.damaged += 1
+        log.warning("%s: the line at byte %d is damaged; moved to %s.bad", self.path, offset, self.name)
+
+    def _set_aside(self, offset: int, length: int, suffix: str) -> None:
+        with open(self.folder / f"{self.name}.{suffix}", "ab") as stream:
+            stream.write(os.pread(self._fd, length, offset).rstrip(b"\n") + b"\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def _line(self, offset: int) -> bytes:
+        size = 1 << 14
+        while True:
+            data = os.pread(self._fd, size, offset)
+            end = data.find(b"\n")
+            if end >= 0 or len(data) < size:
+                return data[: end + 1] if end >= 0 else data
+            size *= 8
+
+
+def _lock_byte(fd: int, key: str, kind: int) -> bool:
+    """Lock or free one byte of a file, at a place that the key chooses; False: another process holds it.
+
+    The lock belongs to the open file (F_OFD_SETLK), so it ends with the process and no other
+    descriptor of this process can drop it.
+    """
+    place = int(key[:15], 16)
+    try:
+        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, place, 1, 0))
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise
+    return True

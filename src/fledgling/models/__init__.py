@@ -1,0 +1,1 @@
+"""Checkpoints: brought here, described by a manifest, told apart by a fingerprint."""

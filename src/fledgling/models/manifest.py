@@ -1,0 +1,136 @@
+"""A checkpoint's manifest: where it is, every file's size and digest, and what it is known by."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Literal
+
+from fledgling.errors import DataError
+from fledgling.files import read_json, sha256_file, write_json
+from fledgling.models import fingerprint, tensors
+
+FORMAT = "fledgling/model/1"
+Source = Literal["embedded", "hub", "path"]
+# What a model needs; no pickles, no code, nothing in folders.
+PARTS = (
+    "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "*.jinja",
+    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "vocab.txt", "merges.txt",
+)  # fmt: skip
+# Weights in other layouts than the one that is loaded, and adapters.
+OTHERS = ("consolidated*", "adapter_*", "optimizer*")
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a checkpoint: its name in the folder, its size in bytes, its sha256."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A checkpoint: the folder that holds it, where it came from, and what it is known by."""
+
+    checkpoint: Path
+    source: Source
+    repo_id: str | None
+    revision: str | None
+    files: tuple[File, ...]
+    architecture: str
+    parameters: int
+    chat_template_sha256: str | None
+    fingerprint: str
+    generated: bool
+
+
+def parts(names: Iterable[str]) -> list[str]:
+    """Which of the files in a checkpoint's folder belong to it, sorted."""
+    return sorted(
+        name
+        for name in names
+        if any(fnmatchcase(name, part) for part in PARTS)
+        and "/" not in name
+        and not any(fnmatchcase(name, other) for other in OTHERS)
+    )
+
+
+def describe(checkpoint: Path, *, source: Source, repo_id: str | None = None, revision: str | None = None) -> Model:
+    """Read a whole checkpoint and say what it is.
+
+    Raises:
+        DataError: a file is missing or damaged, or a weight is infinite or NaN.
+    """
+    config = checkpoint / "config.json"
+    if not config.is_file():
+        raise DataError(f"{config}: no such file; a checkpoint has one (an adapter alone is none)")
+    found = tensors.of_checkpoint(checkpoint)
+    for name, tensor in found.items():
+        if not tensors.is_finite(tensor):
+            raise DataError(f"{tensor.file}: tensor {name!r} holds infinite numbers or NaN; fetch it again")
+    names = parts(entry.name for entry in checkpoint.iterdir() if entry.is_file())
+    unused = {name for name in names if name.endswith(".safetensors")} - set(tensors.files(checkpoint))
+    return Model(
+        checkpoint=checkpoint,
+        source=source,
+        repo_id=repo_id,
+        revision=revision,
+        files=tuple(_file(checkpoint, name) for name in names if name not in unused),
+        architecture=(read_json(config).get("architectures") or ["unknown"])[0],
+        parameters=sum(tensor.numbers for tensor in found.values()),
+        chat_template_sha256=fingerprint.chat_template(checkpoint),
+        fingerprint=fingerprint.base(checkpoint),
+        generated=source == "embedded",
+    )
+
+
+def write(path: Path, model: Model) -> None:
+    """Publish the manifest; a checkpoint inside its folder is named relative to it, so both can move."""
+    folder, checkpoint = path.parent.resolve(), model.checkpoint.resolve()
+    inside = checkpoint.is_relative_to(folder)
+    place = checkpoint.relative_to(folder) if inside else checkpoint
+    fields = {**asdict(model), "files": [asdict(file) for file in model.files], "path": place.as_posix()}
+    del fields["checkpoint"]
+    write_json(path, {"format": FORMAT, **fields})
+
+
+def load(path: Path, *, verify: bool = False) -> Model:
+    """The checkpoint that a manifest describes; every file has its size, and with `verify` its sha256.
+
+    Raises:
+        DataError: this is no manifest, or a file is missing or not what it was; names it.
+    """
+    path = Path(path)
+    row = read_json(path)
+    if not isinstance(row, dict) or row.get("format") != FORMAT:
+        raise DataError(f"{path}: not a model manifest ({FORMAT}); delete it and build it again")
+    try:
+        model = _model(path.parent, row)
+    except (KeyError, TypeError) as error:
+        raise DataError(f"{path}: not a whole model manifest ({error}); delete it and build it again") from None
+    for file in model.files:
+        _check(path, model.checkpoint / file.path, file, verify)
+    return model
+
+
+def _model(folder: Path, row: dict[str, Any]) -> Model:
+    fields = {key: value for key, value in row.items() if key not in ("format", "path", "files")}
+    return Model(checkpoint=folder / row["path"], files=tuple(File(**file) for file in row["files"]), **fields)
+
+
+def _file(checkpoint: Path, name: str) -> File:
+    path = checkpoint / name
+    return File(name, path.stat().st_size, sha256_file(path))
+
+
+def _check(manifest: Path, path: Path, file: File, verify: bool) -> None:
+    remedy = f"delete {manifest} and build it again"
+    if not path.is_file():
+        raise DataError(f"{path}: no such file, though {manifest} names it; {remedy}")
+    if (size := path.stat().st_size) != file.bytes:
+        raise DataError(f"{path}: has {size:,} bytes, not {file.bytes:,} as {manifest} says; {remedy}")
+    if verify and sha256_file(path) != file.sha256:
+        raise DataError(f"{path}: its bytes changed (sha256 is not what {manifest} says); {remedy}")

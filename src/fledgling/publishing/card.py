@@ -1,0 +1,220 @@
+"""The model card of a tuned adapter, made of numbers that were measured."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from fledgling.models.manifest import Model
+
+KINDS = {"toolcall": "tool calls", "structured": "structured output"}
+CONTENDERS = ("teacher", "slm", "tuned")
+SIMULATED = (
+    "**Simulated.** The teacher is a simulated endpoint that errs at a stated rate: the comparison shows that the "
+    "pipeline works, and says nothing about a real teacher."
+)
+GENERATED = (
+    "The base is a small model that Fledgling made for demonstration; it knows nothing beyond its generated rows."
+)
+RECIPE_WORDS = {
+    "quantization": "quantization of the base", "rank": "LoRA rank", "alpha": "LoRA alpha", "dropout": "LoRA dropout",
+    "learning_rate": "learning rate", "scheduler": "schedule", "warmup_ratio": "warm-up", "weight_decay": "weight decay",
+    "epochs": "epochs", "global_batch": "global batch", "max_length": "longest row (tokens)", "packing": "packing",
+    "gradient_checkpointing": "gradient checkpointing", "seed": "seed",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card is made of: parsed artefacts of one track, as the stages wrote them.
+
+    `metrics` is {contender: results/metrics/{track}/{contender}.json}, `adapter` its manifest, `model` the base.
+    `forced` says that the verdict recommends something else.
+    """
+
+    repo_id: str
+    title: str
+    verdict: Mapping[str, Any]
+    metrics: Mapping[str, Mapping[str, Any]]
+    adapter: Mapping[str, Any]
+    model: Model
+    license: str | None = None
+    forced: bool = False
+
+
+def card(facts: Facts) -> str:
+    """The README.md of an adapter: metadata (with a model-index of the measured rates) and what it says to people."""
+    return f"---\n{_metadata(facts).to_yaml()}\n---\n\n{_body(facts)}"
+
+
+def _metadata(facts: Facts) -> ModelCardData:
+    simulated = bool(facts.verdict["simulated"])
+    tags = ["fledgling", "lora", "tool-calling" if facts.verdict["kind"] == "toolcall" else "structured-output"]
+    base = facts.model.repo_id
+    return ModelCardData(
+        base_model=base,
+        base_model_relation="adapter" if base else None,
+        library_name="peft",
+        license=facts.license,
+        pipeline_tag="text-generation",
+        tags=tags + (["simulated"] if simulated else []),
+        model_name=facts.repo_id.rpartition("/")[2],
+        eval_results=_eval_results(facts, " (simulated)" if simulated else ""),
+    )
+
+
+def _eval_results(facts: Facts, stamp: str) -> list[EvalResult]:
+    tuned = facts.metrics["tuned"]
+    return [
+        EvalResult(
+            task_type="text-generation",
+            task_name=KINDS[facts.verdict["kind"]],
+            dataset_type=facts.verdict["track"],
+            dataset_name=facts.title + stamp,
+            dataset_split="test",
+            dataset_args={"sha256": tuned["data_sha256"]},
+            metric_type=name,
+            metric_name=name.replace("_", " "),
+            metric_value=metric["value"],
+            metric_args={key: metric.get(key) for key in ("n", "k", "low", "high", "level", "method")},
+        )
+        for name, metric in tuned["metrics"].items()
+        if _measured(metric)
+    ]
+
+
+def _measured(metric: Mapping[str, Any] | None) -> bool:
+    if metric is None or not metric.get("n"):
+        return False
+    value = metric.get("value")
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _body(facts: Facts) -> str:
+    verdict = facts.verdict
+    parts = [f"# {_line(facts.title)}: LoRA adapter for {_base(facts)}"]
+    if verdict["simulated"]:
+        parts.append(f"> {SIMULATED}")
+    if facts.model.generated:
+        parts.append(f"> {GENERATED}")
+    if facts.forced:
+        parts.append(
+            f"> **Published against the verdict**, which is to deploy: {verdict['deploy']}. "
+            "Publishing was forced in the configuration."
+        )
+    parts += [
+        _line(verdict["statement"]),
+        *_reasons(verdict),
+        _results(facts),
+        _training(facts),
+        _use(facts),
+        _limits(facts),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _reasons(verdict: Mapping[str, Any]) -> list[str]:
+    reasons = [f"- {_line(reason)}" for reason in verdict.get("reasons", [])]
+    return ["\n".join(reasons)] if reasons else []
+
+
+def _results(facts: Facts) -> str:
+    contenders = [name for name in CONTENDERS if name in facts.metrics]
+    named = {"teacher": "teacher", "slm": "base", "tuned": "this adapter"}
+    head = ["metric", *(named[name] for name in contenders), "gap to the teacher", "within the margin"]
+    rows = [head, ["---"] * len(head)]
+    compared = facts.verdict["comparisons"]["tuned"]["metrics"]
+    for metric in sorted(
+        facts.metrics["tuned"]["metrics"], key=lambda name: not compared.get(name, {}).get("core", False)
+    ):
+        gap = compared.get(metric)
+        label = f"**{metric}**" if gap and gap["core"] else metric
+        rates = [_rate(facts.metrics[name]["metrics"].get(metric)) for name in contenders]
+        rows.append([label, *rates, *(_gap(gap) if gap else ("", ""))])
+    margin, alpha = facts.verdict["margin"], facts.verdict["alpha"]
+    tuned = facts.metrics["tuned"]
+    return "\n\n".join(
+        [
+            "## Measured",
+            f"On the same {tuned['n']} test rows for everyone (sha256 `{tuned['data_sha256']}`). Every row counts: "
+            "an empty, filtered or failed reply is an answer that is not right.",
+            "\n".join(f"| {' | '.join(row)} |" for row in rows),
+            f"Core metrics are bold and all of them must hold. Rates with 95 % intervals. The gap is teacher − adapter in "
+            f"points, paired by row, with its one-sided {100 * (1 - alpha):g} % bounds; it is "
+            f"within the margin when its upper bound is under {100 * margin:g} points (alpha {alpha:g}).",
+        ]
+    )
+
+
+def _rate(metric: Mapping[str, Any] | None) -> str:
+    if metric is None or not _measured(metric):
+        return "not measured"
+    return f"{100 * metric['value']:.1f} % ({100 * metric['low']:.1f}–{100 * metric['high']:.1f})"
+
+
+def _gap(gap: Mapping[str, Any]) -> tuple[str, str]:
+    text = f"{100 * gap['gap']:+.1f} ({100 * gap['low']:+.1f} to {100 * gap['high']:+.1f})"
+    return text, "yes" if gap["non_inferior"] else "no"
+
+
+def _training(facts: Facts) -> str:
+    recipe, data = facts.adapter["recipe"], facts.adapter["data"]
+    rows = [f"| {label} | {recipe[key]} |" for key, label in RECIPE_WORDS.items() if key in recipe]
+    return "\n\n".join(
+        [
+            "## How it was trained",
+            f"Back-end: {facts.adapter['backend']}. The loss is on the completion only.",
+            "\n".join(["| | |", "| --- | --- |", *rows]),
+            "\n".join(
+                [
+                    f"- base: {_base(facts)}, fingerprint `{facts.model.fingerprint}`",
+                    *(f"- {name}: `{digest}`" for name, digest in sorted(data.items())),
+                ]
+            ),
+        ]
+    )
+
+
+def _use(facts: Facts) -> str:
+    base = facts.model.repo_id
+    if not base:
+        return "## Use\n\nThe base is not on the Hub; load the adapter on the checkpoint with the fingerprint above."
+    revision = facts.model.revision
+    pin = f', revision="{revision}"' if revision else ""
+    return "\n".join(
+        [
+            "## Use",
+            "",
+            "```python",
+            "from peft import PeftModel",
+            "from transformers import AutoModelForCausalLM",
+            "",
+            f'base = AutoModelForCausalLM.from_pretrained("{base}"{pin})',
+            f'model = PeftModel.from_pretrained(base, "{facts.repo_id}")',
+            "```",
+        ]
+    )
+
+
+def _limits(facts: Facts) -> str:
+    return "\n".join(
+        [
+            "## Limits",
+            "",
+            f"- Measured on one track ({_line(facts.title)}, {KINDS[facts.verdict['kind']]}) and its own test rows; "
+            "other requests, tools or schemas were not measured.",
+            "- Fits only the base named above, with its chat template as it was; peft loads it on another base without a word.",
+            "- \"Within the margin\" allows a loss of up to the margin; it does not say equal.",
+        ]
+    )  # fmt: skip
+
+
+def _base(facts: Facts) -> str:
+    name, revision = facts.adapter["base"]["name"], facts.model.revision
+    return f"{name} at revision `{revision}`" if revision else str(name)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,1 @@
+"""The sections of the page as plain values: every number rounded, every sentence chosen, pictures drawn."""

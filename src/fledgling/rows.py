@@ -1,0 +1,96 @@
+"""Scored rows: what one contender got on each example (results/metrics/{track}/{contender}.jsonl)."""
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fledgling.errors import DataError
+from fledgling.files import read_jsonl
+
+Floats = NDArray[np.float64]
+UNANSWERED = frozenset({"error", "missing"})  # nothing came back; every other outcome is an answer
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One contender's rows in columns, in the order of the split.
+
+    `scores` holds an array a metric, NaN where a row has no such score; `parsed` what was understood of the
+    answer, for rows that are not fully right.
+    """
+
+    name: str
+    ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    outcomes: tuple[str, ...]
+    slices: tuple[dict[str, Any], ...]
+    scores: dict[str, Floats]
+    parsed: dict[str, Any]
+    models: Counter[str]
+    fingerprints: Counter[str]
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """For each row, whether anything came back at all."""
+        return np.array([outcome not in UNANSWERED for outcome in self.outcomes], dtype=bool)
+
+    def with_scores(self, scores: dict[str, Floats]) -> "Scored":
+        """The same rows under other scores."""
+        return replace(self, scores=scores)
+
+    def take(self, keep: list[int]) -> "Scored":
+        """The rows at these positions, in this order."""
+        return replace(
+            self,
+            ids=tuple(self.ids[i] for i in keep),
+            groups=tuple(self.groups[i] for i in keep),
+            outcomes=tuple(self.outcomes[i] for i in keep),
+            slices=tuple(self.slices[i] for i in keep),
+            scores={metric: values[keep] for metric, values in self.scores.items()},
+        )
+
+
+def read_rows(path: str | PathLike[str], name: str | None = None) -> Scored:
+    """Read one contender's scored rows; it is called as the file is (without ending), or by `name`.
+
+    Raises:
+        DataError: no rows, a duplicate id, a key missing, or a score outside [0, 1]; names file, line and key.
+    """
+    seen: dict[str, int] = {}
+    groups, outcomes, slices, scores = [], [], [], []
+    parsed: dict[str, Any] = {}
+    models: Counter[str] = Counter()
+    fingerprints: Counter[str] = Counter()
+    for number, row in read_jsonl(path):
+        for key in ("id", "outcome", "scores"):
+            if key not in row:
+                raise DataError(f"{path}:{number}: key {key!r} is missing; make the rows with scripts/score.py --rows")
+        if row["id"] in seen:
+            raise DataError(f"{path}:{number}: id {row['id']!r} is already on line {seen[row['id']]}")
+        for metric, value in row["scores"].items():
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise DataError(f"{path}:{number}: scores.{metric} is {value!r}, not a number from 0 to 1")
+        seen[row["id"]] = number
+        groups.append(str(row.get("group") or row["id"]))
+        outcomes.append(row["outcome"])
+        slices.append(row.get("slice") or {})
+        scores.append(row["scores"])
+        if row.get("parsed") is not None and any(value < 1 for value in row["scores"].values()):
+            parsed[row["id"]] = row["parsed"]
+        if row.get("model") is not None:
+            models[row["model"]] += 1
+        if row.get("fingerprint") is not None:
+            fingerprints[row["fingerprint"]] += 1
+    if not seen:
+        raise DataError(f"{path}: no rows; the split is empty")
+    metrics = sorted({metric for row in scores for metric in row})
+    return Scored(
+        name=name or Path(path).stem, ids=tuple(seen), groups=tuple(groups), outcomes=tuple(outcomes), slices=tuple(slices),
+        scores={metric: np.array([row.get(metric, np.nan) for row in scores], dtype=float) for metric in metrics},
+        parsed=parsed, models=models, fingerprints=fingerprints,
+    )  # fmt: skip

@@ -1,0 +1,211 @@
+"""The stage that asks the slm every row of a split."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from fledgling.cli import progress_bar
+from fledgling.errors import DataError
+from fledgling.files import digest, write_jsonl
+from fledgling.journal import Journal
+from fledgling.models import manifest
+from fledgling.records import Example, Prediction, read_examples
+from fledgling.slm import prompts
+from fledgling.slm.engine import Answer, Decoding, Engine, Request, Slm, choose
+from fledgling.slm.quiet import offline_and_quiet
+from fledgling.training import adapter
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One example as it is asked: its id, its request and the digest of that with how it is decoded."""
+
+    id: str
+    request: Request
+    digest: str
+
+
+def predict(
+    *,
+    track: str,
+    data: Path,
+    model: Path,
+    adapter_path: Path | None,
+    settings: dict[str, Any],
+    journal: Path,
+    out: Path,
+) -> None:
+    """Write one prediction a row, in the order of `data`.
+
+    Finished work lies in the journal: a run that was killed goes on, and rows that were added are
+    the only ones asked. The unit is a row, or a whole batch where rows of a batch influence each
+    other (int8): then other rows make other batches, which are asked again.
+
+    Raises:
+        DataError: the checkpoint or adapter is damaged, or the adapter belongs to another base.
+        ConfigError: the engine cannot do what is asked on this machine.
+        Unavailable: an engine process ended; the same command goes on.
+    """
+    offline_and_quiet()
+    slm = settings["slm"]
+    base = manifest.load(model, verify=True)
+    tuned = adapter.load(adapter_path, base) if adapter_path else None
+    engine = choose(slm["engine"], slm["precision"], schema_guided=slm.get("schema_guided", False))
+
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base.checkpoint.resolve(), local_files_only=True)
+    decoding = Decoding(
+        max_new_tokens=settings["track"]["max_new_tokens"],
+        stops=stop_tokens(tokenizer, base.checkpoint),
+        pad=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+    )
+    rows = ask(list(read_examples(data)), tokenizer, decoding, settings)
+    identity = fingerprint(engine, slm["precision"], base.fingerprint, tuned.digest if tuned else None)
+    fitting = {row.digest: row for row in rows if len(row.request.prompt) <= slm["max_prompt_tokens"]}
+    unit = "batch" if slm["precision"] == "int8" else "row"
+    answers: dict[str, Answer] = {}
+    with Journal(journal, "slm") as finished:
+        if unit == "row":
+            for row in fitting.values():
+                if (known := finished.get(_key(identity, [row]))) is not None:
+                    answers[row.digest] = Answer(**known["answers"][0])
+        todo = [row for row in fitting.values() if row.digest not in answers]
+        log.info("%s: %d rows, %d of them to be asked, %s on %s", track, len(rows), len(todo), slm["precision"], engine)
+        if todo:
+            loaded = load(engine, base.checkpoint, decoding, settings, tuned)
+            assert loaded.unit == unit
+            bar = progress_bar(desc=f"slm {track}", total=len(fitting), initial=len(answers))
+            for batch, answered in _answers(loaded, todo, finished, identity):
+                answers |= zip((row.digest for row in batch), answered, strict=True)
+                bar.update(len(batch))
+            bar.close()
+    write_jsonl(
+        out,
+        (
+            prediction(row, answers.get(row.digest), tokenizer, decoding, adapter.name_of(base), identity).to_json()
+            for row in rows
+        ),
+    )
+
+
+def _answers(
+    slm: Slm, rows: list[Asked], finished: Journal, identity: str
+) -> Iterator[tuple[list[Asked], list[Answer]]]:
+    by_request = {id(row.request): row for row in rows}
+
+    def found(batch: list[Request]) -> list[Answer] | None:
+        known = finished.get(_key(identity, [by_request[id(request)] for request in batch]))
+        return None if known is None else [Answer(**answer) for answer in known["answers"]]
+
+    for positions, answers in slm.answers([row.request for row in rows], found):
+        batch = [rows[i] for i in positions]
+        units = [(batch, answers)] if slm.unit == "batch" else [([r], [a]) for r, a in zip(batch, answers, strict=True)]
+        finished.put_many(
+            (_key(identity, unit), {"answers": [asdict(answer) for answer in given]})
+            for unit, given in units
+            if all(answer.tokens is not None for answer in given)  # out of memory may be over at the next run
+        )
+        yield batch, answers
+
+
+def _key(identity: str, rows: list[Asked]) -> str:
+    return digest([identity, [row.digest for row in rows]])
+
+
+def ask(examples: list[Example], tokenizer: Any, decoding: Decoding, settings: dict[str, Any]) -> list[Asked]:
+    """The examples as requests, in order."""
+    slm, track = settings["slm"], settings["track"]
+    dialect = prompts.dialect_of(tokenizer, slm.get("tool_dialect", "auto"))
+    schema = track.get("prompt", {}).get("schema", "system")
+    texts = [prompts.prompt(tokenizer, example, schema=schema, dialect=dialect) for example in examples]
+    ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
+    guided = slm.get("schema_guided", False)
+    how = {"greedy": True, "max_new_tokens": decoding.max_new_tokens, "stops": list(decoding.stops)}
+    rows = []
+    for example, text, prompt in zip(examples, texts, ids, strict=True):
+        within = example.schema if guided else None
+        asked = digest({"prompt": text, "decoding": how, "schema": within})
+        rows.append(Asked(id=example.id, request=Request(prompt=prompt, schema=within), digest=asked))
+    return rows
+
+
+def prediction(
+    row: Asked, answer: Answer | None, tokenizer: Any, decoding: Decoding, model: str, identity: str
+) -> Prediction:
+    """What goes into the file for one row; `answer` is None where the prompt was too long to ask.
+
+    `raw` keeps markers that are text to the tokenizer (`<|tool_call|>`) and leaves special tokens out.
+    """
+    usage = {"prompt_tokens": len(row.request.prompt), "completion_tokens": 0}
+    same: dict[str, Any] = {"id": row.id, "model": model, "fingerprint": identity, "request": row.digest}
+    if answer is None:
+        return Prediction(outcome="length", finish_reason="prompt_too_long", usage=usage, **same)
+    if answer.tokens is None:
+        return Prediction(outcome="error", finish_reason="out_of_memory", usage=usage, **same)
+    raw = tokenizer.decode(answer.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    stopped = bool(answer.tokens) and answer.tokens[-1] in decoding.stops
+    return Prediction(
+        outcome="length" if not stopped else "ok" if raw.strip() else "empty",
+        raw=raw,
+        finish_reason="stop" if stopped else "length",
+        usage=usage | {"completion_tokens": len(answer.tokens)},
+        latency_s=answer.latency_s,
+        **same,
+    )
+
+
+def stop_tokens(tokenizer: Any, checkpoint: Path) -> tuple[int, ...]:
+    """Every token that ends an answer: the checkpoint's own list, the tokenizer's end, and the end of a turn.
+
+    Raises:
+        DataError: there is none, so no answer would ever end.
+    """
+    from transformers import GenerationConfig
+
+    stops = {tokenizer.eos_token_id, prompts.end_of_turn(tokenizer)}
+    if (checkpoint / "generation_config.json").is_file():
+        listed = GenerationConfig.from_pretrained(checkpoint.resolve(), local_files_only=True).eos_token_id
+        stops |= set(listed) if isinstance(listed, list) else {listed}
+    stops.discard(None)
+    if not stops:
+        raise DataError(f"{checkpoint}: neither tokenizer nor generation_config.json names an end token")
+    return tuple(sorted(stops))
+
+
+def fingerprint(engine: Engine, precision: str, base: str, adapter_digest: str | None) -> str:
+    """Names what computes an answer: engine and precision in words, then a digest with base and adapter."""
+    return f"{engine}-{precision}-{digest([engine, precision, base, adapter_digest])[:16]}"
+
+
+def load(
+    engine: Engine, checkpoint: Path, decoding: Decoding, settings: dict[str, Any], tuned: adapter.Adapter | None
+) -> Slm:
+    """The engine with the model in memory."""
+    slm = settings["slm"]
+    folder = tuned.folder if tuned else None
+    if engine == "vllm":
+        from fledgling.slm.vllm_engine import VllmSlm, visible_cards
+
+        return VllmSlm(
+            checkpoint,
+            precision=slm["precision"],
+            max_prompt_tokens=slm["max_prompt_tokens"],
+            decoding=decoding,
+            seed=settings.get("seed", 0),
+            adapter=folder,
+            cards=visible_cards(),
+        )
+    from fledgling.slm.transformers_engine import TransformersSlm
+
+    return TransformersSlm(
+        checkpoint,
+        precision=slm["precision"],
+        batch_size=slm["batch_size"],
+        decoding=decoding,
+        adapter=folder,
+    )

@@ -1,0 +1,1 @@
+"""The teacher: a hosted model that answers rows for money."""

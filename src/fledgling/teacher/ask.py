@@ -1,0 +1,507 @@
+"""The stage that asks the teacher every row of a split: each reply is paid for once and kept for good."""
+
+import asyncio
+import dataclasses
+import logging
+import os
+import shlex
+import signal
+import sys
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fledgling.cli import DRIVER, progress_bar
+from fledgling.errors import ConfigError, FledglingError, Unavailable
+from fledgling.failpoints import failpoint
+from fledgling.files import write_jsonl
+from fledgling.journal import Journal, decode
+from fledgling.records import Prediction, read_examples
+from fledgling.teacher.client import Address, Client, address, secret
+from fledgling.teacher.limiter import Gate, Pace, Window, backoff_s
+from fledgling.teacher.prices import Prices, prompt_tokens
+from fledgling.teacher.requests import Request, Teacher, request
+from fledgling.teacher.taxonomy import Verdict, judge, prediction, read
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 10.0  # how long calls in flight may go on after a first signal
+SAME_SIGNAL_S = 0.5  # a terminal and a driver may both pass on one Ctrl-C
+BREAKER_ROWS = 10  # rows in a row that failed: the provider is down, not the rows
+REFUSALS_A_TRY = 10  # a 429 is about the rate, not about the row, so it counts as a tenth of a try
+RESPONSE_BYTES = 4096  # room kept free for one reply
+
+
+class _Stopped(Exception):
+    """The run is ending; whatever a worker waits for is no longer of use."""
+
+
+def ask(
+    *, data: str | os.PathLike[str], teacher: Teacher, prompt: Mapping[str, Any],
+    journal: str | os.PathLike[str], out: str | os.PathLike[str], track: str = "rows", backoff_base_s: float = 0.5,
+) -> None:  # fmt: skip
+    """Ask every row of a split that the journal does not know yet, and publish all predictions in data order.
+
+    A row whose tries were exhausted has the outcome `error` in this run and is asked again by the next.
+
+    Raises:
+        ConfigError: something is missing, refused or cannot be written; at most one call was made.
+        Unavailable: the provider, the disk or the budget gave out; the same command goes on from there.
+        SystemExit: 130 or 143 after a signal.
+    """
+    place = address(teacher)
+    _require_folder(Path(out))
+    spent = Spent(Prices.of(teacher.prices))
+    with Journal(journal, "teacher", spent.observe) as kept:
+        keys = [call.key for call in _requests(data, teacher, place, prompt)]
+        missing = {key for key in keys if key not in kept}
+        failures: dict[str, str] = {}
+        if missing:
+            run = _Run(kept, spent, teacher, place, missing, len(keys), track, backoff_base_s)
+            failures = run.complete(lambda: _requests(data, teacher, place, prompt), _server(data, teacher, prompt))
+        models = _publish(data, keys, kept, failures, out)
+    if len(models) > 1 and not teacher.allow_mixed_models:
+        log.warning(
+            "the deployment switched its model (%s); the gate will call this baseline invalid unless "
+            "teacher.allow_mixed_models is true", ", ".join(f"{name}: {models[name]} rows" for name in sorted(models)),
+        )  # fmt: skip
+
+
+def _requests(
+    data: str | os.PathLike[str], teacher: Teacher, place: Address, prompt: Mapping[str, Any]
+) -> Iterator[Request]:
+    return (request(example, teacher, place.endpoint, prompt) for example in read_examples(data))
+
+
+def _publish(
+    data: str | os.PathLike[str], keys: list[str], kept: Journal, failures: Mapping[str, str],
+    out: str | os.PathLike[str],
+) -> Counter[str]:  # fmt: skip
+    """Write the predictions in data order; returns how many rows each model answered."""
+    models: Counter[str] = Counter()
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for example, key in zip(read_examples(data), keys, strict=True):
+            record = kept.get(key)
+            if record is not None:
+                answer = prediction(example.id, key, record)
+                models.update([answer.model] if answer.model else [])
+                yield answer.to_json()
+            elif key in failures:
+                yield Prediction(example.id, "error", request=key).to_json()
+            else:
+                raise Unavailable(f"{kept.path} lost the reply to row {example.id!r}; run the same command again")
+
+    failpoint("ask.before_publish")
+    write_jsonl(out, rows())
+    return models
+
+
+def _require_folder(out: Path) -> None:
+    """Fail before the first call where the predictions could not be written after the last."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{out.parent} cannot be written by user {os.getuid()} ({error.strerror}); nothing was asked"
+        ) from None
+
+
+Server = Callable[[Address], Any]
+
+
+def _server(data: str | os.PathLike[str], teacher: Teacher, prompt: Mapping[str, Any]) -> Server:
+    """Opens the place to ask: starts the simulated endpoint where that is the provider."""
+
+    @asynccontextmanager
+    async def at(place: Address) -> AsyncIterator[Address]:
+        if teacher.provider != "simulated":
+            yield place
+            return
+        from fledgling.teacher.simulated import Simulated, serve
+
+        model = teacher.model or "simulated-teacher"
+        async with serve(Simulated(data, teacher.simulated, model=model, prompt=prompt)) as base_url:
+            yield dataclasses.replace(place, base_url=base_url)
+
+    return at
+
+
+class Spent:
+    """Calls and tokens of one run; a run is all stages of one driver, or one process started by hand."""
+
+    def __init__(self, prices: Prices | None) -> None:
+        self.run = os.environ.get(DRIVER) or uuid.uuid4().hex
+        self.prices = prices
+        self.calls = 0
+        self.answered = 0
+        self.tokens = [0, 0]
+        self.others_calls = 0
+        self.others_tokens = [0, 0]
+        self._mark = f'"run":"{self.run}"'.encode()
+
+    def observe(self, line: bytes) -> None:
+        """Count a line of the journal that another process of the same run has written."""
+        if self._mark in line:
+            entry = decode(line)
+            self.others_calls += entry.kind == "intent"
+            if entry.kind == "result":
+                _add(self.others_tokens, _usage(entry.record))
+
+    def answer(self, usage: Mapping[str, int]) -> None:
+        """Count a reply of this process."""
+        self.answered += 1
+        _add(self.tokens, usage)
+
+    def cost(self) -> float | None:
+        """Money that this run has spent so far, or None where prices are unknown."""
+        return self.prices.cost(*map(sum, zip(self.tokens, self.others_tokens, strict=True))) if self.prices else None
+
+
+def _add(tokens: list[int], usage: Mapping[str, int]) -> None:
+    tokens[0] += usage.get("prompt_tokens", 0)
+    tokens[1] += usage.get("completion_tokens", 0)
+
+
+def _usage(record: Mapping[str, Any]) -> Mapping[str, int]:
+    answer = read(record["status"], record["body"])
+    return answer.usage if answer else {}
+
+
+class _Run:
+    """One run over the missing keys: who works on what, what was spent, and why it ends."""
+
+    def __init__(
+        self, kept: Journal, spent: Spent, teacher: Teacher, place: Address, missing: set[str], rows: int, track: str,
+        base_s: float,
+    ) -> None:  # fmt: skip
+        self._kept = kept
+        self._spent = spent
+        self._teacher = teacher
+        self._place = place
+        self._key = secret(place) if teacher.provider != "simulated" else "none"
+        self._missing = missing
+        self._deferred: set[str] = set()
+        self._failures: dict[str, str] = {}
+        self._rows = rows
+        self._track = track
+        self._base_s = base_s
+        self._prices = spent.prices
+        if teacher.budget.get("money") is not None and self._prices is None:
+            raise ConfigError("teacher.budget.money needs teacher.prices; unknown prices cannot be added up")
+        self._gate = Gate()
+        self._requests_pace = Pace(teacher.requests_per_minute)
+        self._tokens_pace = Pace(teacher.tokens_per_minute)
+        self._window = Window(teacher.concurrency)
+        self._in_flight_money = 0.0
+        self._failed_in_a_row = 0
+        self._reached = False
+        self._error: BaseException | None = None
+
+    def complete(self, requests: Callable[[], Iterator[Request]], server: Server) -> dict[str, str]:
+        """Ask until nothing is missing; returns {key: reason} of the rows that failed in this run."""
+        self._kept.require_space(RESPONSE_BYTES * len(self._missing))
+        try:
+            asyncio.run(self._main(requests, server))
+        finally:
+            self._report()
+        return self._failures
+
+    async def _main(self, requests: Callable[[], Iterator[Request]], server: Server) -> None:
+        self._stopping = asyncio.Event()
+        self._first = asyncio.Lock()
+        self._commits = _Commits(self._kept)
+        self._bar = progress_bar(
+            desc=f"teacher {self._track}", total=self._rows, initial=self._rows - len(self._missing)
+        )
+        with _signals(self._on_signal):
+            try:
+                async with (
+                    server(self._place) as place,
+                    Client(
+                        place, self._key, timeout_s=self._teacher.timeout_s, connections=self._teacher.concurrency
+                    ) as self._client,
+                ):
+                    while self._missing and not self._stopping.is_set():
+                        await self._pass(requests())
+                        await self._others()
+            finally:
+                self._bar.close()
+        if self._error:
+            raise self._error
+
+    async def _pass(self, requests: Iterable[Request]) -> None:
+        """Work once through the rows: ask what no other process works on."""
+        shared = iter(requests)
+        workers = [asyncio.create_task(self._work(shared)) for _ in range(self._teacher.concurrency)]
+        stop: asyncio.Task[Any] = asyncio.create_task(self._stopping.wait())
+        try:
+            pending: set[asyncio.Task[Any]] = set(workers)
+            while pending and not self._stopping.is_set():
+                _, pending = await asyncio.wait([*pending, stop], return_when=asyncio.FIRST_COMPLETED)
+                pending.discard(stop)
+                for task in workers:
+                    if task.done() and task.exception():
+                        self._stop(task.exception())
+            if pending:
+                await asyncio.wait(pending, timeout=GRACE_S)
+        finally:
+            for task in (*workers, stop):
+                task.cancel()
+            await asyncio.gather(*workers, stop, return_exceptions=True)
+
+    async def _others(self) -> None:
+        """Wait until a row that another process worked on is finished or free."""
+        while self._deferred and not self._stopping.is_set():
+            self._kept.refresh()
+            done = {key for key in self._deferred if key in self._kept}
+            self._deferred -= done
+            self._missing -= done
+            self._bar.update(len(done))
+            for key in self._deferred:
+                if self._kept.claim(key):
+                    self._kept.release(key)
+                    self._deferred.clear()
+                    return
+            try:
+                await self._sleep(0.1)
+            except _Stopped:
+                return
+
+    async def _work(self, requests: Iterator[Request]) -> None:
+        try:
+            for call in requests:
+                if self._stopping.is_set():
+                    return
+                if call.key not in self._missing or call.key in self._deferred:
+                    continue
+                if not self._kept.claim(call.key):
+                    self._deferred.add(call.key)
+                    continue
+                self._missing.remove(call.key)
+                try:
+                    done = call.key in self._kept or await self._row(call)
+                except BaseException:
+                    self._missing.add(call.key)
+                    raise
+                finally:
+                    self._kept.release(call.key)
+                self._bar.update(done)
+        except _Stopped:
+            return
+
+    async def _row(self, call: Request) -> bool:
+        """Ask one row until its reply is final or its tries are used up."""
+        tries = 0.0
+        while True:
+            verdict = await self._attempt(call)
+            if verdict.kind == "finished":
+                self._failed_in_a_row = 0
+                return True
+            if verdict.kind == "stop":
+                self._stop(verdict.error)
+                raise _Stopped
+            tries += 1 / REFUSALS_A_TRY if verdict.rate_limited else 1
+            if verdict.kind == "rejected" or tries >= self._teacher.max_tries:
+                self._fail(call, verdict)
+                return True
+            pause = verdict.pause_s
+            if pause is None:
+                pause = backoff_s(int(tries), self._base_s)
+            if verdict.rate_limited or verdict.pause_s is not None:
+                self._gate.close(pause)
+            else:
+                await self._sleep(pause)
+
+    def _fail(self, call: Request, verdict: Verdict) -> None:
+        self._failures[call.key] = verdict.message
+        self._failed_in_a_row += 1
+        log.warning("a row failed and will be asked again by the next run: %s", verdict.message)
+        if self._failed_in_a_row >= BREAKER_ROWS:
+            self._stop(Unavailable(f"{BREAKER_ROWS} rows in a row failed, the last with {verdict.message}"))
+
+    async def _attempt(self, call: Request) -> Verdict:
+        if not self._reached:
+            async with self._first:  # one call alone finds out whether key, address and request are right
+                if not self._reached:
+                    verdict = await self._send(call)
+                    if verdict.kind == "rejected" or verdict.message.startswith("connect"):
+                        error = ConfigError if verdict.kind == "rejected" else Unavailable
+                        self._stop(error(f"the first call failed ({verdict.message})"))
+                        raise _Stopped
+                    self._reached = verdict.kind != "stop"
+                    return verdict
+        return await self._send(call)
+
+    async def _send(self, call: Request) -> Verdict:
+        async with self._window:
+            guessed = prompt_tokens(call.body) if self._teacher.tokens_per_minute or self._prices else 0
+            await self._permit(guessed)
+            most = self._prices.cost(guessed, self._teacher.max_tokens) if self._prices else 0.0
+            try:
+                self._intend(call, most)
+                self._in_flight_money += most
+                try:
+                    return await self._exchange(call, guessed)
+                finally:
+                    self._in_flight_money -= most
+            except Unavailable as error:  # the disk or the budget
+                self._stop(error)
+                raise _Stopped from None
+
+    async def _permit(self, guessed: int) -> None:
+        """Wait for the pace and the gate."""
+        wait = self._requests_pace.take()
+        if self._teacher.tokens_per_minute:
+            wait = max(wait, self._tokens_pace.take(guessed + self._usual_completion()))
+        while wait > 0:
+            await self._sleep(wait)
+            wait = self._gate.wait_s()
+        while (wait := self._gate.wait_s()) > 0:
+            await self._sleep(wait)
+        if self._stopping.is_set():
+            raise _Stopped
+
+    def _intend(self, call: Request, most: float) -> None:
+        """Note that a call may be billed from now on, unless the budget or the disk forbids it."""
+
+        def require() -> None:
+            self._require_budget(most)
+            self._kept.require_space(RESPONSE_BYTES * self._teacher.concurrency)
+
+        record = {"host": self._place.endpoint.host, "run": self._spent.run}
+        self._kept.append("intent", [(call.key, record)], require)
+        self._spent.calls += 1
+
+    async def _exchange(self, call: Request, guessed: int) -> Verdict:
+        """One call, between its intent and its result."""
+        await self._commits.commit()
+        failpoint("ask.before_send")
+        sent = self._window.clock()
+        reply = await self._client.send(call.body)
+        failpoint("ask.after_reply")
+        verdict = judge(reply, self._place.names)
+        if verdict.kind == "finished":
+            record = {"status": reply.status, "body": reply.text, "latency_s": reply.latency_s, "run": self._spent.run}
+            self._kept.append("result", [(call.key, record)])
+            usage = _usage(record)
+            if usage and self._teacher.tokens_per_minute:
+                self._tokens_pace.correct(sum(usage.values()) - guessed - self._usual_completion())
+            self._spent.answer(usage)
+            self._window.succeeded()
+        else:
+            failure = {"status": reply.status, "billed": verdict.billed, "message": verdict.message}
+            self._kept.append("failure", [(call.key, failure)])
+        if verdict.rate_limited:
+            self._window.refused(sent)
+        await self._commits.commit()
+        return verdict
+
+    def _usual_completion(self) -> float:
+        return self._spent.tokens[1] / self._spent.answered if self._spent.answered else self._teacher.max_tokens
+
+    def _require_budget(self, most: float) -> None:
+        calls, money = self._teacher.budget.get("calls"), self._teacher.budget.get("money")
+        if calls is not None and self._spent.calls + self._spent.others_calls >= calls:
+            raise Unavailable(f"the budget of {calls:,} calls is used up; raise teacher.budget.calls or run again")
+        spent = self._spent.cost()
+        if money is not None and spent is not None and spent + self._in_flight_money + most > money:
+            raise Unavailable(
+                f"the next call could exceed the budget of {money:g} ({spent:.4f} are spent); "
+                "raise teacher.budget.money or run again"
+            )
+
+    def _stop(self, error: BaseException | None) -> None:
+        """End the run for this reason, unless it ends already."""
+        if self._error is None:
+            self._error = error
+        self._stopping.set()
+
+    def _on_signal(self, number: int) -> None:
+        name = signal.Signals(number).name
+        print(
+            f"{name}: no new calls; up to {GRACE_S:g} s for those in flight (again: stop at once). "
+            f"Resume with: {shlex.join(_command())}",
+            file=sys.stderr,
+        )
+        self._stop(SystemExit(128 + number))
+
+    async def _sleep(self, seconds: float) -> None:
+        """Sleep, unless the run ends first."""
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
+        raise _Stopped
+
+    def _report(self) -> None:
+        cost = self._prices.cost(*self._spent.tokens) if self._prices else None
+        log.info(
+            "%s: %d calls, %d answered, %d rows failed, %d still to ask; %d prompt and %d completion tokens; cost %s",
+            self._track, self._spent.calls, self._spent.answered, len(self._failures), len(self._missing),
+            *self._spent.tokens,
+            "unknown (no teacher.prices)" if cost is None or not self._prices else f"{cost:.4f} {self._prices.currency}",
+        )  # fmt: skip
+
+
+def _command() -> list[str]:
+    return ["python", *sys.argv]
+
+
+class _Commits:
+    """Group commit: callers that wait at the same time share one fsync."""
+
+    def __init__(self, kept: Journal) -> None:
+        self._kept = kept
+        self._next: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def commit(self) -> None:
+        """Return when everything appended so far is on disk."""
+        if self._next is None:
+            self._next = asyncio.get_running_loop().create_future()
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._loop())
+        await asyncio.shield(self._next)
+
+    async def _loop(self) -> None:
+        while self._next is not None:
+            waiting, self._next = self._next, None
+            try:
+                await asyncio.to_thread(self._kept.sync)
+                waiting.set_result(None)
+            except FledglingError as error:
+                waiting.set_exception(error)
+
+
+class _signals:
+    """SIGINT and SIGTERM: the first asks the run to end, the second ends the process."""
+
+    def __init__(self, callback: Callable[[int], None]) -> None:
+        self._callback = callback
+        self._first: float | None = None
+
+    def __enter__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        for number in self._before:
+            self._loop.add_signal_handler(number, self._on, number)
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._before.items():
+            self._loop.remove_signal_handler(number)
+            signal.signal(number, handler)
+
+    def _on(self, number: int) -> None:
+        now = self._loop.time()
+        if self._first is None:
+            self._first = now
+            self._callback(number)
+        elif now - self._first > SAME_SIGNAL_S:
+            os._exit(128 + number)

@@ -1,0 +1,106 @@
+"""What is sent to the teacher for one row, and the key under which its reply is kept."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fledgling.errors import ConfigError
+from fledgling.files import digest
+from fledgling.prompting import with_schema
+from fledgling.records import Example
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """The `teacher` section of the configuration (config/schemas describes the keys)."""
+
+    provider: Literal["azure", "openai", "simulated"]
+    model: str | None = None
+    base_url: str | None = None
+    temperature: float | None = 0
+    seed: int | None = None
+    max_tokens: int = 512
+    max_tokens_key: str = "max_completion_tokens"
+    response_format: Literal["json_schema", "json_object", "none"] = "json_schema"
+    batch: bool = False
+    allow_mixed_models: bool = False
+    timeout_s: float = 60
+    max_tries: int = 6
+    concurrency: int = 8
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    prices: Mapping[str, Any] | None = None
+    simulated: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Teacher":
+        """The section as a value.
+
+        Raises:
+            ConfigError: a key is unknown or `provider` is missing.
+        """
+        if unknown := settings.keys() - cls.__dataclass_fields__.keys():
+            known = ", ".join(cls.__dataclass_fields__)
+            raise ConfigError(f"teacher.{sorted(unknown)[0]}: unknown key; known here: {known}")
+        if settings.get("provider") not in ("azure", "openai", "simulated"):
+            raise ConfigError(f"teacher.provider: {settings.get('provider')!r} is none of azure, openai, simulated")
+        return cls(**settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Who answers: part of every key, so that another deployment's replies are never taken for this one's."""
+
+    host: str
+    deployment: str
+    api_version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call: `body` is the JSON that is sent, `key` the sha256 of all that decides the reply."""
+
+    key: str
+    body: dict[str, Any]
+
+
+def request(example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mapping[str, Any]) -> Request:
+    """The call that asks one row; the row's id, group and place in the data have no part in it.
+
+    A simulated teacher answers from the row's gold, so there the gold is part of the key.
+    """
+    body = _body(example, teacher, endpoint, prompt)
+    asked: dict[str, Any] = {
+        "host": endpoint.host,
+        "deployment": endpoint.deployment,
+        "api_version": endpoint.api_version,
+        "body": body,
+    }
+    if teacher.provider == "simulated":
+        asked["simulated"] = {
+            key: teacher.simulated.get(key, 0) for key in ("error_rate", "content_filter_rate")
+        } | {"answer": example.answer}  # fmt: skip
+    return Request(digest(asked), body)
+
+
+def _body(example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mapping[str, Any]) -> dict[str, Any]:
+    messages = example.messages
+    if example.schema is not None and prompt.get("schema", "system") == "system":
+        messages = with_schema(messages, example.schema)
+    body: dict[str, Any] = {"model": teacher.model or endpoint.deployment, "messages": messages}
+    if example.tools:
+        body["tools"] = example.tools
+    if example.schema is not None and teacher.response_format == "json_schema":
+        body["response_format"] = {
+            "type": "json_schema",
+            "json_schema": {"name": "answer", "schema": example.schema, "strict": False},
+        }
+    elif example.schema is not None and teacher.response_format == "json_object":
+        body["response_format"] = {"type": "json_object"}
+    if teacher.temperature is not None:
+        body["temperature"] = teacher.temperature
+    if teacher.seed is not None:
+        body["seed"] = teacher.seed
+    body[teacher.max_tokens_key] = teacher.max_tokens
+    return body

@@ -1,0 +1,168 @@
+"""Whether calls are right by the AST semantics of the Berkeley Function-Calling Leaderboard.
+
+After BFCL v4's `ast_checker.py` (Patil et al., github.com/ShishirPatil/gorilla), which compares parsed calls with
+lists of allowed values. Three of its oddities are not copied: parallel calls are matched greedily there (here by
+the best assignment), 1 passes for true inside an object (here never), and an integer is refused inside an array
+of numbers although it is accepted as a number (here it is accepted in both).
+"""
+
+from typing import Any
+
+from fledgling import strict_json
+from fledgling.tracks.assignment import perfect
+from fledgling.tracks.dialects import Call
+
+_IGNORED = str.maketrans({**dict.fromkeys(" ,./-_*^", None), "'": '"'})
+
+
+def ast_match(
+    calls: list[Call] | None, allowed: list[dict[str, Any]] | None, tools: list[dict[str, Any]] | None
+) -> bool:
+    """Whether calls are what `allowed` asks for, in any order.
+
+    `allowed` is [{"name", "arguments": {argument: [allowed value…]}}], one entry a call; "" among the values: the
+    argument may be left out. An object among them holds a list of allowed values per key. [] means that no call
+    is right (no `calls`, or None, are); None that any call is. `tools` are OpenAI tool definitions: they give the
+    parameters' types and which are required; calls of a tool that is not among them are compared without types.
+    """
+    if allowed is None:
+        return bool(calls)
+    calls = calls or []
+    return perfect(calls, allowed, lambda call, expected: _call(call, expected, tools))
+
+
+def allowed_of(answer: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The `allowed` list of gold calls without alternatives: every argument exactly its value.
+
+    An argument whose value is "" may then be left out, for that is what the form means by "".
+    """
+    return [
+        {"name": call["name"], "arguments": {name: [_option(value)] for name, value in call["arguments"].items()}}
+        for call in answer
+    ]
+
+
+def _option(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: [_option(item)] for key, item in value.items()}
+    return [_option(item) for item in value] if isinstance(value, list) else value
+
+
+def _call(call: Call, expected: dict[str, Any], tools: list[dict[str, Any]] | None) -> bool:
+    if call.name != expected["name"]:
+        return False
+    options, arguments = expected["arguments"], call.arguments
+    if any(name not in options for name in arguments):
+        return False
+    if any(name not in arguments and "" not in values for name, values in options.items()):
+        return False
+    tool = next((tool["function"] for tool in tools or [] if tool["function"]["name"] == call.name), None)
+    if tool is None:
+        return all(_argument(value, options[name], {}) for name, value in arguments.items())
+    parameters = tool.get("parameters") or {}
+    properties = parameters.get("properties") or {}
+    if any(name not in arguments for name in parameters.get("required") or []):
+        return False
+    return all(
+        name in properties and _argument(value, options[name], properties[name]) for name, value in arguments.items()
+    )
+
+
+def _argument(value: Any, options: list[Any], schema: Any) -> bool:
+    kind = _kind(value)
+    answer = _answer_kind(options)
+    declared = _declared(schema, kind) or answer or kind
+    if declared == "number" and kind == "integer":
+        kind = "number"
+    if kind != declared:  # a variable in the place of a value: the answer has another type than the definition says
+        return kind == answer and _plainly(value, options)
+    item = _declared(schema.get("items"), None) if isinstance(schema, dict) and kind == "array" else None
+    if item and not any(not isinstance(option, list) or _items(value, option, item) for option in options):
+        return False
+    if answer not in (None, declared):
+        return _plainly(value, options)
+    if kind == "object":
+        return any(isinstance(option, dict) and _object(value, option) for option in options)
+    if kind == "array":
+        return any(_array(value, option, objects=item == "object") for option in options)
+    if kind == "string":
+        return any(isinstance(option, str) and _standard(value) == _standard(option) for option in options)
+    return _plainly(value, options)
+
+
+def _kind(value: Any) -> str:
+    return _KINDS[type(value)]
+
+
+_KINDS: dict[type, str] = {
+    str: "string",
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    strict_json.ExactFloat: "number",
+    list: "array",
+    dict: "object",
+    type(None): "null",
+}
+
+
+def _answer_kind(options: list[Any]) -> str | None:
+    return next((_kind(option) for option in options if option != ""), None)
+
+
+def _declared(schema: Any, kind: str | None) -> str | None:
+    """The declared type; of several the one that the value has (or widens to), else the first."""
+    declared = schema.get("type") if isinstance(schema, dict) else None
+    if isinstance(declared, list):
+        fitting = [name for name in declared if name == kind or (name == "number" and kind == "integer")]
+        declared = next(iter(fitting or declared), None)
+    return declared if isinstance(declared, str) else None
+
+
+def _items(value: list[Any], option: list[Any], declared: str) -> bool:
+    answer = _answer_kind(option)
+    widened = ("number", "integer") if declared == "number" else (declared,)
+    return all(_kind(item) in widened or _kind(item) == answer for item in value)
+
+
+def _plainly(value: Any, options: list[Any]) -> bool:
+    return any(strict_json.equal(value, option) for option in options)
+
+
+def _array(value: list[Any], option: Any, *, objects: bool) -> bool:
+    if option == "":  # an argument that may be left out may also be an empty array
+        return value == []
+    if not isinstance(option, list) or len(value) != len(option):
+        return False
+    if objects:
+        return all(
+            isinstance(mine, dict) and isinstance(theirs, dict) and _object(mine, theirs)
+            for mine, theirs in zip(value, option, strict=True)
+        )
+    return all(_item(mine, theirs) for mine, theirs in zip(value, option, strict=True))
+
+
+def _object(value: dict[str, Any], option: dict[str, Any]) -> bool:
+    options = {key: values if isinstance(values, list) else [values] for key, values in option.items()}
+    return all(
+        key in options and any(_item(item, allowed) for allowed in options[key]) for key, item in value.items()
+    ) and all(key in value or "" in values for key, values in options.items())
+
+
+def _item(value: Any, option: Any) -> bool:
+    if isinstance(value, str) and isinstance(option, str):
+        return _standard(value) == _standard(option)
+    if isinstance(value, dict) and isinstance(option, dict):
+        return _object(value, option)
+    if isinstance(value, list) and isinstance(option, list):  # strings count to the letter this deep
+        return len(value) == len(option) and all(
+            _object(mine, theirs)
+            if isinstance(mine, dict) and isinstance(theirs, dict)
+            else strict_json.equal(mine, theirs)
+            for mine, theirs in zip(value, option, strict=True)
+        )
+    return strict_json.equal(value, option)
+
+
+def _standard(text: str) -> str:
+    return text.translate(_IGNORED).lower()

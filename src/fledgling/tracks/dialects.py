@@ -1,0 +1,204 @@
+r"""Tool calls in the text of a model's reply, in every dialect that is in use.
+
+*Strict reading* (`parse_calls`). A call is a JSON object with a string `name` and an object under `arguments` or
+`parameters` (one of the two). It may have other keys, but an echoed tool definition is no call. Calls stand
+
+* after a marker: Phi-4-mini's `<|tool_call|>…<|/tool_call|>`, Hermes' and Qwen's `<tool_call>…</tool_call>`,
+  Llama-3's `<|python_tag|>`, Mistral's `[TOOL_CALLS]` (a list, or `name{arguments}`), `functools[…]`, and the
+  historical `<tool_call name="X">{arguments}</tool_call>`; or
+* without one (Llama-3's JSON), where they are the whole reply.
+
+Behind a marker stands one call, a list of calls, or several of them separated by commas (by semicolons too in
+Llama-3's form), and nothing else: up to the closing marker, or where that is missing up to the next marker or the
+end. Outside of marked calls there may be text. End-of-turn tokens and one leading `<think>` block are not looked at.
+One broken call makes the whole reply unreadable. An empty list reads as no calls.
+
+*Lenient reading* (`lenient_calls`), for diagnosis: also calls in code fences or inside prose, other key names,
+arguments given as JSON text, OpenAI's `{"function": {…}}` wrapper. The JSON itself stays strict in both readings;
+Python literals are never evaluated.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from fledgling import strict_json
+
+LENIENT_SIZE = 1 << 16  # characters that the lenient reading looks at, in
+LENIENT_TRIES = 64  # places: together they bound its time
+
+_MARKER = re.compile(
+    r'<\|tool_call\|>|<tool_call(?:\s{1,8}name="(?P<name>[^"<>]{1,256})")?\s{0,8}>'
+    r"|<\|python_tag\|>|\[TOOL_CALLS\]|functools(?=\[)"
+)
+_CLOSING = {"<|tool_call|>": "<|/tool_call|>", "<tool_call": "</tool_call>"}
+_ATTEMPT = re.compile(r"```|\{|\[\s{0,64}[\[{\"]|\[[A-Za-z_][\w.]{0,256}\(|</?\|?/?tool_call")
+_BARE = re.compile(r"\s*(?:\{|\[\s*[\[{\"\]])")
+_MISTRAL_NAME = re.compile(r"\s*([A-Za-z_][\w.\-]{0,255})(?:\[CALL_ID\]\w{1,64})?(?:\[ARGS\])?\s*(?=\{)")
+_END_OF_TURN = ("<|end|>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>")
+_NAME_KEYS = ("name", "function", "tool", "tool_name", "function_name")
+_ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "params", "kwargs")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One tool call: the tool's name and its arguments as parsed JSON."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+def parse_calls(text: str) -> list[Call] | None:
+    """The calls of a reply by the strict reading, in order; [] for an empty list, None where there is no valid call."""
+    try:
+        return _read(_reply(strict_json.checked(text)))
+    except ValueError:
+        return None
+
+
+def native_calls(tool_calls: list[dict[str, Any]]) -> list[Call] | None:
+    """The calls of a provider's `tool_calls` (OpenAI's form, arguments as strict JSON text); None if one is broken."""
+    try:
+        return [_native(call) for call in tool_calls]
+    except ValueError:
+        return None
+
+
+def lenient_calls(text: str) -> list[Call]:
+    """The calls that the lenient reading finds in a reply that has none by the strict one."""
+    if len(text) > LENIENT_SIZE:
+        return []
+    return [call for value in _values(text) for call in _loose(value)]
+
+
+def attempts_call(text: str) -> bool:
+    """Whether a reply without a valid call begins like one (JSON, a code fence, code) or holds a dialect's marker."""
+    return bool(_ATTEMPT.match(text, strict_json.skip_space(text, 0)) or _MARKER.search(text))
+
+
+def _reply(text: str) -> str:
+    start, end = 0, len(text)
+    if text.startswith("<think>", strict_json.skip_space(text, 0)):
+        start = text.find("</think>") + len("</think>")
+        if start < len("</think>"):
+            raise ValueError("the reply ends inside its thoughts")
+    while True:
+        while end > start and text[end - 1] in " \t\n\r":
+            end -= 1
+        token = next((token for token in _END_OF_TURN if text.endswith(token, start, end)), None)
+        if token is None:
+            return text[start:end]
+        end -= len(token)
+
+
+def _read(text: str) -> list[Call]:
+    if _BARE.match(text):
+        calls, end = _calls(text, strict_json.skip_space(text, 0), ",;")
+        if end != len(text):
+            raise ValueError("text after the calls")
+        return calls
+    calls = []
+    marker = _MARKER.search(text)
+    if marker is None:
+        raise ValueError("no call")
+    while marker is not None:
+        found, end = _marked(text, marker)
+        calls += found
+        marker = _MARKER.search(text, end)
+    return calls
+
+
+def _marked(text: str, marker: re.Match[str]) -> tuple[list[Call], int]:
+    start = strict_json.skip_space(text, marker.end())
+    if marker["name"]:
+        arguments, end = strict_json.scan(text, start)
+        calls = [_call({"name": marker["name"], "arguments": arguments})]
+    elif marker[0] == "[TOOL_CALLS]" and (named := _MISTRAL_NAME.match(text, start)):
+        arguments, end = strict_json.scan(text, named.end())
+        calls = [_call({"name": named[1], "arguments": arguments})]
+    else:
+        calls, end = _calls(text, start, ",;" if marker[0] == "<|python_tag|>" else ",")
+    end = strict_json.skip_space(text, end)
+    closing = next((close for opening, close in _CLOSING.items() if marker[0].startswith(opening)), None)
+    if closing and text.startswith(closing, end):
+        return calls, end + len(closing)
+    if end < len(text) and not _MARKER.match(text, end):
+        raise ValueError("text after the calls")
+    return calls, end
+
+
+def _calls(text: str, start: int, separators: str) -> tuple[list[Call], int]:
+    calls: list[Call] = []
+    while True:
+        value, end = strict_json.scan(text, start)
+        calls += [_call(item) for item in value] if isinstance(value, list) else [_call(value)]
+        end = strict_json.skip_space(text, end)
+        if end == len(text) or text[end] not in separators:
+            return calls, end
+        start = strict_json.skip_space(text, end + 1)
+
+
+def _call(value: Any) -> Call:
+    if not isinstance(value, dict) or ("arguments" in value) == ("parameters" in value):
+        raise ValueError("not a call")
+    name = value.get("name")
+    arguments = value["arguments"] if "arguments" in value else value["parameters"]
+    if not isinstance(name, str) or not name or not isinstance(arguments, dict) or _is_definition(value):
+        raise ValueError("not a call")
+    return Call(name, arguments)
+
+
+def _is_definition(value: dict[str, Any]) -> bool:
+    """Whether an object with `parameters` is a tool's definition: JSON Schema, or Phi's {parameter: {"type"…}}."""
+    parameters = value.get("parameters")
+    if not isinstance(parameters, dict):
+        return False
+    return (
+        "description" in value
+        or (parameters.get("type") == "object" and isinstance(parameters.get("properties", {}), dict))
+        or (parameters != {} and all(isinstance(item, dict) and "type" in item for item in parameters.values()))
+    )
+
+
+def _native(call: Any) -> Call:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        raise ValueError("not a call")
+    arguments = function.get("arguments")
+    if isinstance(arguments, str):
+        arguments = strict_json.loads(arguments)
+    return _call({"name": function.get("name"), "arguments": arguments})
+
+
+def _values(text: str) -> Iterator[Any]:
+    position = 0
+    for _ in range(LENIENT_TRIES):
+        start = min((at for at in (text.find("{", position), text.find("[", position)) if at >= 0), default=None)
+        if start is None:
+            return
+        try:
+            value, position = strict_json.scan(text, start)
+            yield value
+        except ValueError:
+            position = start + 1
+
+
+def _loose(value: Any) -> Iterator[Call]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _loose(item)
+    elif isinstance(value, dict) and not _is_definition(value):
+        inner = value.get("function", value.get("tool_calls"))
+        if isinstance(inner, (dict, list)):
+            yield from _loose(inner)
+            return
+        name = next((value[key] for key in _NAME_KEYS if isinstance(value.get(key), str) and value[key]), None)
+        arguments = next((value[key] for key in _ARGUMENT_KEYS if key in value), None)
+        if isinstance(arguments, str):
+            try:
+                arguments = strict_json.loads(arguments)
+            except ValueError:
+                return
+        if name is not None and isinstance(arguments, dict):
+            yield Call(name, arguments)

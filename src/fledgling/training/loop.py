@@ -1,0 +1,234 @@
+"""The training loop: TRL's SFTTrainer over rows that are already in order, sealed checkpoints, a history."""
+
+import itertools
+import logging
+import math
+import resource
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+from trl import SFTConfig, SFTTrainer
+
+from fledgling.cli import progress_bar
+from fledgling.errors import DataError
+from fledgling.training import checkpoints
+from fledgling.training.recipe import Layout, Recipe
+from fledgling.training.rows import Row
+
+log = logging.getLogger(__name__)
+
+ZERO2 = {
+    "zero_optimization": {"stage": 2, "overlap_comm": True, "contiguous_gradients": True},
+    "bf16": {"enabled": "auto"},
+    "gradient_clipping": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+    "gradient_accumulation_steps": "auto",
+}
+SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What one training does: rows slot by slot, and where its checkpoints go under which name."""
+
+    slots: list[Row]
+    val: list[Row]
+    recipe: Recipe
+    layout: Layout
+    folder: Path
+    run: str
+    backend: str
+    deepspeed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came out, but for the weights, which are in `model`."""
+
+    model: Any
+    history: list[dict[str, float]]
+    steps: int
+    final_loss: float
+    eval_loss: float | None
+    seconds: float
+
+
+def fit(model: Any, tokenizer: Any, work: Work) -> Result:
+    """Train from the newest sealed checkpoint, or from the start.
+
+    Raises:
+        DataError: the loss or a weight is not finite; the last sealed checkpoint from before stays.
+    """
+    trainer = _trainer(model, tokenizer, work)
+    with PartialState().main_process_first():  # the first sets torn ones aside, the others see what is left
+        resume = checkpoints.newest(work.folder, work.run)
+    if resume:
+        log.info("going on from %s", resume.name)
+    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    eval_loss = None
+    if work.val:
+        eval_loss = float(trainer.evaluate()["eval_loss"])
+    history = [_entry(logged) for logged in trainer.state.log_history if "loss" in logged]
+    return Result(
+        model=trainer.accelerator.unwrap_model(trainer.model),
+        history=history,
+        steps=trainer.state.global_step,
+        final_loss=history[-1]["loss"],
+        eval_loss=eval_loss,
+        seconds=history[-1]["seconds"],
+    )
+
+
+def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
+    recipe, layout = work.recipe, work.layout
+    cuda = torch.cuda.is_available()
+    steps = len(work.slots) // layout.slots
+    trainer = _Trainer(
+        model=model,
+        args=SFTConfig(
+            output_dir=str(work.folder),
+            per_device_train_batch_size=layout.micro,
+            per_device_eval_batch_size=layout.micro,
+            gradient_accumulation_steps=layout.accumulation,
+            num_train_epochs=1,  # the slots hold every pass
+            learning_rate=recipe.learning_rate,
+            lr_scheduler_type=SCHEDULERS[recipe.scheduler],
+            warmup_steps=math.ceil(recipe.warmup_ratio * steps),
+            weight_decay=recipe.weight_decay,
+            optim="adamw_torch_fused" if cuda else "adamw_torch",
+            max_grad_norm=1.0,
+            seed=recipe.seed,
+            train_sampling_strategy="sequential",
+            dataset_kwargs={"skip_prepare_dataset": True},
+            max_length=None,  # rows that are too long were left out
+            packing=False,
+            padding_free=recipe.packing and work.backend == "peft",
+            bf16=cuda,
+            use_cpu=not cuda,
+            gradient_checkpointing=recipe.gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False} if recipe.gradient_checkpointing else None,
+            # Over tokens of all cards the loss is the same mean on any layout; unsloth 2026.10.7 crashes with it.
+            average_tokens_across_devices=work.backend == "peft",
+            ddp_find_unused_parameters=False,
+            deepspeed=ZERO2 if work.deepspeed else None,
+            dataloader_pin_memory=cuda,
+            logging_strategy="steps",
+            logging_steps=max(1, min(10, steps // 20)),
+            logging_nan_inf_filter=False,
+            save_strategy="steps",
+            save_steps=recipe.save_steps,
+            save_total_limit=2,
+            eval_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        ),
+        train_dataset=_dataset(work.slots),
+        eval_dataset=_dataset(work.val) if work.val else None,
+        processing_class=tokenizer,
+        callbacks=[_Seal(work.folder, work.run), _Bar()],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.fledgling_tokens = _tokens_by_step(work)
+    for parameter in trainer.model.parameters():  # TRL makes LoRA weights on a 4-bit base bf16, too coarse to add up in
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return trainer
+
+
+class _Trainer(SFTTrainer):
+    """SFTTrainer that stops on a loss that is not finite, and logs speed, memory and time."""
+
+    fledgling_tokens: list[int]
+    _mark: tuple[int, float, float] | None = None  # step, clock and seconds of the last log
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        loss = super().training_step(*args, **kwargs)
+        if self._mark is None:
+            earlier = [logged["seconds"] for logged in self.state.log_history if "seconds" in logged]
+            self._mark = (self.state.global_step, time.monotonic(), earlier[-1] if earlier else 0.0)
+        if not bool(torch.isfinite(loss).all()):
+            raise _not_finite(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
+        return loss
+
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        if "loss" in logs and self._mark is not None:
+            step, clock, seconds = self._mark
+            now = time.monotonic()
+            tokens = self.fledgling_tokens[self.state.global_step] - self.fledgling_tokens[step]
+            logs["tokens_per_s"] = round(tokens / max(now - clock, 1e-9), 1)
+            logs["memory_gib"] = round(_memory_gib(), 3)
+            logs["seconds"] = round(seconds + now - clock, 2)
+            self._mark = (self.state.global_step, now, logs["seconds"])
+        super().log(logs, *args, **kwargs)
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        """No card in a checkpoint; the published one is written from the verdict."""
+
+
+class _Seal(TrainerCallback):
+    """Seals each checkpoint once every process has written its part."""
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self._folder = folder
+        self._run = run
+
+    def on_save(self, args: Any, state: Any, control: Any, *, model: Any = None, **kwargs: Any) -> None:
+        trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in trained):
+            raise _not_finite(f"a weight is not finite after step {state.global_step}")
+        PartialState().wait_for_everyone()
+        if state.is_world_process_zero:
+            checkpoints.seal(self._folder / f"checkpoint-{state.global_step}", self._run)
+        PartialState().wait_for_everyone()
+
+
+class _Bar(TrainerCallback):
+    """A progress bar over the steps, in the first process."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self._bar = progress_bar(desc="train", total=state.max_steps, initial=state.global_step, unit="step")
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self._bar.update(1)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            self._bar.close()
+
+
+def _not_finite(what: str) -> DataError:
+    return DataError(
+        f"{what}; training stops and keeps its last sealed checkpoint. Lower recipe.learning_rate, or look for "
+        "rows that make no sense"
+    )
+
+
+def _dataset(rows: list[Row]) -> Any:
+    return Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})
+
+
+def _tokens_by_step(work: Work) -> list[int]:
+    """Tokens of the rows (not of padding) seen after each step, from 0."""
+    size = work.layout.slots
+    lengths = [len(row.input_ids) for row in work.slots]
+    return [0, *itertools.accumulate(sum(lengths[start : start + size]) for start in range(0, len(lengths), size))]
+
+
+def _memory_gib() -> float:
+    """Peak of the first card, or of this process where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _entry(logged: dict[str, float]) -> dict[str, float]:
+    names = ("step", "loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_gib", "seconds")
+    return {name: logged[name] for name in names if name in logged}

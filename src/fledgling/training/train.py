@@ -1,0 +1,162 @@
+"""The stage that tunes the slm on one track."""
+
+import logging
+import os
+import shutil
+from collections.abc import Iterable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fledgling.errors import DataError
+from fledgling.files import digest, publish, sha256_file, write_json
+from fledgling.gpus import die_with_launcher
+from fledgling.models import manifest
+from fledgling.records import read_examples
+from fledgling.slm import prompts
+from fledgling.slm.quiet import offline_and_quiet
+from fledgling.training import adapter
+from fledgling.training import rows as token_rows
+from fledgling.training.recipe import Layout, Recipe, choose_backend, layout, order
+
+log = logging.getLogger(__name__)
+
+FORMAT = "fledgling/training/1"
+MICRO_BATCH = 8  # where the configuration does not say
+
+
+def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings: dict[str, Any], out: Path) -> None:
+    """Tune the slm on a track and write the adapter's weights, configuration, history and manifest beside `out`.
+
+    Runs in every process of a launch (accelerate, torchrun) or alone; the first one writes. Killed
+    and started again, it goes on from its newest sealed checkpoint.
+
+    Raises:
+        DataError: nothing to train on, a damaged base, or a loss that is not finite.
+        ConfigError: the recipe asks for what this machine cannot do.
+    """
+    offline_and_quiet()
+    die_with_launcher()
+    recipe = Recipe.of(settings)
+    where = settings.get("training", {})
+    base = manifest.load(model, verify=True)
+    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
+    deepspeed = bool(where.get("deepspeed")) or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
+    backend = choose_backend(
+        recipe.backend, unsloth=find_spec("unsloth") is not None, cards=_cards(), world=world, deepspeed=deepspeed
+    )
+    load, device = _loader(backend), local if _cards() else "cpu"
+
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(base.checkpoint.resolve(), local_files_only=True)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    rows = _rows(train_data, tokenizer, settings, recipe)
+    token_rows.check(rows, train_data, recipe.max_length)
+    val = _rows(val_data, tokenizer, settings, recipe)
+    if rows.too_long:
+        log.warning("%d rows are longer than recipe.max_length %d and left out", rows.too_long, recipe.max_length)
+    plan = layout(recipe.global_batch, world=world, micro_batch=where.get("micro_batch", MICRO_BATCH))
+
+    from fledgling.training import cpu_loss, loop
+
+    cpu_loss.install()
+    data = {"train": sha256_file(train_data), "val": sha256_file(val_data)}
+    work = loop.Work(
+        slots=_slots(rows.rows, recipe, plan, token_rows.empty(tokenizer)),
+        val=val.rows,
+        recipe=recipe,
+        layout=plan,
+        folder=out.parent / "checkpoints",
+        run=digest(
+            [recipe.to_json(), data, base.fingerprint, base.chat_template_sha256, _prompting(settings), backend]
+            + ([world] if deepspeed else [])  # DeepSpeed's checkpoints hold one part a process
+        ),
+        backend=backend,
+        deepspeed=deepspeed,
+    )
+    result = loop.fit(load(base.checkpoint, recipe, device=device), tokenizer, work)
+    if int(os.environ.get("RANK", "0")) != 0:
+        return
+    (out.parent / adapter.MANIFEST).unlink(missing_ok=True)  # until the new files are whole, none is vouched for
+    _save(result.model, adapter.name_of(base), out)
+    write_json(
+        out.parent / adapter.TRAINING,
+        {
+            "format": FORMAT,
+            "track": track,
+            "recipe": recipe.to_json(),
+            "history": result.history,
+            "rows": len(rows.rows),
+            "left_out": {"too_long": rows.too_long, "no_answer": rows.no_answer},
+            "steps": result.steps,
+            "final_loss": result.final_loss,
+            "eval_loss": result.eval_loss,
+            "seconds": result.seconds,
+            "world_size": world,
+            "micro_batch": plan.micro,
+            "accumulation": plan.accumulation,
+            "base_fingerprint": base.fingerprint,
+            "backend": backend,
+        },
+    )
+    adapter.seal(out.parent, track=track, model=base, data=data, recipe=recipe.to_json(), backend=backend)
+    shutil.rmtree(work.folder, ignore_errors=True)  # the adapter is whole; nothing resumes from here any more
+
+
+def _prompting(settings: dict[str, Any]) -> list[str]:
+    schema = settings["track"].get("prompt", {}).get("schema", "system")
+    return [settings.get("slm", {}).get("tool_dialect", "auto"), schema]
+
+
+def _rows(path: Path, tokenizer: Any, settings: dict[str, Any], recipe: Recipe) -> token_rows.Rows:
+    choice, schema = _prompting(settings)
+    return token_rows.encode(
+        read_examples(path),
+        tokenizer,
+        dialect=prompts.dialect_of(tokenizer, choice),
+        schema="system" if schema == "system" else "none",
+        max_length=recipe.max_length,
+    )
+
+
+def _slots(rows: list[token_rows.Row], recipe: Recipe, plan: Layout, empty: token_rows.Row) -> list[token_rows.Row]:
+    places: Iterable[int | None] = order([len(row.input_ids) for row in rows], recipe, plan)
+    return [empty if place is None else rows[place] for place in places]
+
+
+def _cards() -> int:
+    import torch
+
+    return torch.cuda.device_count()
+
+
+def _loader(backend: str) -> Any:
+    if backend == "unsloth":
+        from fledgling.training import unsloth_backend
+
+        return unsloth_backend.load
+    from fledgling.training import peft_backend
+
+    return peft_backend.load
+
+
+def _save(model: Any, base: str, out: Path) -> None:
+    """Weights and configuration in PEFT's format, without this machine's paths and in one order."""
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save
+
+    weights = {
+        name: tensor.detach().float().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()
+    }
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"{name}: a weight is not finite after the last step; lower recipe.learning_rate")
+    config = model.peft_config["default"].to_dict()
+    config = {key: sorted(value) if isinstance(value, set) else value for key, value in sorted(config.items())}
+    config |= {"base_model_name_or_path": base, "inference_mode": True}
+    with publish(out, "wb") as stream:
+        stream.write(save(dict(sorted(weights.items())), metadata={"format": "pt"}))
+    write_json(out.parent / adapter.CONFIG, config)

@@ -1,0 +1,204 @@
+"""A chat-completions server that fails on demand: one fault by name, real sockets, and a count of everything.
+
+By hand: python -m tests.faults.server '{"fault": "reset", "times": 1}' (prints its port)
+GET /counts gives what it has seen; POST /fault replaces the fault.
+"""
+
+import asyncio
+import json
+import random
+import socket
+import struct
+import sys
+import threading
+from collections import Counter
+from typing import Any
+
+from fledgling.teacher.simulated import HttpRequest, read_request
+
+FILTERED = {"code": "content_filter", "message": "filtered", "innererror": {"code": "ResponsibleAIPolicyViolation"}}
+
+
+class FaultServer:
+    """`fault` is {"fault": name, "share": of the questions, "times": tries of one question, …}."""
+
+    def __init__(self, fault: dict[str, Any] | None = None) -> None:
+        self.fault = fault or {}
+        self.reset()
+
+    def reset(self) -> None:
+        self.received = 0
+        self.answered = 0
+        self.tries: Counter[str] = Counter()
+        self.in_flight = self.most_in_flight = 0
+        self.tokens = [0, 0]
+        self.times: list[float] = []
+        self.bodies: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.paths: list[str] = []
+
+    def counts(self) -> dict[str, Any]:
+        return {
+            "received": self.received, "answered": self.answered, "questions": len(self.tries),
+            "most_tries": max(self.tries.values(), default=0), "most_in_flight": self.most_in_flight,
+            "tokens": self.tokens,
+        }  # fmt: skip
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while request := await read_request(reader):
+                if request.path.endswith("/counts"):
+                    writer.write(http(200, json.dumps(self.counts())))
+                elif request.path.endswith("/fault"):
+                    self.fault = json.loads(request.body)
+                    writer.write(http(200, "{}"))
+                else:
+                    await self.answer(request, writer)
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+
+    async def answer(self, request: HttpRequest, writer: asyncio.StreamWriter) -> None:
+        body = json.loads(request.body)
+        question = str(body["messages"][-1]["content"])
+        self.received += 1
+        self.tries[question] += 1
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
+        self.times.append(asyncio.get_running_loop().time())
+        if len(self.bodies) < 10:
+            self.bodies.append(body)
+            self.headers.append(dict(request.headers))
+            self.paths.append(request.path)
+        try:
+            await asyncio.sleep(self.fault.get("latency_s", 0))
+            name = self.fault.get("fault", "ok") if self._strikes(question) else "ok"
+            await getattr(self, f"_{name}")(writer, body, question)
+        finally:
+            self.in_flight -= 1
+
+    def _strikes(self, question: str) -> bool:
+        lot = random.Random(f"{self.fault.get('seed', 0)}:{question}").random()
+        return lot < self.fault.get("share", 1) and self.tries[question] <= self.fault.get("times", 1 << 30)
+
+    def completion(self, body: dict[str, Any], question: str, **message: Any) -> dict[str, Any]:
+        return {
+            "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": self.fault.get("model", "bench-1"),
+            "system_fingerprint": "fp_1",
+            "choices": [{
+                "index": 0, "finish_reason": "stop",
+                "message": {"role": "assistant", "content": f"answer to {question}"} | message,
+            }],
+            "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
+        }  # fmt: skip
+
+    async def _ok(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        self._send(writer, self.completion(body, question))
+
+    def _send(self, writer: asyncio.StreamWriter, value: Any) -> None:
+        self.answered += 1
+        usage = value.get("usage") if isinstance(value, dict) else None
+        for index, name in enumerate(("prompt_tokens", "completion_tokens")):
+            self.tokens[index] += usage[name] if usage else 0
+        writer.write(http(200, json.dumps(value)))
+
+    async def _status(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        given = self.fault.get("body", {"error": {"message": "fault", "type": "fault", "code": self.fault.get("code")}})
+        text = given if isinstance(given, str) else json.dumps(given)
+        writer.write(http(self.fault["status"], text, self.fault.get("headers", {})))
+
+    async def _crowd(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        if self.in_flight > self.fault["limit"]:
+            writer.write(http(429, "{}", self.fault.get("headers", {})))
+        else:
+            await asyncio.sleep(self.fault.get("work_s", 0))
+            await self._ok(writer, body, question)
+
+    async def _body(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        self.answered += 1
+        writer.write(http(200, self.fault["body"]))
+
+    async def _choice(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        value = self.completion(body, question, **self.fault.get("message", {}))
+        value["choices"][0].update(self.fault.get("choice", {}))
+        if self.fault.get("usage") == "missing":
+            del value["usage"]
+        value["choices"] *= self.fault.get("copies", 1)
+        self._send(writer, value)
+
+    async def _hang(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        await asyncio.sleep(600)
+
+    async def _hang_in_body(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        writer.write(http(200, json.dumps(self.completion(body, question)))[:-40])
+        await writer.drain()
+        await asyncio.sleep(600)
+
+    async def _drip(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        for byte in http(200, json.dumps(self.completion(body, question))):
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    async def _reset(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        linger = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        writer.transport.abort()
+        raise ConnectionError
+
+    async def _short(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        writer.write(http(200, json.dumps(self.completion(body, question)))[:-40])
+        await writer.drain()
+        raise ConnectionError
+
+    async def _model_switch(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        self._send(writer, self.completion(body, question) | {"model": "bench-2"})
+
+
+def http(status: int, body: str, headers: dict[str, str] | None = None) -> bytes:
+    data = body.encode("utf-8", "surrogatepass")
+    extra = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+    return (
+        f"HTTP/1.1 {status} -\r\ncontent-type: application/json\r\n{extra}content-length: {len(data)}\r\n\r\n".encode()
+        + data
+    )
+
+
+class Background:
+    """The server on its own thread, for tests that ask within the process."""
+
+    def __init__(self, fault: dict[str, Any] | None = None) -> None:
+        self.server = FaultServer(fault)
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
+
+    def __enter__(self) -> "Background":
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._loop.call_soon_threadsafe(self._done.set)
+        self._thread.join()
+
+    async def _main(self) -> None:
+        self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
+        listener = await asyncio.start_server(self.server.serve, "127.0.0.1", 0, limit=1 << 20)
+        self.port = listener.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+        self._ready.set()
+        await self._done.wait()
+        listener.close()
+
+
+async def main() -> None:
+    server = FaultServer(json.loads(sys.argv[1]) if len(sys.argv) > 1 else {})
+    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0, limit=1 << 20)
+    print(listener.sockets[0].getsockname()[1], flush=True)
+    await listener.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -1,0 +1,149 @@
+"""Where the teacher lives: both Azure forms and any compatible endpoint, by what really arrives at the server."""
+
+from typing import Any
+
+import pytest
+
+from fledgling.errors import ConfigError
+from fledgling.records import Example
+from fledgling.teacher.client import address, secret
+from fledgling.teacher.requests import Endpoint, Request, Teacher, request
+
+from .conftest import Bench
+
+KEY = "azure-key-0123456789"
+AZURE: dict[str, Any] = {"provider": "azure", "model": None, "base_url": None}
+
+
+def azure(monkeypatch: pytest.MonkeyPatch, **variables: str | None) -> None:
+    for name in ("ENDPOINT", "DEPLOYMENT", "API_KEY", "API_VERSION"):
+        monkeypatch.delenv(f"AZURE_{name}", raising=False)
+    for name, value in ({"API_KEY": KEY} | variables).items():
+        if value is not None:
+            monkeypatch.setenv(f"AZURE_{name}", value)
+
+
+DEPLOYMENT = "/openai/deployments/gpt/chat/completions"
+FORMS = {
+    "resource": ("{}", {"DEPLOYMENT": "gpt", "API_VERSION": "v9"}, DEPLOYMENT),
+    "resource with a slash": ("{}/", {"DEPLOYMENT": "gpt", "API_VERSION": "v9"}, DEPLOYMENT),
+    "resource, /openai": ("{}/openai", {"DEPLOYMENT": "gpt", "API_VERSION": "v9"}, DEPLOYMENT),
+    "deployment": ("{}/openai/deployments/gpt", {"API_VERSION": "v9"}, DEPLOYMENT),
+    "whole address": (f"{{}}{DEPLOYMENT}?api-version=v9", {}, DEPLOYMENT),
+    "behind a gateway": (f"{{}}/apim{DEPLOYMENT}?api-version=v9", {"DEPLOYMENT": "gpt"}, f"/apim{DEPLOYMENT}"),
+    "models": ("{}/models/chat/completions?api-version=v9", {"DEPLOYMENT": "gpt"}, "/models/chat/completions"),
+    "models, short": ("{}/models", {"DEPLOYMENT": "gpt", "API_VERSION": "v9"}, "/models/chat/completions"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_azure(asked: Bench, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    endpoint, variables, path = FORMS[name]
+    azure(monkeypatch, ENDPOINT=endpoint.format(asked.url.removesuffix("/v1")), **variables)
+    assert asked.ask(1, **AZURE)[0]["outcome"] == "ok"
+    assert asked.server.paths == [f"{path}?api-version=v9"]
+    assert asked.server.headers[0]["api-key"] == KEY
+    assert "authorization" not in asked.server.headers[0]
+    assert asked.server.bodies[0]["model"] == "gpt"
+
+
+def test_azure_without_a_version_in_the_address(asked: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    azure(monkeypatch, ENDPOINT=asked.url.removesuffix("/v1") + "/openai/v1", DEPLOYMENT="gpt")
+    asked.ask(1, **AZURE)
+    assert asked.server.paths == ["/openai/v1/chat/completions"]
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({}, "AZURE_ENDPOINT is not set"),
+        ({"ENDPOINT": "https://x.openai.azure.com"}, "AZURE_DEPLOYMENT is not set"),
+        ({"ENDPOINT": "https://x.openai.azure.com", "DEPLOYMENT": "d"}, "AZURE_API_VERSION is not set"),
+        ({"ENDPOINT": "x.openai.azure.com", "DEPLOYMENT": "d"}, "AZURE_ENDPOINT is no address"),
+        ({"ENDPOINT": "https://u:p@x.com", "DEPLOYMENT": "d"}, "AZURE_ENDPOINT holds a user name"),
+        ({"ENDPOINT": "https://x.com/openai/deployments/a", "DEPLOYMENT": "b"}, "make them agree"),
+        ({"ENDPOINT": "https://x.com/models?api-version=1", "DEPLOYMENT": "b", "API_VERSION": "2"}, "make them agree"),
+    ],
+)
+def test_a_missing_variable_is_named(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], words: str) -> None:
+    azure(monkeypatch, **variables)
+    with pytest.raises(ConfigError, match=words):
+        address(Teacher.of(AZURE))
+
+
+@pytest.mark.parametrize("value", [None, "key\n", "two words", "“key”"])
+def test_a_key_that_cannot_be_sent_is_refused_unseen(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
+    azure(monkeypatch, ENDPOINT="https://x.com", DEPLOYMENT="d", API_VERSION="v", API_KEY=value)
+    with pytest.raises(ConfigError, match="AZURE_API_KEY") as caught:
+        secret(address(Teacher.of(AZURE)))
+    assert not value or value not in str(caught.value)
+
+
+def test_any_compatible_endpoint(asked: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    asked.ask(1)
+    assert asked.server.paths == ["/v1/chat/completions"]
+    assert asked.server.headers[0]["authorization"] == f"Bearer {KEY}"
+
+
+def test_a_hosted_endpoint_needs_a_key_and_a_local_one_none(asked: Bench) -> None:
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY is not set"):
+        asked.ask(1, base_url=None)
+    asked.ask(1)
+    assert asked.server.received == 1
+
+
+def test_a_proxy_never_sees_calls_to_this_machine(asked: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert asked.ask(1)[0]["outcome"] == "ok"
+
+
+ROW = Example("r", "g", [{"role": "user", "content": "q"}], {"a": 1}, schema={"type": "object"})
+PLACE = Endpoint("h", "d", "v")
+TEACHER = {"provider": "openai", "model": "m", "seed": 1}
+
+
+def ask_for(row: Example = ROW, place: Endpoint = PLACE, **teacher: Any) -> Request:
+    return request(row, Teacher.of(TEACHER | teacher), place, {"schema": "none"})
+
+
+@pytest.mark.parametrize(
+    "teacher",
+    [
+        {"model": "n"}, {"seed": 2}, {"seed": None}, {"temperature": 0.5}, {"temperature": None}, {"max_tokens": 9},
+        {"max_tokens_key": "max_tokens"}, {"response_format": "json_object"}, {"response_format": "none"},
+    ],
+)  # fmt: skip
+def test_what_decides_the_reply_is_in_the_key(teacher: dict[str, Any]) -> None:
+    assert ask_for(**teacher).key != ask_for().key
+
+
+@pytest.mark.parametrize(
+    "teacher",
+    [
+        {"concurrency": 1}, {"requests_per_minute": 5}, {"tokens_per_minute": 5}, {"timeout_s": 1}, {"max_tries": 1},
+        {"budget": {"calls": 1}}, {"batch": True}, {"allow_mixed_models": True},
+        {"prices": {"input_per_million": 1, "output_per_million": 1, "currency": "EUR"}},
+    ],
+)  # fmt: skip
+def test_what_does_not_decide_the_reply_is_not(teacher: dict[str, Any]) -> None:
+    assert ask_for(**teacher) == ask_for()
+
+
+def test_rows_are_told_apart_by_what_is_asked_and_nothing_else() -> None:
+    other_words = Example("r", "g", [{"role": "user", "content": "p"}], {"a": 1}, schema={"type": "object"})
+    renamed = Example("s", "h", ROW.messages, {"a": 2}, schema=ROW.schema)
+    with_tools = Example("r", "g", ROW.messages, [], tools=[{"type": "function", "function": {"name": "f"}}])
+    assert len({ask_for(row).key for row in (ROW, other_words, with_tools)}) == 3
+    assert ask_for(renamed).key == ask_for().key
+    assert len({ask_for(place=Endpoint(*place)).key for place in ("hdv", "gdv", "hev", "hdw")}) == 4
+
+
+def test_the_schema_is_put_as_for_the_slm_and_as_response_format() -> None:
+    body = request(ROW, Teacher.of(TEACHER), PLACE, {"schema": "system"}).body
+    assert body["messages"][0]["role"] == "system"
+    assert '{"type":"object"}' in body["messages"][0]["content"]
+    assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
+    assert ask_for().body["messages"] == ROW.messages
+    assert "response_format" not in ask_for(response_format="none").body

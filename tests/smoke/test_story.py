@@ -1,0 +1,124 @@
+"""The story that the product tells, on the embedded default: measured, refused, tuned, measured again, deployed."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+CORE = {"toolcall": "ast_match_rate", "structured": "exact_match_rate"}
+
+
+@pytest.mark.parametrize("track", CORE)
+def test_the_slm_misses_the_gate_and_tuning_changes_the_verdict(story, track):
+    gate = story.read(f"compare/{track}.json")
+    assert gate["decision"] == "fine_tune"
+    assert gate["fine_tune"] == 1
+    value = {name: story.read(f"metrics/{track}/{name}.json")["metrics"][CORE[track]]["value"] for name in ("teacher", "slm", "tuned")}
+    assert 0.2 <= value["slm"] <= 0.8
+    assert value["tuned"] - value["slm"] >= 0.25
+    assert value["teacher"] > 0.85
+    verdict = story.read(f"verdict/{track}.json")
+    assert verdict["deploy"] == "tuned", verdict["reasons"]
+    assert verdict["simulated"] is True
+    assert "simulated" in verdict["statement"].lower()
+
+
+@pytest.mark.parametrize("track", CORE)
+def test_every_contender_answers_every_row(story, track):
+    ids = [row["id"] for row in story.rows(f"data/{track}/test.jsonl")]
+    assert len(ids) > 300
+    for contender in ("teacher", "slm", "tuned", "floor-echo", "floor-frequent", "floor-empty"):
+        assert [row["id"] for row in story.rows(f"predictions/{track}/{contender}.jsonl")] == ids
+        assert story.read(f"metrics/{track}/{contender}.json")["n"] == len(ids)
+
+
+@pytest.mark.parametrize("track", CORE)
+def test_no_group_straddles_splits(story, track):
+    groups = [{row["group"] for row in story.rows(f"data/{track}/{split}.jsonl")} for split in ("train", "val", "test")]
+    assert all(groups)
+    assert not groups[0] & groups[1]
+    assert not groups[0] & groups[2]
+    assert not groups[1] & groups[2]
+
+
+@pytest.mark.parametrize("track", CORE)
+def test_the_report_stands_alone(story, track):
+    html = (story.folder / f"results/report/{track}.html").read_text()
+    assert "<svg" in html
+    assert "imulated" in html
+    assert 'src="http' not in html
+    assert "<link" not in html
+
+
+def test_a_second_run_has_nothing_to_do(story):
+    assert "Nothing to be done" in story.build("--dry-run")
+
+
+def test_the_workflow_report_is_made_offline(story, tmp_path):
+    story.build("--report", str(tmp_path / "workflow.html"))
+    assert (tmp_path / "workflow.html").stat().st_size > 10_000
+
+
+def test_ten_rows_more_ask_only_for_those_ten(copied):
+    """Both contenders answer the new rows alone: the teacher's calls and the slm's rows are in the journal."""
+    config = copied.folder / "config/config.yaml"
+    text = config.read_text()
+    assert "rows: 1000, house: 0.8" in text
+    before = {row["id"] for row in copied.rows("data/structured/test.jsonl")}
+    config.write_text(text.replace("rows: 1000, house: 0.8", "rows: 1025, house: 0.8"))
+    copied.build("results/predictions/structured/teacher.jsonl", "results/predictions/structured/slm.jsonl")
+    added = {row["id"] for row in copied.rows("data/structured/test.jsonl")} - before
+    assert 3 <= len(added) <= 25
+    assert before <= {row["id"] for row in copied.rows("data/structured/test.jsonl")}
+    for rule in ("ask", "predict"):
+        log = (copied.folder / f"logs/{rule}/structured.log").read_text()
+        assert f"{len(added)} to ask" in log, log
+
+
+def test_removed_results_pay_nothing_again(copied):
+    (copied.folder / "results/predictions/toolcall/teacher.jsonl").unlink()
+    copied.build("results/predictions/toolcall/teacher.jsonl")
+    assert " 0 to ask" in (copied.folder / "logs/ask/toolcall.log").read_text()
+
+
+def test_kill_and_resume_repeats_no_finished_row(copied):
+    """SIGKILL in the middle of the slm's predictions; the plain command goes on and writes the same rows."""
+    target = "results/predictions/toolcall/slm.jsonl"
+    expected = [{**row, "latency_s": None} for row in copied.rows("predictions/toolcall/slm.jsonl")]
+    (copied.folder / target).unlink()
+    for file in (copied.folder / ".journal").rglob("slm*"):
+        subprocess.run(["rm", "-rf", str(file)], check=True)
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "snakemake", "--cores", "all", target], cwd=copied.folder, start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={k: v for k, v in os.environ.items() if k[:9] != "FLEDGLING"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not any(file.stat().st_size for file in (copied.folder / ".journal").rglob("slm*/*") if file.is_file()):
+        assert time.monotonic() < deadline
+        assert driver.poll() is None, "it was over before it could be killed"
+        time.sleep(0.02)
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+    time.sleep(1)
+    assert not (copied.folder / target).exists()
+    copied.build(target)
+    log = (copied.folder / "logs/predict/toolcall.log").read_text()
+    assert f"{len(expected)} to ask" not in log
+    assert [{**row, "latency_s": None} for row in copied.rows("predictions/toolcall/slm.jsonl")] == expected
+
+
+@pytest.mark.slow
+def test_another_seed_tells_the_same_story(root, tmp_path):
+    from .conftest import copy_project
+
+    project = copy_project(root, tmp_path)
+    (tmp_path / "seed.yaml").write_text("seed: 11\n")
+    project.build("--configfile", "seed.yaml", "--", "all")
+    for track, metric in CORE.items():
+        value = {name: project.read(f"metrics/{track}/{name}.json")["metrics"][metric]["value"] for name in ("slm", "tuned")}
+        assert 0.2 <= value["slm"] <= 0.8
+        assert value["tuned"] - value["slm"] >= 0.25
+        assert project.read(f"verdict/{track}.json")["deploy"] == "tuned"

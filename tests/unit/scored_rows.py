@@ -1,0 +1,81 @@
+"""Scored rows for tests of the gate: contenders whose right and wrong rows are spelt out."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from fledgling.gate import Rule
+from fledgling.rows import Scored
+
+SETTINGS: dict[str, Any] = {
+    "decision": {
+        "margin": 0.05, "alpha": 0.05, "power": 0.8, "min_coverage": 0.95, "resamples": 2000,
+        "core": {"toolcall": ["ast_match_rate", "args_f1"], "structured": ["exact_match_rate", "field_f1"]},
+    },
+    "seed": 7,
+    "track": {"kind": "toolcall", "title": "Lights", "finetune": "auto"},
+}  # fmt: skip
+
+
+def rule(**changes: Any) -> Rule:
+    """The rule of SETTINGS, with some of its fields changed."""
+    made = Rule.of("lights", SETTINGS)
+    return Rule(**{field: changes.get(field, getattr(made, field)) for field in Rule.__dataclass_fields__})
+
+
+def scored(
+    name: str,
+    right: Sequence[float],
+    *,
+    f1: Sequence[float] | None = None,
+    ids: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    outcomes: dict[int, str] | None = None,
+    models: dict[str, int] | None = None,
+    fingerprints: dict[str, int] | None = None,
+    parsed: dict[str, Any] | None = None,
+    slices: Sequence[dict[str, Any]] | None = None,
+) -> Scored:
+    """One contender; `right` holds its ast_match score a row, args_f1 is the same where not given."""
+    n = len(right)
+    ids = tuple(ids or (f"r{index}" for index in range(n)))
+    return Scored(
+        name=name, ids=ids, groups=tuple(groups or ids),
+        outcomes=tuple((outcomes or {}).get(index, "ok") for index in range(n)),
+        slices=tuple(slices or ({"tool": "ab"[index % 2]} for index in range(n))),
+        scores={"ast_match_rate": np.array(right, float), "args_f1": np.array(right if f1 is None else f1, float)},
+        parsed=parsed or {}, models=Counter(models or {name: n}), fingerprints=Counter(fingerprints or {}),
+    )  # fmt: skip
+
+
+def wrong(n: int, *rows: int | range) -> list[float]:
+    """n scores of 1, but 0 on these rows."""
+    out = [1.0] * n
+    for part in rows:
+        for index in [part] if isinstance(part, int) else part:
+            out[index] = 0.0
+    return out
+
+
+def floors(n: int) -> list[Scored]:
+    """Three floors, right on a tenth of the rows, or on none."""
+    return [
+        scored("floor-echo", wrong(n, range(n))),
+        scored("floor-frequent", wrong(n, range(n - n // 10))),
+        scored("floor-empty", wrong(n, range(n))),
+    ]
+
+
+def lines(one: Scored) -> list[dict[str, Any]]:
+    """The same contender as lines of results/metrics/{track}/{contender}.jsonl."""
+    return [
+        {
+            "id": one.ids[index], "group": one.groups[index], "outcome": one.outcomes[index],
+            "scores": {metric: float(values[index]) for metric, values in one.scores.items()},
+            "parsed": one.parsed.get(one.ids[index]), "slice": one.slices[index], "latency_s": 0.1,
+            "model": next(iter(one.models)), "fingerprint": None,
+        }
+        for index in range(len(one.ids))
+    ]  # fmt: skip

@@ -1,0 +1,351 @@
+"""An adapter's card and its release: numbers that were measured, evidence that fits, nothing else."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub.constants
+import huggingface_hub.utils._http
+import pytest
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard import metadata_load
+
+from fledgling import gate, verdict
+from fledgling.errors import ConfigError, DataError
+from fledgling.files import read_json, sha256_file, write_json, write_jsonl
+from fledgling.models.manifest import File, Model
+from fledgling.models.manifest import write as write_model
+from fledgling.publishing.card import Facts, card
+from fledgling.publishing.release import publish_adapter, refuse_unproven
+from fledgling.rows import read_rows
+from fledgling.score import score
+from fledgling.training import adapter as adapters
+from tests.servers.hub import TOKEN, Hub
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = 300
+TITLE = "Orders: as JSON | fast"
+RIGHT = {"teacher": 0.92, "slm": 0.5, "tuned": 0.97, "floor-empty": 0.0}
+
+
+@pytest.fixture(scope="module")
+def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Artefacts of one track under results/, scored and judged by the real code."""
+    results = tmp_path_factory.mktemp("published") / "results"
+    data = results / "data/orders/test.jsonl"
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    write_jsonl(data, (
+        {"id": f"r{i}", "group": f"r{i}", "messages": [{"role": "user", "content": f"order {i}"}],
+         "schema": schema, "answer": {"n": i + 1}}
+        for i in range(ROWS)
+    ))  # fmt: skip
+    for contender, right in RIGHT.items():
+        predictions = results / f"predictions/orders/{contender}.jsonl"
+        write_jsonl(predictions, (
+            {"id": f"r{i}", "outcome": "ok", "raw": json.dumps({"n": i + 1 if i < right * ROWS else 0}),
+             "tool_calls": None, "finish_reason": "stop", "usage": None, "latency_s": 0.1, "model": contender,
+             "fingerprint": None, "request": "x"}
+            for i in range(ROWS)
+        ))  # fmt: skip
+        metrics = results / f"metrics/orders/{contender}.json"
+        score(data, predictions, "structured", metrics, metrics.with_suffix(".jsonl"))
+    write_json(results / "verdict/orders.json", judge(results, ("slm", "tuned")))
+    model = a_model(results)
+    write_model(results / "models/slm/manifest.json", model)
+    folder = results / "adapters/orders"
+    folder.mkdir(parents=True)
+    (folder / "adapter_model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      " + bytes(2000))
+    write_json(folder / "adapter_config.json", {"r": 64})
+    write_json(folder / "training.json", {"loss": [2.0, 0.1]})
+    recipe = {"rank": 64, "alpha": 16, "learning_rate": 2e-4, "epochs": 1, "global_batch": 32, "quantization": "nf4"}
+    adapters.seal(
+        folder, track="orders", model=model, data={"train": "aa" * 32, "val": "bb" * 32}, recipe=recipe, backend="peft"
+    )
+    (folder / "checkpoints").mkdir()
+    (folder / "checkpoints" / "optimizer.pt").write_bytes(b"pickle")
+    return results
+
+
+def judge(results: Path, candidates: tuple[str, ...]) -> dict[str, Any]:
+    rule = gate.Rule.of("orders", {
+        "decision": {"core": {"structured": ["exact_match_rate", "field_f1"]}, "margin": 0.05, "alpha": 0.05,
+                     "power": 0.8, "min_coverage": 0.95, "resamples": 300},
+        "track": {"kind": "structured", "title": TITLE, "finetune": "auto"}, "seed": 7, "simulated": False,
+    })  # fmt: skip
+    rows = {name: read_rows(results / f"metrics/orders/{name}.jsonl") for name in RIGHT}
+    judged = verdict.Rows(rows["teacher"], tuple(rows[name] for name in candidates), (rows["floor-empty"],))
+    return verdict.verdict(rule, judged, {})
+
+
+def a_model(results: Path) -> Model:
+    checkpoint = results / "models/slm/checkpoint"
+    checkpoint.mkdir(parents=True, exist_ok=True)
+    (checkpoint / "config.json").write_text("{}")
+    return Model(
+        checkpoint=checkpoint, source="hub", repo_id="some-lab/Small-3B", revision="c0ffee" * 6 + "abcd",
+        files=(File("config.json", 2, sha256_file(checkpoint / "config.json")),), architecture="Phi3ForCausalLM",
+        parameters=3_800_000_000, chat_template_sha256="11" * 32, fingerprint="22" * 32, generated=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def facts(track: Path) -> Facts:
+    return Facts(
+        repo_id="org/orders-slm",
+        title=TITLE,
+        verdict=read_json(track / "verdict/orders.json"),
+        metrics={name: read_json(track / f"metrics/orders/{name}.json") for name in ("teacher", "slm", "tuned")},
+        adapter=read_json(track / "adapters/orders/manifest.json"),
+        model=a_model(track),
+        license="mit",
+    )
+
+
+def changed(value: dict[str, Any], **keys: Any) -> dict[str, Any]:
+    return {**value, **keys}
+
+
+# The card
+
+
+def test_metadata_is_valid_and_complete(facts: Facts, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(card(facts))
+    assert metadata_load(tmp_path / "README.md") is not None
+    data = ModelCard(card(facts)).data
+    assert data.base_model == "some-lab/Small-3B"
+    assert (data.license, data.library_name, data.model_name) == ("mit", "peft", "orders-slm")
+    assert "simulated" not in data.tags
+    measured = facts.metrics["tuned"]["metrics"]
+    results = {result.metric_type: result for result in data.eval_results}
+    assert {name: result.metric_value for name, result in results.items()} == {
+        name: metric["value"] for name, metric in measured.items()
+    }
+    exact = results["exact_match_rate"]
+    assert (exact.metric_value, exact.metric_args["n"], exact.metric_args["k"]) == (0.97, ROWS, 291)
+    assert (exact.metric_args["low"], exact.metric_args["high"]) == (
+        measured["exact_match_rate"]["low"],
+        measured["exact_match_rate"]["high"],
+    )
+    assert (exact.dataset_name, exact.dataset_split) == (TITLE, "test")
+    assert exact.dataset_args == {"sha256": facts.metrics["tuned"]["data_sha256"]}
+
+
+def test_text_says_what_was_measured(facts: Facts) -> None:
+    text = card(facts)
+    assert facts.verdict["statement"] in text
+    assert "Simulated" not in text
+    assert "against the verdict" not in text
+    row = next(line for line in text.splitlines() if line.startswith("| **exact_match_rate**"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    rates = [facts.metrics[name]["metrics"]["exact_match_rate"] for name in ("teacher", "slm", "tuned")]
+    assert cells[1:4] == [f"{100 * r['value']:.1f} % ({100 * r['low']:.1f}–{100 * r['high']:.1f})" for r in rates]
+    gap = facts.verdict["comparisons"]["tuned"]["metrics"]["exact_match_rate"]
+    assert cells[4] == f"{100 * gap['gap']:+.1f} ({100 * gap['low']:+.1f} to {100 * gap['high']:+.1f})"
+    assert cells[5] == "yes"
+    for part in ("some-lab/Small-3B at revision `c0ffee", "`" + "aa" * 32, "| LoRA rank | 64 |", "under 5 points"):
+        assert part in text
+
+
+def test_every_table_row_has_the_same_cells(facts: Facts) -> None:
+    lines = [line for line in card(facts).splitlines() if line.startswith("| ") and "metric" not in line]
+    assert {line.count("|") for line in lines} == {3, 7}
+
+
+def test_what_was_not_measured_is_not_claimed(facts: Facts) -> None:
+    tuned = facts.metrics["tuned"]
+    holes = {
+        "field_f1": {"value": None, "n": 0, "k": None, "low": None, "high": None, "level": 0.95, "method": "bootstrap"}
+    }
+    without = replace(facts, metrics=facts.metrics | {"tuned": changed(tuned, metrics=tuned["metrics"] | holes)})
+    names = {result.metric_type for result in ModelCard(card(without)).data.eval_results}
+    assert names == set(tuned["metrics"]) - {"field_f1"}
+    assert "not measured" in card(without)
+
+
+def test_simulated_is_stamped_everywhere(facts: Facts) -> None:
+    text = card(replace(facts, verdict=changed(dict(facts.verdict), simulated=True)))
+    data = ModelCard(text).data
+    assert "> **Simulated.**" in text
+    assert "simulated" in data.tags
+    assert all(result.dataset_name.endswith("(simulated)") for result in data.eval_results)
+
+
+def test_forced_is_said(facts: Facts) -> None:
+    text = card(replace(facts, verdict=changed(dict(facts.verdict), deploy="teacher"), forced=True))
+    assert "> **Published against the verdict**, which is to deploy: teacher." in text
+
+
+def test_base_that_is_not_on_the_hub(facts: Facts) -> None:
+    local = replace(facts.model, repo_id=None, revision=None, source="embedded", generated=True)
+    text = card(replace(facts, model=local, license=None))
+    data = ModelCard(text).data
+    assert data.base_model is None
+    assert data.license is None
+    assert "not on the Hub" in text
+    assert "made for demonstration" in text
+    assert "made for demonstration" not in card(facts)
+
+
+def test_same_facts_same_card(facts: Facts) -> None:
+    assert card(facts) == card(facts)
+
+
+# The release
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
+    for name in list(os.environ):
+        if name.startswith("HF_") or name.endswith(("_KEY", "_TOKEN")):
+            monkeypatch.delenv(name)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_DISABLE_XET", True)
+    with Hub() as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", server.url)
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        yield server
+    huggingface_hub.utils._http.close_session()
+
+
+SETTINGS: dict[str, Any] = {
+    "publish": {"repo_id": "org/{track}-slm", "private": True, "license": "mit", "path_in_repo": None, "force": False},
+    "track": {"kind": "structured", "title": TITLE},
+}
+
+
+def release(results: Path, **publish: Any) -> dict[str, Any]:
+    return publish_adapter(
+        track="orders",
+        adapter=results / "adapters/orders/manifest.json",
+        verdict=results / "verdict/orders.json",
+        metrics=[results / f"metrics/orders/{name}.json" for name in ("teacher", "slm", "tuned")],
+        model=results / "models/slm/manifest.json",
+        settings={**SETTINGS, "publish": SETTINGS["publish"] | publish},
+    )
+
+
+@pytest.fixture
+def copy(track: Path, tmp_path: Path) -> Path:
+    """The track's artefacts, to be damaged."""
+    import shutil
+
+    return Path(shutil.copytree(track, tmp_path / "results"))
+
+
+def edit(path: Path, change: Callable[[Any], None]) -> None:
+    value = read_json(path)
+    change(value)
+    write_json(path, value)
+
+
+def test_exactly_the_six_files(hub: Hub, track: Path) -> None:
+    marker = release(track)
+    repo = hub.repo("org/orders-slm")
+    folder = track / "adapters/orders"
+    assert set(repo.files) == {
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "manifest.json", "training.json", "verdict.json",
+    }  # fmt: skip
+    assert repo.files["verdict.json"] == (track / "verdict/orders.json").read_bytes()
+    assert repo.files["adapter_model.safetensors"] == (folder / "adapter_model.safetensors").read_bytes()
+    assert ModelCard(repo.files["README.md"].decode()).data.model_name == "orders-slm"
+    assert len(repo.commits) == 1
+    assert marker["manifest_sha256"] == sha256_file(folder / "manifest.json")
+    assert (marker["commit"], marker["private"]) == (repo.branches["main"][-1].oid, True)
+    assert {f["path"]: f["sha256"] for f in marker["files"]}["training.json"] == sha256_file(folder / "training.json")
+
+
+def test_again_is_a_no_op_with_the_same_marker(hub: Hub, track: Path) -> None:
+    first = release(track)
+    hub.requests.clear()
+    assert release(track) == first
+    assert hub.writes == []
+
+
+def test_folder_in_the_repository(hub: Hub, track: Path) -> None:
+    release(track, path_in_repo="adapters/{track}")
+    assert all(name.startswith("adapters/orders/") for name in hub.repo("org/orders-slm").files)
+
+
+def test_the_verdict_decides(hub: Hub, copy: Path) -> None:
+    write_json(copy / "verdict/orders.json", judge(copy, ("tuned", "slm")) | {"deploy": "teacher"})
+    with pytest.raises(DataError, match=r"deploy teacher, not the tuned model.*publish\.force"):
+        release(copy)
+    assert hub.requests == []
+    release(copy, force=True)
+    assert "against the verdict" in hub.repo("org/orders-slm").files["README.md"].decode()
+
+
+def test_no_repository_configured(hub: Hub, track: Path) -> None:
+    with pytest.raises(ConfigError, match=r"publish\.repo_id"):
+        release(track, repo_id=None)
+
+
+def test_damaged_adapter(hub: Hub, copy: Path) -> None:
+    weights = copy / "adapters/orders/adapter_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(DataError, match=r"adapter_model\.safetensors: damaged"):
+        release(copy)
+    assert hub.requests == []
+
+
+def test_other_base(hub: Hub, copy: Path) -> None:
+    write_model(copy / "models/slm/manifest.json", replace(a_model(copy), fingerprint="33" * 32))
+    with pytest.raises(DataError, match="trained on"):
+        release(copy)
+    assert hub.requests == []
+
+
+def test_contenders_on_different_rows(hub: Hub, copy: Path) -> None:
+    edit(copy / "metrics/orders/teacher.json", lambda value: value.update(data_sha256="44" * 32))
+    with pytest.raises(DataError, match="different rows"):
+        release(copy)
+
+
+def test_metrics_of_another_run(hub: Hub, copy: Path) -> None:
+    edit(copy / "metrics/orders/tuned.json", lambda value: value["metrics"]["field_f1"].update(value=0.99))
+    with pytest.raises(DataError, match=r"field_f1 is 0\.97 there and 0\.99 in the metrics"):
+        release(copy)
+
+
+def test_verdict_without_a_tuned_model(facts: Facts) -> None:
+    alone = changed(dict(facts.verdict), comparisons={"slm": facts.verdict["comparisons"]["slm"]})
+    with pytest.raises(DataError, match="not measured"):
+        refuse_unproven(alone, facts.metrics, track="orders", source="v.json", force=True)
+    with pytest.raises(DataError, match="not the verdict of track calls"):
+        refuse_unproven(facts.verdict, facts.metrics, track="calls", source="v.json", force=True)
+
+
+def test_secret_in_training_json(hub: Hub, copy: Path) -> None:
+    folder = copy / "adapters/orders"
+    write_json(folder / "training.json", {"argv": ["--key", "sk-" + "aB3" * 9]})
+    edit(folder / "manifest.json", lambda value: value["files"]["training.json"].update(
+        bytes=(folder / "training.json").stat().st_size, sha256=sha256_file(folder / "training.json")
+    ))  # fmt: skip
+    with pytest.raises(DataError, match=re.escape("training.json:4: API key (sk-…)")):
+        release(copy)
+    assert hub.requests == []
+
+
+def test_command_of_the_graph(hub: Hub, track: Path, tmp_path: Path) -> None:
+    out = tmp_path / "hub.json"
+    metrics = [track / f"metrics/orders/{name}.json" for name in ("teacher", "slm", "tuned")]
+    command = [
+        sys.executable, ROOT / "scripts/publish.py", "--track", "orders",
+        "--adapter", track / "adapters/orders/manifest.json", "--verdict", track / "verdict/orders.json",
+        "--metrics", *metrics, "--model", track / "models/slm/manifest.json",
+        "--settings", json.dumps(SETTINGS), "--out", out,
+    ]  # fmt: skip
+    done = subprocess.run(
+        [str(part) for part in command], env={**os.environ, "HF_HUB_DISABLE_XET": "1"},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert read_json(out)["commit"] == hub.repo("org/orders-slm").branches["main"][-1].oid

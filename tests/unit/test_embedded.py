@@ -1,0 +1,150 @@
+"""The embedded checkpoint: its shape is Phi-4-mini's, and it is trained on what it is later asked."""
+
+import dataclasses
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fledgling.embedded import architecture, pretrain, world
+from fledgling.files import sha256_file
+from fledgling.models import fingerprint
+from fledgling.records import Example
+from fledgling.slm import prompts
+
+TOKENS = architecture.tokenizer(pretrain._texts())
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("embedded") / "checkpoint"
+    pretrain.build(folder, seed=3, steps=2)
+    return folder
+
+
+def packs() -> list[tuple[list[Example], prompts.Schema]]:
+    random = Random(5)
+    return [rows for _ in range(3) for rows in pretrain._draw(random)]
+
+
+def test_a_pack_holds_what_each_row_is_asked() -> None:
+    for rows, schema in packs():
+        packed = pretrain.pack(TOKENS, rows, schema)
+        for number, row in enumerate(rows, 1):
+            seen = [i for i, block in enumerate(packed.block) if block in (0, number)]
+            alone = TOKENS(
+                prompts.prompt(TOKENS, row, schema=schema) + prompts.completion(row) + "<|end|>",
+                add_special_tokens=False,
+            )["input_ids"]
+            assert [packed.ids[i] for i in seen] == alone
+            assert [packed.position[i] for i in seen] == list(range(len(alone)))
+            learned = [packed.ids[i] for i in seen if packed.answer[i]]
+            assert TOKENS.decode(learned) == prompts.completion(row) + "<|end|>"
+
+
+def test_a_pack_teaches_what_its_rows_teach_alone() -> None:
+    import torch
+
+    torch.manual_seed(0)
+    model = architecture.model(TOKENS)
+    rows, schema = packs()[0]
+    together = pretrain._loss(model, [pretrain.pack(TOKENS, rows, schema)], TOKENS.pad_token_id)
+    singles = [pretrain.pack(TOKENS, [row], schema) for row in rows]
+    losses = [pretrain._loss(model, [pack], TOKENS.pad_token_id) * sum(pack.answer) for pack in singles]
+    alone = sum(losses) / sum(sum(pack.answer) for pack in singles)
+    assert together.item() == pytest.approx(alone.item(), rel=1e-4)
+
+
+def test_rows_of_other_tools_do_not_pack() -> None:
+    random = Random(1)
+    rows = [Example(id="", group="", **world.call(random, world.offer(random), 0.5).fields) for _ in range(2)]
+    with pytest.raises(ValueError, match="one pack"):
+        pretrain.pack(TOKENS, rows, "none")
+
+
+def test_a_seed_gives_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
+    pretrain.build(tmp_path / "again", seed=3, steps=2)
+    pretrain.build(tmp_path / "other", seed=4, steps=2)
+    names = sorted(path.name for path in checkpoint.iterdir())
+    assert [sha256_file(tmp_path / "again" / name) for name in names] == [
+        sha256_file(checkpoint / name) for name in names
+    ]
+    assert fingerprint.base(tmp_path / "other") != fingerprint.base(checkpoint)
+
+
+def test_nothing_stays_of_a_training_that_fails(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "checkpoint"
+    target.mkdir()
+    (target / "old").touch()
+
+    def fail(**_: Any) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(pretrain, "train", fail)
+    with pytest.raises(RuntimeError):
+        pretrain.build(target, seed=1)
+    assert [path.name for path in tmp_path.rglob("*")] == ["checkpoint", "old"]
+
+
+def test_it_has_everything_that_phi_4_mini_has(checkpoint: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(checkpoint, local_files_only=True)
+    tokens = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
+    config = model.config
+    assert config.model_type == "phi3"
+    assert config.num_attention_heads // config.num_key_value_heads == 3
+    assert config.rope_parameters["rope_type"] == "longrope"
+    assert config.rope_parameters["partial_rotary_factor"] == 0.75
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    names = {name.rsplit(".", 2)[-2] for name, _ in model.model.layers[0].named_parameters()}
+    assert {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"} <= names
+    end, end_of_text = tokens.convert_tokens_to_ids(["<|end|>", "<|endoftext|>"])
+    assert model.generation_config.eos_token_id == [end, end_of_text]
+    assert (tokens.padding_side, tokens.pad_token_id) == ("left", end_of_text)
+    assert tokens.decode(tokens("<|tool_call|>[<|end|>")["input_ids"], skip_special_tokens=True) == "<|tool_call|>["
+
+
+def test_the_chat_template_renders_tools_as_text_only() -> None:
+    turns: list[dict[str, Any]] = [
+        {"role": "system", "content": "Help.", "tools": "[1]"},
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Yes"},
+    ]
+    assert TOKENS.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) == (
+        "<|system|>Help.<|tool|>[1]<|/tool|><|end|><|user|>Hi<|end|><|assistant|>Yes<|end|><|assistant|>"
+    )
+    assert TOKENS.apply_chat_template(turns[1:], tokenize=False) == (
+        "<|user|>Hi<|end|><|assistant|>Yes<|end|><|endoftext|>"
+    )
+    with pytest.raises(TypeError):
+        TOKENS.apply_chat_template([{**turns[0], "tools": [{"name": "x"}]}], tokenize=False)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: "<|" not in text))
+def test_any_text_survives(text: str) -> None:
+    assert TOKENS.decode(TOKENS(text, add_special_tokens=False)["input_ids"]) == text
+
+
+def test_a_value_is_the_same_token_in_the_request_and_in_the_answer() -> None:
+    (city,) = TOKENS("Oslo", add_special_tokens=False)["input_ids"]
+    for text in ("fly to Oslo", '{"city":"Oslo"}'):
+        assert city in TOKENS(text, add_special_tokens=False)["input_ids"]
+
+
+def test_the_rate_rises_and_falls() -> None:
+    rates = [pretrain._rate(step, 200) for step in range(200)]
+    assert rates[0] == pytest.approx(1 / pretrain.WARM_UP)
+    assert max(rates) == 1.0
+    assert 0 < rates[-1] < 0.02
+
+
+def test_a_pack_is_only_data() -> None:
+    rows, schema = packs()[0]
+    assert len({len(column) for column in dataclasses.astuple(pretrain.pack(TOKENS, rows, schema))}) == 1

@@ -1,0 +1,444 @@
+"""The slm stage: every row gets its own answer, once, whatever the batches, the kills and the engine."""
+
+import itertools
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fledgling.errors import ConfigError, DataError, Unavailable
+from fledgling.records import read_examples, read_predictions
+from fledgling.slm import engine as engines
+from fledgling.slm import predict as stage
+from fledgling.slm import vllm_engine
+from fledgling.slm.batches import OutOfMemory, batched
+from fledgling.slm.engine import Answer, Decoding, Found, Request
+
+SETTINGS: dict[str, Any] = {
+    "slm": {"engine": "transformers", "precision": "fp32", "batch_size": 8, "max_prompt_tokens": 512},
+    "track": {"max_new_tokens": 6},
+    "seed": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_checkpoint: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def decoding(tokenizer: Any, tiny_checkpoint: Path) -> Decoding:
+    stops = stage.stop_tokens(tokenizer, tiny_checkpoint)
+    return Decoding(max_new_tokens=6, stops=stops, pad=tokenizer.pad_token_id)
+
+
+def run(tmp_path: Path, model: Path, data: Path, name: str = "p.jsonl", **slm: Any) -> list[Any]:
+    out = tmp_path / name
+    given = SETTINGS | {"slm": SETTINGS["slm"] | slm}
+    stage.predict(
+        track="t", data=data, model=model, adapter_path=None, settings=given, journal=tmp_path / "journal", out=out
+    )
+    return list(read_predictions(out))
+
+
+class Fake:
+    """Answers a prompt with its own last token and a stop; counts what it is asked."""
+
+    def __init__(self, unit: Literal["row", "batch"] = "row") -> None:
+        self.unit = unit
+        self.asked: list[list[int]] = []
+
+    def answers(self, requests: list[Request], found: Found) -> Iterator[tuple[list[int], list[Answer]]]:
+        def generate(batch: list[Request]) -> list[Answer]:
+            self.asked += [request.prompt for request in batch]
+            return [Answer(tokens=[request.prompt[-1], 0], latency_s=0.0) for request in batch]
+
+        yield from batched(requests, 4, generate, found if self.unit == "batch" else None)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
+    slm = Fake()
+
+    def load(*args: Any) -> Fake:
+        slm.unit = "batch" if args[3]["slm"]["precision"] == "int8" else "row"
+        return slm
+
+    monkeypatch.setattr(stage, "load", load)
+    return slm
+
+
+# --- batches
+
+
+@given(
+    lengths=st.lists(st.integers(1, 30), max_size=40),
+    size=st.integers(1, 10),
+    room=st.integers(5, 120),
+)
+@settings(max_examples=200, deadline=None)
+def test_out_of_memory_loses_no_row_and_repeats_none(lengths: list[int], size: int, room: int) -> None:
+    sizes: list[int] = []
+
+    def generate(batch: list[Request]) -> list[Answer]:
+        if len(batch) * max(len(request.prompt) for request in batch) > room:
+            raise OutOfMemory
+        sizes.append(len(batch))
+        return [Answer(tokens=request.prompt, latency_s=0.0) for request in batch]
+
+    requests = [Request(prompt=[i] * length) for i, length in enumerate(lengths)]
+    answers: dict[int, Answer] = {}
+    for positions, batch in batched(requests, size, generate):
+        for position, answer in zip(positions, batch, strict=True):
+            assert position not in answers
+            answers[position] = answer
+    assert sorted(answers) == list(range(len(lengths)))
+    for i, answer in answers.items():
+        assert answer.tokens == (requests[i].prompt if lengths[i] <= room else None)
+    assert all(after <= max(1, before) for before, after in itertools.pairwise(sizes))
+
+
+def test_the_longest_go_first() -> None:
+    seen: list[int] = []
+
+    def generate(batch: list[Request]) -> list[Answer]:
+        seen.extend(len(request.prompt) for request in batch)
+        return [Answer(tokens=[], latency_s=0.0) for _ in batch]
+
+    list(batched([Request(prompt=[1] * n) for n in (3, 9, 1, 9, 5)], 2, generate))
+    assert seen == [9, 9, 5, 3, 1]
+
+
+# --- what is recorded
+
+
+def test_outcomes(tokenizer: Any, decoding: Decoding) -> None:
+    row = stage.Asked(id="r", request=Request(prompt=[1, 2, 3]), digest="d")
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+
+    def outcome(tokens: list[int] | None) -> Any:
+        return stage.prediction(row, Answer(tokens=tokens, latency_s=0.5), tokenizer, decoding, "m", "f")
+
+    text = tokenizer("<|tool_call|>[]<|/tool_call|>", add_special_tokens=False)["input_ids"]
+    done = outcome([*text, end])
+    assert (done.outcome, done.raw, done.finish_reason) == ("ok", "<|tool_call|>[]<|/tool_call|>", "stop")
+    assert done.usage == {"prompt_tokens": 3, "completion_tokens": len(text) + 1}
+    assert outcome([end]).outcome == outcome([*tokenizer(" \n")["input_ids"], end]).outcome == "empty"
+    assert (outcome(text).outcome, outcome(text).raw) == ("length", done.raw)
+    assert (outcome(None).outcome, outcome(None).finish_reason) == ("error", "out_of_memory")
+    long = stage.prediction(row, None, tokenizer, decoding, "m", "f")
+    assert (long.outcome, long.raw, long.usage["prompt_tokens"]) == ("length", None, 3)
+
+
+def test_every_token_that_ends_an_answer_is_a_stop(tokenizer: Any, tiny_checkpoint: Path) -> None:
+    stops = stage.stop_tokens(tokenizer, tiny_checkpoint)
+    assert set(tokenizer.convert_ids_to_tokens(list(stops))) == {"<|end|>", "<|endoftext|>"}
+
+
+def test_a_fingerprint_changes_with_what_answers() -> None:
+    seen = {
+        stage.fingerprint(engine, precision, base, tuned)
+        for engine in ("transformers", "vllm")
+        for precision in ("bf16", "int8")
+        for base in ("a", "b")
+        for tuned in (None, "x")
+    }
+    assert len(seen) == 16
+    assert stage.fingerprint("vllm", "bf16", "a", None).startswith("vllm-bf16-")
+
+
+# --- the journal
+
+
+def test_a_finished_row_is_never_asked_again(tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake) -> None:
+    lines = tiny_rows.read_text().splitlines(keepends=True)
+    some = tmp_path / "some.jsonl"
+    some.write_text("".join(lines[:14]))
+    first = run(tmp_path, tiny_model, some)
+    assert len(fake.asked) == 14
+    assert run(tmp_path, tiny_model, some, "again.jsonl") == first
+    assert (tmp_path / "again.jsonl").read_bytes() == (tmp_path / "p.jsonl").read_bytes()
+    assert len(fake.asked) == 14
+    grown = run(tmp_path, tiny_model, tiny_rows, "grown.jsonl")  # ten rows more
+    assert len(fake.asked) == 24
+    assert [row.id for row in grown] == [row.id for row in read_examples(tiny_rows)]
+    assert grown[:14] == first
+
+
+def test_equal_prompts_are_asked_once(tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake) -> None:
+    rows = [json.loads(line) for line in tiny_rows.read_text().splitlines()]
+    data = tmp_path / "twice.jsonl"
+    data.write_text("".join(json.dumps(row | {"id": f"{row['id']}-{n}"}) + "\n" for row in rows for n in (0, 1)))
+    assert len(run(tmp_path, tiny_model, data)) == 48
+    assert len(fake.asked) == 24
+
+
+def test_int8_answers_are_a_function_of_their_batch(
+    tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake
+) -> None:
+    run(tmp_path, tiny_model, tiny_rows, precision="int8")
+    assert len(fake.asked) == 24
+    run(tmp_path, tiny_model, tiny_rows, precision="int8")
+    assert len(fake.asked) == 24  # the same batches
+    lines = tiny_rows.read_text().splitlines(keepends=True)
+    fewer = tmp_path / "fewer.jsonl"
+    longest = max(range(24), key=lambda i: len(lines[i]))
+    fewer.write_text("".join(line for i, line in enumerate(lines) if i != longest))
+    run(tmp_path, tiny_model, fewer, precision="int8")
+    assert len(fake.asked) > 24 + 4  # other batches, though every row was answered before
+
+
+def test_a_prompt_that_does_not_fit_is_an_outcome(
+    tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake
+) -> None:
+    everything = run(tmp_path, tiny_model, tiny_rows)
+    limit = sorted(row.usage["prompt_tokens"] for row in everything)[12]
+    cut = run(tmp_path, tiny_model, tiny_rows, max_prompt_tokens=limit)
+    for whole, row in zip(everything, cut, strict=True):
+        fits = whole.usage["prompt_tokens"] <= limit
+        assert row.outcome == (whole.outcome if fits else "length")
+        assert (row.raw is None) == (not fits)
+    assert 0 < sum(row.outcome == "length" and row.raw is None for row in cut) < 24
+
+
+def test_killed_and_started_again_asks_only_what_is_missing(
+    tmp_path: Path, tiny_model: Path, tiny_rows: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    undisturbed = run(tmp_path / "other", tiny_model, tiny_rows)
+    child = os.fork()
+    if child == 0:
+        os.environ["FLEDGLING_FAILPOINT"] = "journal.after_sync:2"
+        try:
+            run(tmp_path, tiny_model, tiny_rows)
+        finally:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    assert not (tmp_path / "p.jsonl").exists()
+    with caplog.at_level("INFO"):
+        resumed = run(tmp_path, tiny_model, tiny_rows)
+    assert "24 rows, 8 of them to be asked" in caplog.text
+    for row, other in zip(resumed, undisturbed, strict=True):
+        assert (row.id, row.raw, row.outcome, row.request) == (other.id, other.raw, other.outcome, other.request)
+
+
+# --- the transformers engine
+
+
+@pytest.mark.parametrize("precision", ["fp32", "nf4", "int8"])
+def test_answers_do_not_depend_on_the_batch(
+    precision: Any, tokenizer: Any, decoding: Decoding, tiny_checkpoint: Path, tiny_rows: Path
+) -> None:
+    from fledgling.slm.transformers_engine import TransformersSlm
+
+    requests = [row.request for row in stage.ask(list(read_examples(tiny_rows)), tokenizer, decoding, SETTINGS)]
+    assert len({len(request.prompt) for request in requests}) > 3
+    written = []
+    for size in (1, 3, 8):
+        slm = TransformersSlm(tiny_checkpoint, precision=precision, batch_size=size, decoding=decoding, adapter=None)
+        assert slm.unit == ("batch" if precision == "int8" else "row")
+        answers: dict[int, list[int] | None] = {}
+        for positions, batch in slm.answers(requests, lambda _: None):
+            answers |= {i: answer.tokens for i, answer in zip(positions, batch, strict=True)}
+        written.append([answers[i] for i in range(len(requests))])
+    if precision != "int8":
+        assert written[0] == written[1] == written[2]
+    assert len({tuple(tokens or []) for tokens in written[0]}) > 1  # it does read its prompt
+    assert all(tokens and len(tokens) <= 6 for tokens in written[0])
+
+
+def test_padding_is_on_the_left() -> None:
+    from fledgling.slm.transformers_engine import left_padded
+
+    ids, mask = left_padded([[5], [6, 7, 8]], 0)
+    assert ids.tolist() == [[0, 0, 5], [6, 7, 8]]
+    assert mask.tolist() == [[0, 0, 1], [1, 1, 1]]
+    with pytest.raises(ValueError, match="empty"):
+        left_padded([[], [1]], 0)
+
+
+def test_out_of_memory_in_generate_halves_the_batch(
+    decoding: Decoding, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from fledgling.slm.transformers_engine import TransformersSlm
+
+    slm = TransformersSlm(tiny_checkpoint, precision="fp32", batch_size=8, decoding=decoding, adapter=None)
+    generate, sizes = slm._model.generate, []
+
+    def crowded(input_ids: Any, **rest: Any) -> Any:
+        sizes.append(len(input_ids))
+        if len(input_ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return generate(input_ids=input_ids, **rest)
+
+    monkeypatch.setattr(slm._model, "generate", crowded)
+    requests = [Request(prompt=[5, 6, 7 + i]) for i in range(9)]
+    done = [i for positions, _ in slm.answers(requests, lambda _: None) for i in positions]
+    assert sorted(done) == list(range(9))
+    assert sizes == [8, 4, 2, 2, 2, 2, 1]
+
+    def broken(**_: Any) -> Any:
+        raise RuntimeError("shape mismatch")
+
+    monkeypatch.setattr(slm._model, "generate", broken)
+    with pytest.raises(RuntimeError, match="shape mismatch"):
+        list(slm.answers(requests, lambda _: None))
+
+
+# --- the choice of an engine
+
+
+def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda name: object())
+    monkeypatch.setattr(engines, "_cards", lambda: 1)
+    assert engines.choose("auto", "bf16") == "vllm"
+    assert engines.choose("auto", "int8") == "transformers"
+    assert engines.choose("transformers", "bf16") == "transformers"
+    with pytest.raises(ConfigError, match=r"does not run slm\.precision int8"):
+        engines.choose("vllm", "int8")
+    with pytest.raises(ConfigError, match="schema_guided"):
+        engines.choose("transformers", "bf16", schema_guided=True)
+    monkeypatch.setattr(engines, "_cards", lambda: 0)
+    assert engines.choose("auto", "bf16") == "transformers"
+
+
+# --- the vllm engine, against a module with vLLM's signatures
+
+FAKE_VLLM = """
+import itertools, os, sys, time
+from types import SimpleNamespace
+class SamplingParams:
+    def __init__(self, *, temperature, max_tokens, stop_token_ids, detokenize, structured_outputs=None):
+        assert temperature == 0.0 and detokenize is False and stop_token_ids
+        self.max_tokens, self.structured_outputs = max_tokens, structured_outputs
+class Engine:
+    def __init__(self): self.waiting = []
+    def has_unfinished_requests(self): return bool(self.waiting)
+    def step(self):
+        time.sleep(float(os.environ.get("FAKE_VLLM_SLEEPS", "0")))
+        if os.environ.get("FAKE_VLLM_DIES") == os.environ["CUDA_VISIBLE_DEVICES"] and len(self.waiting) < 5:
+            sys.exit(9)
+        request = self.waiting.pop()  # the last first: order is no promise
+        tokens = [int(os.environ["CUDA_VISIBLE_DEVICES"]), *request.prompt_token_ids[-2:]]
+        if request.schema: tokens.append(len(request.schema))
+        request.outputs = [SimpleNamespace(token_ids=tokens)]
+        return [request]
+class LLM:
+    def __init__(self, *, model, dtype, seed, max_model_len, enable_prefix_caching, skip_tokenizer_init, **lora):
+        print("vLLM writes to standard output")
+        assert "," not in os.environ["CUDA_VISIBLE_DEVICES"]
+        self.llm_engine, self.request_counter, self.lora = Engine(), itertools.count(), lora
+    def enqueue(self, prompts, sampling_params=None, lora_request=None, priority=None, use_tqdm=True):
+        assert bool(lora_request) == bool(self.lora)
+        for prompt, params in zip(prompts, sampling_params, strict=True):
+            schema = params.structured_outputs and params.structured_outputs.json
+            self.llm_engine.waiting.append(SimpleNamespace(
+                request_id=str(next(self.request_counter)), finished=True, schema=schema, **prompt))
+"""
+FAKE_PARTS = {
+    "vllm/__init__.py": FAKE_VLLM,
+    "vllm/lora/__init__.py": "",
+    "vllm/lora/request.py": "class LoRARequest:\n    def __init__(self, name, number, path): assert number > 0\n",
+    "vllm/sampling_params.py": "class StructuredOutputsParams:\n    def __init__(self, json): self.json = json\n",
+}
+
+
+@pytest.fixture
+def fake_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in FAKE_PARTS.items():
+        path = tmp_path / "fake" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+
+
+def vllm_slm(cards: list[str], adapter: Path | None = None) -> vllm_engine.VllmSlm:
+    decoding = Decoding(max_new_tokens=6, stops=(1, 2), pad=0)
+    return vllm_engine.VllmSlm(
+        Path("x"), precision="bf16", max_prompt_tokens=50, decoding=decoding, seed=0, adapter=adapter, cards=cards
+    )
+
+
+def test_replicas_share_the_rows(fake_vllm: None, tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"r": 24}')
+    requests = [Request(prompt=[i % 3, i, 7], schema={"a": 1} if i == 4 else None) for i in range(20)]
+    answers: dict[int, list[int] | None] = {}
+    for positions, batch in vllm_slm(["0", "3"], adapter=tmp_path).answers(requests, lambda _: None):
+        answers |= {i: answer.tokens for i, answer in zip(positions, batch, strict=True)}
+    assert sorted(answers) == list(range(20))
+    for i, tokens in answers.items():
+        assert tokens
+        assert tokens[1:] == [i, 7, *([1] if i == 4 else [])]
+    assert {tokens[0] for tokens in answers.values() if tokens} == {0, 3}
+
+
+def test_a_replica_that_ends_early_stops_the_stage_and_loses_nothing(
+    fake_vllm: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_VLLM_DIES", "3")
+    requests = [Request(prompt=[i, i, 7]) for i in range(20)]
+    done: list[int] = []
+    answers = vllm_slm(["0", "3"]).answers(requests, lambda _: None)
+    with pytest.raises(Unavailable, match="card 3 ended with exit code 9"):
+        done.extend(i for positions, _ in answers for i in positions)
+    assert len(done) == len(set(done)) == 16
+
+
+def test_no_replica_outlives_its_run(fake_vllm: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    start = vllm_engine.VllmSlm._start
+    monkeypatch.setattr(
+        vllm_engine.VllmSlm, "_start", lambda slm, card: started.append(start(slm, card)) or started[-1]
+    )
+    answers = vllm_slm(["0"]).answers([Request(prompt=[i, i, 7]) for i in range(20)], lambda _: None)
+    next(answers)
+    answers.close()  # type: ignore[attr-defined]
+    assert started[0].returncode is not None
+
+    monkeypatch.setenv("FAKE_VLLM_SLEEPS", "60")
+    orphan = vllm_slm(["0"])._start("0")
+    job = vllm_slm(["0"])._job | {"rows": [[0, [1], None]]}
+    assert orphan.stdin
+    orphan.stdin.write(json.dumps(job) + "\n")
+    orphan.stdin.close()  # what a kill -9 of the run does
+    assert orphan.wait(timeout=30) == 143
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9), max_size=40), st.integers(1, 8))
+def test_rows_are_dealt_once_and_evenly(prompts: list[list[int]], replicas: int) -> None:
+    requests = [Request(prompt=prompt) for prompt in prompts]
+    shards = vllm_engine.deal(requests, replicas)
+    assert len(shards) == replicas
+    assert sorted(i for shard in shards for i in shard) == list(range(len(prompts)))
+    loads = [sum(len(prompts[i]) for i in shard) for shard in shards]
+    assert max(loads) <= sum(loads) / replicas + 9
+
+
+def test_vllm_needs_a_card_and_a_rank_it_knows(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="needs a CUDA card"):
+        vllm_slm([])
+    (tmp_path / "adapter_config.json").write_text('{"r": 1024}')
+    with pytest.raises(ConfigError, match="LoRA rank 1024"):
+        vllm_slm(["0"], adapter=tmp_path)
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path: Path, tiny_model: Path, tiny_rows: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "copy"
+    shutil.copytree(tiny_model.parent, folder)
+    weights = folder / "checkpoint" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(DataError, match=r"model\.safetensors"):
+        run(tmp_path, folder / "manifest.json", tiny_rows)

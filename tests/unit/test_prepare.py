@@ -1,0 +1,534 @@
+"""Sources into splits: what is kept, what is refused and how it is said, and what the datasheet counts."""
+
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fledgling.data.prepare import prepare
+from fledgling.errors import ConfigError, DataError, Unavailable
+from fledgling.files import read_jsonl, sha256_file
+from fledgling.records import read_examples
+
+SHARES = {"train": 0.6, "val": 0.1, "test": 0.3}
+SPLITS = ("train", "val", "test")
+TOOLS = [
+    {
+        "type": "function",
+        "function": {
+            "name": "book",
+            "parameters": {
+                "type": "object",
+                "properties": {"seats": {"type": "integer"}, "place": {"type": "string"}},
+                "required": ["seats"],
+                "additionalProperties": False,
+            },
+        },
+    }
+]
+
+
+def call_row(index, **other):
+    text = f"Please book {index} seats for us at restaurant number {index}"
+    call = {"name": "book", "arguments": {"seats": index}}
+    return {
+        "id": f"r{index}",
+        "messages": [{"role": "user", "content": text}],
+        "tools": TOOLS,
+        "answer": [call],
+    } | other
+
+
+def record_row(index, **other):
+    schema = {"title": "order", "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    text = f"The order has {index} items and leaves on day {index}"
+    return {
+        "id": f"s{index}",
+        "messages": [{"role": "user", "content": text}],
+        "schema": schema,
+        "answer": {"n": index},
+    } | other
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """Prepare a track from lists of rows, one source each: made({"file": [rows], …settings}, …) -> datasheet."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(*sources, kind="toolcall", **track):
+        listed = []
+        for number, source in enumerate(sources):
+            settings = dict(source)
+            if "rows_" in settings:
+                name = settings.setdefault("path", f"s{number}.jsonl")
+                Path(name).write_text("".join(json.dumps(row) + "\n" for row in settings.pop("rows_")))
+            listed.append(settings)
+        block = {"kind": kind, "sources": listed, "splits": SHARES} | track
+        return prepare(block, 7, name="t", outputs={split: f"out/{split}.jsonl" for split in SPLITS})
+
+    return make
+
+
+def ids(split):
+    return [example.id for example in read_examples(f"out/{split}.jsonl")]
+
+
+def refusal(made, *sources, error=DataError, **track):
+    before = {path: path.read_bytes() for path in Path().glob("out/*")}
+    with pytest.raises(error) as caught:
+        made(*sources, **track)
+    assert {path: path.read_bytes() for path in Path().glob("out/*")} == before  # nothing half written, no litter
+    return str(caught.value)
+
+
+# What is kept -------------------------------------------------------------------------------------
+
+
+def test_every_row_lands_once_in_input_order_and_twice_the_same(made):
+    rows = [call_row(index) for index in range(200)]
+    sheet = made({"rows_": rows})
+    order = [row["id"] for row in rows]
+    kept = {split: ids(split) for split in SPLITS}
+    assert sorted([name for part in kept.values() for name in part], key=order.index) == order
+    assert all(part == sorted(part, key=order.index) for part in kept.values())
+    assert [sheet["splits"][split]["rows"] for split in SPLITS] == [len(kept[split]) for split in SPLITS]
+    assert sheet["splits"]["test"]["sha256"] == sha256_file("out/test.jsonl")
+    before = {split: Path(f"out/{split}.jsonl").read_bytes() for split in SPLITS}
+    assert made({"rows_": rows}) == sheet
+    assert {split: Path(f"out/{split}.jsonl").read_bytes() for split in SPLITS} == before
+
+
+def test_adding_rows_moves_none(made):
+    rows = [call_row(index) for index in range(100)]
+    made({"rows_": rows})
+    before = {split: Path(f"out/{split}.jsonl").read_text().splitlines() for split in SPLITS}
+    made({"rows_": rows[:50] + [call_row(index) for index in range(500, 520)] + rows[50:]})
+    for split in SPLITS:
+        after = Path(f"out/{split}.jsonl").read_text().splitlines()
+        assert [line for line in after if line in set(before[split])] == before[split]
+
+
+def test_a_group_never_straddles_splits(made):
+    rows = [call_row(index, group=f"g{index // 5}") for index in range(200)]
+    turns = [{"role": "assistant", "content": "For how many?"}, {"role": "user", "content": "Two, please"}]
+    for index in range(200):  # one dialogue, cut at two turns
+        row = call_row(index)
+        rows += [row | {"id": f"d{index}"}, row | {"id": f"e{index}", "messages": row["messages"] + turns}]
+    made({"rows_": rows}, leaks={"near_duplicate": None})
+    seen = {}
+    for split in SPLITS:
+        for example in read_examples(f"out/{split}.jsonl"):
+            assert seen.setdefault(example.group, split) == split
+    groups = {example.id: example.group for split in SPLITS for example in read_examples(f"out/{split}.jsonl")}
+    assert all(groups[f"d{index}"] == groups[f"e{index}"] for index in range(200) if f"d{index}" in groups)
+
+
+def test_fixed_splits_and_benchmarks(made):
+    sources = [
+        {"rows_": [call_row(index) for index in range(10)], "split": "train"},
+        {"rows_": [call_row(index) for index in range(10, 15)], "split": "val"},
+        {"rows_": [call_row(index) for index in range(15, 18)], "evaluate_only": True},
+    ]
+    sheet = made(*sources)
+    assert [len(ids(split)) for split in SPLITS] == [10, 5, 3]
+    assert sheet["splits"]["train"]["calls"] == {"1": 10}
+
+
+def test_a_benchmark_keeps_its_copies(made):
+    rows = [call_row(1), call_row(1, id="again")]
+    made({"rows_": rows, "evaluate_only": True}, finetune="never")
+    assert ids("test") == ["r1", "again"]
+
+
+def test_nothing_is_written_unless_all_three_splits_can_be(made, tmp_path):
+    made({"rows_": [call_row(index) for index in range(50)]})
+    Path("file").write_text("")
+    Path("new").mkdir()
+    outputs = {"train": "new/train.jsonl", "val": "new/val.jsonl", "test": "file/test.jsonl"}
+    track = {"kind": "toolcall", "sources": [{"path": "s0.jsonl"}], "splits": SHARES}
+    with pytest.raises(OSError, match="file"):
+        prepare(track, 7, name="t", outputs=outputs)
+    assert list(Path("new").iterdir()) == []
+
+
+def test_a_benchmark_alone_is_enough_where_nothing_is_trained(made):
+    source = {"rows_": [call_row(1)], "evaluate_only": True}
+    assert "train split is empty" in refusal(made, source, finetune="auto")
+    made(source, finetune="never")
+    assert [len(ids(split)) for split in SPLITS] == [0, 0, 1]
+
+
+def test_a_limit_takes_the_same_rows_when_data_grow(made):
+    rows = [call_row(index) for index in range(300)]
+    sheet = made({"rows_": rows, "limit": 100})
+    first = {name for split in SPLITS for name in ids(split)}
+    assert sheet["sources"][0]["rows"] == {
+        "read": 300, "rejected": 0, "duplicates": 0, "beyond_limit": 200, "used": 100,
+    }  # fmt: skip
+    made({"rows_": [*(call_row(index) for index in range(300, 330)), *rows], "limit": 100})
+    second = {name for split in SPLITS for name in ids(split)}
+    assert len(second) == 100
+    assert len(first & second) >= 80  # ten per cent more rows may displace about ten
+
+
+def test_copies_inside_a_split_are_kept_once(made):
+    row = call_row(1)
+    sheet = made({"rows_": [row, row | {"id": "again"}, call_row(2)], "split": "test"}, finetune="never")
+    assert ids("test") == ["r1", "r2"]
+    assert sheet["sources"][0]["rows"]["duplicates"] == 1
+
+
+def test_rows_without_an_id_are_named_by_their_content(made):
+    nameless = [{key: value for key, value in call_row(index).items() if key != "id"} for index in (1, 2, 1)]
+    sheet = made({"rows_": nameless, "split": "test", "path": "calls.jsonl"}, finetune="never")
+    assert len(ids("test")) == 2
+    assert all(name.startswith("calls-") for name in ids("test"))
+    assert sheet["sources"][0]["rows"]["duplicates"] == 1
+
+
+def test_numbered_rows_of_two_files_do_not_collide(made):
+    xlam = [{"id": n, "query": f"seats {n}", "tools": "[]", "answers": "[]"} for n in range(3)]
+    other = [{**row, "query": f"tables {row['id']}"} for row in xlam]
+    made(
+        {"rows_": xlam, "split": "test", "path": "a.jsonl"},
+        {"rows_": other, "split": "test", "path": "b.jsonl"},
+        finetune="never",
+    )
+    assert ids("test") == ["a-0", "a-1", "a-2", "b-0", "b-1", "b-2"]
+
+
+def test_globs_lists_and_compressed_files(made):
+    Path("d").mkdir()
+    Path("d/1.json").write_text(json.dumps([call_row(1), call_row(2)], indent=1))
+    with gzip.open("d/2.jsonl.gz", "wt") as stream:
+        stream.write(json.dumps(call_row(3)) + "\n")
+    Path("d/3.jsonl").write_bytes(b"\xef\xbb\xbf" + json.dumps(call_row(4)).encode() + b"\r\n\r\n")
+    sheet = made({"path": "d/*", "split": "test"}, finetune="never")
+    assert ids("test") == ["r1", "r2", "r3", "r4"]
+    assert [part["name"] for part in sheet["sources"][0]["parts"]] == ["d/1.json", "d/2.jsonl.gz", "d/3.jsonl"]
+
+
+def test_numbers_are_written_as_they_were_read(made):
+    text = '{"id":"x","messages":[{"role":"user","content":"q"}],"answer":{"n":0.1000000000000000055,"m":1e2}}'
+    Path("n.jsonl").write_text(text)
+    made({"path": "n.jsonl", "split": "test"}, kind="structured", finetune="never")
+    written = Path("out/test.jsonl").read_text()
+    assert '"n":0.1000000000000000055' in written
+    assert '"m":100.0' in written
+
+
+def test_line_separators_inside_text_split_no_row(made):
+    row = call_row(1, messages=[{"role": "user", "content": "one\u2028two\u0085three"}])
+    Path("u.jsonl").write_text(json.dumps(row, ensure_ascii=False), encoding="utf-8")
+    made({"path": "u.jsonl", "split": "test"}, finetune="never")
+    assert next(read_examples("out/test.jsonl")).messages == row["messages"]
+
+
+def test_a_schema_named_by_reference_is_written_out(made):
+    Path("schemas.json").write_text(
+        json.dumps({"$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/b"}}, "b": {"$ref": "#/$defs/c"},
+                              "c": {"type": "integer"}, "unused": {}}})
+    )  # fmt: skip
+    row = record_row(1, schema={"$ref": "schemas.json#/$defs/a"}, answer=[1, 2])
+    made({"rows_": [row], "split": "test"}, kind="structured", finetune="never")
+    assert next(read_examples("out/test.jsonl")).schema == {
+        "type": "array",
+        "items": {"$ref": "#/$defs/b"},
+        "$defs": {"b": {"$ref": "#/$defs/c"}, "c": {"type": "integer"}},
+    }
+    bad = record_row(1, schema={"$ref": "schemas.json#/$defs/none"})
+    assert "nothing at #/$defs/none" in refusal(made, {"rows_": [bad]}, kind="structured")
+
+
+def test_embedded_rows(made):
+    sheet = made({"embedded": "toolcall", "rows": 300, "house": 0.8})
+    assert sheet["generated"]
+    assert sum(sheet["splits"][split]["rows"] for split in SPLITS) > 280
+    assert sheet["sources"][0]["parts"][0]["name"] == "embedded toolcall"
+
+
+def test_hub_rows(made, monkeypatch):
+    asked = []
+
+    def load_dataset(*args, **options):
+        asked.append((args, options))
+        return [call_row(1, group=None), {"query": "q", "tools": "[]", "answers": "[]", "messages": None}]
+
+    import datasets
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    hub = {"repo_id": "o/calls", "revision": "a" * 40, "split": "train"}
+    made({"hub": hub, "split": "test"}, finetune="never")
+    assert asked == [(("o/calls", None), {"split": "train", "revision": "a" * 40})]
+    assert ids("test")[0] == "r1"
+    assert ids("test")[1].startswith("calls-")
+
+
+def test_a_hub_that_cannot_be_reached_can_be_tried_again(made, monkeypatch):
+    import datasets
+
+    def load_dataset(*args, **options):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    hub = {"repo_id": "o/calls", "revision": "a" * 40, "split": "train"}
+    assert "o/calls@aaaaaaaaaaaa/train" in refusal(made, {"hub": hub}, error=Unavailable)
+    assert "revision" in refusal(made, {"hub": {"repo_id": "o/c", "split": "x"}}, error=ConfigError)
+
+
+# What is refused ----------------------------------------------------------------------------------
+
+
+def test_a_missing_file_names_the_key(made):
+    assert "tracks.t.sources[0].path" in refusal(made, {"path": "nowhere/*.jsonl"})
+
+
+def test_an_unknown_suffix(made):
+    Path("rows.csv").write_text("a,b")
+    assert "rows.csv: not .jsonl" in refusal(made, {"path": "rows.csv"})
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"id": "x", ', "not JSON"),
+        ('{"id": "x", "id": "y"}', "twice"),
+        ("{'id': 1}", "not JSON"),
+        ("[1]", "expected a JSON object"),
+        ('{"n": NaN}', "NaN"),
+        ('{"n": 1e999}{}', "text after"),
+    ],
+)
+def test_a_broken_line_is_named(made, line, said):
+    Path("b.jsonl").write_text(json.dumps(call_row(1)) + "\n\n" + line + "\n")
+    message = refusal(made, {"path": "b.jsonl"})
+    assert message.startswith("b.jsonl:3: ")
+    assert said in message
+
+
+def test_a_number_that_no_float_holds(made):
+    Path("b.jsonl").write_text(json.dumps(record_row(1)).replace('{"n": 1}', '{"n": 1, "m": 1e999}'))
+    assert "b.jsonl:1: a number that no float holds" in refusal(made, {"path": "b.jsonl"}, kind="structured")
+
+
+@pytest.mark.parametrize(("encoding", "said"), [("utf-16", "UTF-16 at byte 0"), ("latin-1", "not UTF-8 at byte")])
+def test_other_encodings_are_refused(made, encoding, said):
+    row = call_row(1, messages=[{"role": "user", "content": "café"}])
+    Path("e.jsonl").write_bytes(json.dumps(row, ensure_ascii=False).encode(encoding))
+    message = refusal(made, {"path": "e.jsonl", "on_invalid": "reject"})
+    assert message.startswith("e.jsonl:1: ")
+    assert said in message
+
+
+def test_a_damaged_compressed_file(made):
+    Path("z.jsonl.gz").write_bytes(gzip.compress(json.dumps(call_row(1)).encode() * 99)[:-9])
+    assert "z.jsonl.gz: cannot be read to its end" in refusal(made, {"path": "z.jsonl.gz"})
+
+
+def test_an_id_used_twice_names_both_lines(made):
+    rows = [call_row(1), call_row(2), call_row(3, id="r1")]
+    message = refusal(made, {"rows_": rows})
+    assert "s0.jsonl:3: id 'r1' was used before, at s0.jsonl:1" in message
+    message = refusal(made, {"rows_": rows[:2]}, {"rows_": [call_row(2)]})
+    assert "s1.jsonl:1: id 'r2' was used before, at s0.jsonl:2" in message
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (call_row(2, answer=[{"name": "bok", "arguments": {}}]), "the answer calls 'bok'"),
+        (call_row(2, tools=TOOLS * 2), "a second tool named 'book'"),
+        (call_row(2, tools=[{"type": "function", "function": {"name": "b", "parameters": {"type": "dict"}}}]),
+         "tools[0].function.parameters: not a valid JSON Schema"),
+        (call_row(2, allowed=[]), "are not those of the answer"),
+        (call_row(2, answer=None, tools=[]), "there are no tools"),
+        (call_row(2, id=""), "id"),
+    ],
+)  # fmt: skip
+def test_calls_that_make_no_sense(made, row, said):
+    message = refusal(made, {"rows_": [call_row(1), row]})
+    assert message.startswith("s0.jsonl:2: ")
+    assert said in message
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (record_row(2, answer={"n": "2"}), "the schema refuses the answer at /n"),
+        (record_row(2, answer={}), "the schema refuses the answer"),
+        (record_row(2, schema={"type": "intt"}), "schema: not a valid JSON Schema"),
+        (record_row(2, schema=[1]), "schema: not a valid JSON Schema"),
+        (record_row(2, answer="two"), "the answer is str"),
+    ],
+)
+def test_records_that_make_no_sense(made, row, said):
+    message = refusal(made, {"rows_": [record_row(1), row]}, kind="structured")
+    assert message.startswith("s0.jsonl:2: ")
+    assert said in message
+
+
+def test_gold_outside_its_tool_schema_is_counted_and_kept(made):
+    odd = call_row(1, answer=[{"name": "book", "arguments": {"seats": "two"}}])
+    sheet = made({"rows_": [odd], "split": "test"}, finetune="never")
+    warned = sheet["sources"][0]["gold_outside_tool_schema"]
+    assert warned["rows"] == 1
+    assert warned["first"][0].startswith("s0.jsonl:1: book/seats")
+    assert next(read_examples("out/test.jsonl")).answer == odd["answer"]
+
+
+def test_rejected_rows_are_counted_with_reasons(made):
+    rows = [call_row(index) for index in range(50)]
+    bad = [call_row(60, answer=[{"name": "bok", "arguments": {}}]), {"text": "x"}, call_row(1, category="again")]
+    Path("r.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows + bad) + "{broken\n")
+    sheet = made({"path": "r.jsonl", "on_invalid": "reject"})
+    source = sheet["sources"][0]
+    assert {code: found["rows"] for code, found in source["rejected"].items()} == {
+        "duplicate_id": 1, "not_json": 1, "unknown_format": 1, "unknown_tool": 1,
+    }  # fmt: skip
+    assert source["rejected"]["not_json"]["first"][0].startswith("r.jsonl:54: ")
+    assert source["rows"] == {"read": 54, "rejected": 4, "duplicates": 0, "beyond_limit": 0, "used": 50}
+    assert sum(sheet["splits"][split]["rows"] for split in SPLITS) == 50
+
+
+def test_an_empty_split(made):
+    assert "the test split is empty" in refusal(made, {"rows_": [], "split": "test"}, finetune="never")
+    one_group = [call_row(index, group="g") for index in range(10)]
+    assert "in 1 groups" in refusal(made, {"rows_": one_group}, leaks={"near_duplicate": None})
+
+
+def test_missing_shares(made):
+    assert "tracks.t.splits: this key is missing" in refusal(made, {"rows_": []}, error=ConfigError, splits=None)
+
+
+# Leaks --------------------------------------------------------------------------------------------
+
+LONG = "I would like to reserve a quiet place by the window at the old harbour restaurant for Friday evening"
+
+
+def planted(kind):
+    """A test row and a train row that are linked in one way."""
+    test = call_row(1, id="judge", messages=[{"role": "user", "content": LONG}])
+    train = call_row(1, id="copy", messages=[{"role": "user", "content": LONG}])
+    if kind == "record":
+        test, train = test | {"group": "g"}, call_row(2, id="copy", group="g")
+    elif kind == "normalised":
+        train["messages"] = [{"role": "user", "content": LONG.upper().replace(" ", "  ")}]
+    elif kind == "keys":
+        test["messages"] = [{"role": "user", "content": 'Book {"day": "Friday", "seats": 2}'}]
+        train["messages"] = [{"role": "user", "content": 'Book {"seats": 2, "day": "Friday"}'}]
+    elif kind == "near_duplicate":
+        train["messages"] = [{"role": "user", "content": LONG.replace("quiet", "calm")}]
+    elif kind == "text":
+        train["messages"] = [{"role": "system", "content": "Another prompt"}, *train["messages"]]
+    return test, train
+
+
+@pytest.mark.parametrize("kind", ["record", "text", "normalised", "keys", "near_duplicate"])
+def test_a_planted_leak_is_refused_with_its_pair_or_cut(made, kind):
+    test, train = planted(kind)
+    sources = [
+        {"rows_": [call_row(index) for index in range(10, 30)] + [train], "split": "train"},
+        {"rows_": [call_row(index) for index in range(30, 40)], "split": "val"},
+        {"rows_": [call_row(index) for index in range(40, 60)] + [test], "split": "test"},
+    ]
+    named = "normalised" if kind == "keys" else kind
+    message = refusal(made, *sources)
+    assert "1 rows have a copy" in message
+    assert f"{named}: train s0.jsonl:21 (id 'copy') and test s2.jsonl:21 (id 'judge')" in message
+    sheet = made(*sources, leaks={"action": "drop"})
+    assert "copy" not in ids("train")
+    assert "judge" in ids("test")
+    assert sheet["leaks"]["links"][named] == 1
+    assert sheet["leaks"]["dropped"] == {"train": 1, "val": 0}
+    assert (sheet["leaks"]["near_duplicate_ratio"] > 0) == (kind == "near_duplicate")
+    assert "judge" in sheet["leaks"]["pairs"][0]
+
+
+def test_rows_that_a_hash_splits_are_cut_unless_told_otherwise(made):
+    def copies(index):
+        return [call_row(index, id=f"{side}{index}", group=f"{side}{index}") for side in "ab"]
+
+    rows = [row for index in range(100) for row in copies(index)]
+    sheet = made({"rows_": rows})
+    assert sheet["leaks"]["links"]["text"] > 10
+    texts = [{e.messages[0]["content"] for e in read_examples(f"out/{split}.jsonl")} for split in SPLITS]
+    assert len(set.union(*texts)) == sum(map(len, texts)) == 100
+    assert "and" in refusal(made, {"rows_": rows}, leaks={"action": "refuse"})
+
+
+def test_ten_thousand_honest_rows_pass(made):
+    rows = [call_row(index) for index in range(10_000)]
+    sheet = made(
+        {"rows_": rows[:8000], "split": "train"},
+        {"rows_": rows[8000:9000], "split": "val"},
+        {"rows_": rows[9000:], "split": "test"},
+    )
+    assert sum(sheet["leaks"]["links"].values()) == 0
+
+
+# Real data ----------------------------------------------------------------------------------------
+
+HASHED = {"train": 0.9, "val": 0.1, "test": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "names", "rows"),
+    [
+        ("toolcall", ["toolcall/seal_train", "toolcall/seal_val", "toolcall/seal_test"], (1132, 100, 250)),
+        ("toolcall", ["toolcall/sgd_train", None, "toolcall/sgd_test"], (2049, 350)),
+        ("structured", ["structured/snips_train", "structured/snips_val", "structured/snips_test"], (3500, 350, 350)),
+        ("structured", ["structured/slurp_train", None, "structured/slurp_test"], (2031, 300)),
+        ("structured", ["structured/e2e_train", None, "structured/e2e_test"], (2000, 250)),
+    ],
+)
+def test_shared_data_load_whole(made, shared_data, kind, names, rows):
+    sources = [
+        {"path": str(shared_data / f"{name}.jsonl")} | ({"split": split} if names[1] or split == "test" else {})
+        for name, split in zip(names, SPLITS, strict=True)
+        if name
+    ]
+    sheet = made(*sources, kind=kind, splits=HASHED)
+    counts = [sheet["splits"][split]["rows"] for split in SPLITS]
+    assert (tuple(counts) if names[1] else (counts[0] + counts[1], counts[2])) == rows
+    assert not any(source["rejected"] for source in sheet["sources"])
+    for split in SPLITS:
+        for example in read_examples(f"out/{split}.jsonl"):
+            assert kind == "toolcall" or "schemas.json" not in json.dumps(example.schema)
+    if names[1] and kind == "toolcall":  # several gold calls a row, all of them kept
+        for name, split in zip(names, SPLITS, strict=True):
+            given = [row["gold"] for _, row in read_jsonl(shared_data / f"{name}.jsonl")]
+            assert [example.answer for example in read_examples(f"out/{split}.jsonl")] == given
+
+
+def test_shared_bfcl_loads_for_evaluation(made, shared_data):
+    sheet = made({"path": str(shared_data / "bfcl/shared.jsonl"), "evaluate_only": True}, finetune="never")
+    assert sheet["splits"]["test"]["rows"] == 2177
+    assert sheet["sources"][0]["gold_outside_tool_schema"]["rows"] == 16
+    examples = {example.id: example for example in read_examples("out/test.jsonl")}
+    assert examples["bfcl_simple_python_0"].allowed[0]["arguments"]["unit"] == ["units", ""]
+    assert examples["bfcl_live_relevance_0-0-0"].answer is None
+
+
+def test_the_script_writes_all_four_files_and_says_5_for_bad_data(made, root, tmp_path):
+    made({"rows_": [call_row(index) for index in range(100)]})
+    expected = Path("out/test.jsonl").read_bytes()
+    track = {"kind": "toolcall", "sources": [{"path": "s0.jsonl"}], "splits": SHARES}
+
+    def script():
+        return subprocess.run(
+            [sys.executable, root / "scripts/prepare.py", "--track", "t", "--settings", json.dumps({"track": track, "seed": 1}),
+             *(part for split in SPLITS for part in (f"--{split}", f"by/{split}.jsonl")), "--datasheet", "by/datasheet.json"],
+            capture_output=True, text=True, cwd=tmp_path,
+        )  # fmt: skip
+
+    assert script().returncode == 0
+    assert Path("by/test.jsonl").read_bytes() == expected
+    assert json.loads(Path("by/datasheet.json").read_text())["format"] == "fledgling/datasheet/1"
+    with open("s0.jsonl", "a") as stream:
+        stream.write("{")
+    failed = script()
+    assert failed.returncode == 5
+    assert "error: s0.jsonl:101: not JSON" in failed.stderr

@@ -1,0 +1,139 @@
+"""JSON Schema: the official suite, the schema's own dialect, exact numbers, no network, no surprises."""
+
+import json
+import socket
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fledgling.schema import MAX_ERRORS, compiled
+from fledgling.strict_json import loads
+
+
+def test_passes_the_official_suite(shared_data):
+    wrong, groups = [], 0
+    for line in (shared_data / "jsonschema" / "test_suite_2020_12_shared.jsonl").read_text().splitlines():
+        group = json.loads(line)
+        if group["needs_remote"]:
+            continue  # their references lead to a server of the suite; nothing is fetched here
+        groups += 1
+        schema = compiled(group["schema"])
+        wrong += [
+            (group["id"], test["description"]) for test in group["tests"] if schema.valid(test["data"]) != test["valid"]
+        ]
+    assert not wrong
+    assert groups > 200
+
+
+@pytest.mark.parametrize(
+    ("dialect", "schema", "value", "valid"),
+    [
+        (None, {"prefixItems": [{"type": "string"}]}, [1], False),
+        ("http://json-schema.org/draft-07/schema#", {"prefixItems": [{"type": "string"}]}, [1], True),
+        ("http://json-schema.org/draft-07/schema#", {"items": [{"type": "string"}]}, [1], False),
+        ("http://json-schema.org/draft-07/schema", {"dependencies": {"a": ["b"]}}, {"a": 1}, False),
+        ("http://json-schema.org/draft-04/schema#", {"maximum": 3, "exclusiveMaximum": True}, 3, False),
+        ("http://json-schema.org/draft-04/schema#", {"type": "integer"}, 1.0, False),
+        ("http://json-schema.org/draft-06/schema#", {"type": "integer"}, 1.0, True),
+        ("https://json-schema.org/draft/2019-09/schema", {"$recursiveAnchor": True, "type": "object"}, {}, True),
+        ("https://json-schema.org/draft/2020-12/schema", {"dependentRequired": {"a": ["b"]}}, {"a": 1}, False),
+    ],
+)
+def test_the_schemas_own_dialect_holds(dialect, schema, value, valid):
+    schema = schema if dialect is None else {"$schema": dialect, **schema}
+    assert compiled(schema).valid(value) is valid
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "valid"),
+    [
+        ({"const": 9007199254740993}, "9007199254740992", False),
+        ({"const": 9007199254740993}, "9007199254740993.0", True),
+        ({"const": 0.1}, "0.1000000000000000055511151231257827", False),
+        ({"const": 1}, "true", False),
+        ({"enum": [0]}, "false", False),
+        ({"uniqueItems": True}, "[1, 1.0]", False),
+        ({"uniqueItems": True}, "[1, true]", True),
+        ({"multipleOf": 0.01}, "4.35", True),
+        ({"multipleOf": 3}, "1e999999999", False),
+        ({"type": "integer"}, "1e999", True),
+        ({"type": "integer"}, "9" * 5000, True),
+        ({"maximum": 5}, "1e999999999", False),
+        ({"format": "email"}, '"no address"', True),
+        ({"pattern": "^\\p{L}+$"}, '"é"', True),
+        ({"pattern": "^\\d$"}, '"\u0663"', False),
+        ({"maxLength": 1}, '"😀"', True),
+        ({"maxLength": 1}, '"\\ud800"', True),
+        ({"const": "\ud800"}, '"\\ud801"', False),
+        ({"const": "\ud800"}, '"\\ud800"', True),
+        ({"required": ["\ud800"]}, '{"\\ud800": 1}', True),
+        (False, "1", False),
+        (True, "1", True),
+    ],
+)
+def test_values_are_seen_as_they_are(schema, text, valid):
+    assert compiled(schema).valid(loads(text)) is valid
+
+
+def test_nothing_is_fetched(monkeypatch, tmp_path):
+    def refused(*_):
+        raise AssertionError("a socket was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    (tmp_path / "other.json").write_text("{}")
+    for target in ("http://127.0.0.1:9/x.json", f"file://{tmp_path}/other.json", "other.json#/$defs/a", "#/$defs/none"):
+        with pytest.raises(ValueError, match=r".+"):
+            compiled({"$ref": target})
+    for target in ("http://json-schema.org/draft-07/schema#", "https://json-schema.org/draft/2020-12/schema"):
+        metaschema = compiled({"$ref": target})
+        assert metaschema.valid({"type": "string"})
+        assert not metaschema.valid({"type": "text"})
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "text"}, {"$schema": "http://example.org/mine"}, {"pattern": "("}, {"minLength": -1}, 5, None, {"$ref": 3}],
+)
+def test_bad_schemas_are_refused(schema):
+    with pytest.raises(ValueError, match=r".+"):
+        compiled(schema)
+
+
+def test_compiled_once():
+    assert compiled({"const": 1}) is compiled({"const": 1})
+    assert compiled({"const": 1}) is not compiled({"const": True})
+    assert not compiled({"const": 1}).valid(True)
+    assert not compiled({"const": True}).valid(1)
+
+
+def test_errors_name_the_place():
+    schema = compiled({"properties": {"a": {"items": {"type": "integer"}}}, "required": ["b"]})
+    messages = schema.errors({"a": [1, "x"]})
+    assert any(message.startswith("/a/1: ") for message in messages)
+    assert any('"b"' in message for message in messages)
+    assert len(schema.errors({"a": ["x"] * 100})) == MAX_ERRORS
+    assert all(len(message) < 1000 for message in schema.errors({"a": ["x" * 100_000]}))
+    assert schema.errors({"b": 1}) == []
+
+
+def test_patterns_do_not_hang():
+    start = time.process_time()
+    for pattern in ("^(a+)+$", "^(?=a)(a+)+$", "^(a|a)*\\1$"):
+        assert not compiled({"pattern": pattern}).valid("a" * 50 + "b")
+    assert time.process_time() - start < 1
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters()), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(VALUES)
+def test_a_value_is_what_const_says(value):
+    assert compiled({"const": value}).valid(value)
+    assert not compiled({"not": {"const": value}}).valid(value)
+    assert compiled({"not": {"const": value}}).errors(value)

@@ -1,0 +1,187 @@
+"""What a reply means."""
+
+import email.utils
+import json
+import time
+from typing import Any
+
+import pytest
+
+from fledgling.errors import ConfigError, Unavailable
+from fledgling.teacher.taxonomy import MAX_PAUSE_S, Names, Reply, judge, prediction, read, retry_after
+
+NAMES = Names("AZURE_API_KEY", "AZURE_ENDPOINT", "AZURE_DEPLOYMENT", "AZURE_API_VERSION")
+
+
+def reply(status: int, headers: dict[str, str] | None = None, **error: Any) -> Reply:
+    return Reply(0.1, status, json.dumps({"error": error}), headers or {})
+
+
+def date(seconds: float, now: float | None = None) -> str:
+    return email.utils.formatdate((now or time.time()) + seconds, usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"retry-after": "3"}, 3),
+        ({"retry-after": " 3 "}, 3),
+        ({"retry-after": "0"}, 0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "1e1"}, 10),
+        ({"retry-after": "-1"}, None),
+        ({"retry-after": "nan"}, None),
+        ({"retry-after": "inf"}, None),
+        ({"retry-after": "9" * 400}, MAX_PAUSE_S * 1000),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": ""}, None),
+        ({"retry-after": "3600"}, 3600),
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after-ms": "250", "retry-after": "9"}, 0.25),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, 9),
+        ({"retry-after": "Fri, 31 Dec 9999 23:59:59 GMT"}, 2.5e11),
+        ({"retry-after": "Tue, 19 Jan 2038 03:14:08 GMT", "date": "Tue, 19 Jan 2038 03:14:00 GMT"}, 8),
+        ({"retry-after": date(5, 4e9), "date": date(0, 4e9)}, 5),
+        ({"retry-after": "32 Foo 99999 99:99:99"}, None),
+    ],
+)
+def test_f20_all_forms_of_retry_after(headers: dict[str, str], seconds: float | None) -> None:
+    found = retry_after(headers)
+    if seconds is None:
+        assert found is None
+    else:
+        assert found == pytest.approx(seconds, abs=1.5, rel=0.05)
+
+
+@pytest.mark.parametrize(("ahead", "seconds"), [(20, 20), (-20, 0), (-(10**8), 0)])
+def test_f20_dates_count_from_now(ahead: float, seconds: float) -> None:
+    assert retry_after({"retry-after": date(ahead)}) == pytest.approx(seconds, abs=1.5)
+
+
+def test_f45_a_date_is_read_against_the_providers_own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    headers = {"retry-after": date(7, now), "date": date(0, now)}
+    monkeypatch.setattr(time, "time", lambda: now - 86_400)
+    assert retry_after(headers) == pytest.approx(7, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "error", "words"),
+    [
+        (reply(401, message="Access denied due to invalid subscription key"), ConfigError, "AZURE_API_KEY"),
+        (reply(403, message="no"), ConfigError, "AZURE_API_KEY"),
+        (reply(404, code="DeploymentNotFound"), ConfigError, "AZURE_DEPLOYMENT"),
+        (reply(404, message="Resource not found"), ConfigError, "AZURE_ENDPOINT"),
+        (reply(400, message="Unsupported API version"), ConfigError, "AZURE_API_VERSION"),
+        (reply(404, message="api-version is missing"), ConfigError, "AZURE_API_VERSION"),
+        (reply(400, code="unsupported_parameter", param="max_tokens"), ConfigError, "teacher.max_tokens_key"),
+        (reply(400, code="unsupported_value", param="temperature"), ConfigError, "teacher.temperature"),
+        (reply(400, code=None, param="response_format"), ConfigError, "teacher.response_format"),
+        (reply(400, code="unknown_parameter", param="seed"), ConfigError, "teacher.seed"),
+        (reply(400, code="unknown_parameter", param="foo"), ConfigError, "does not take foo"),
+        (reply(402, message="pay"), Unavailable, "paid"),
+        (reply(429, code="insufficient_quota"), Unavailable, "quota"),
+        (reply(429, code=None, type="insufficient_quota"), Unavailable, "quota"),
+        (reply(429, {"retry-after": "3600"}), Unavailable, "3,600 s"),
+        (reply(503, {"retry-after": date(7200)}), Unavailable, "wait"),
+        (Reply(0.1, 302, "", {}), ConfigError, "redirects"),
+    ],
+)
+def test_stop_now(answer: Reply, error: type[Exception], words: str) -> None:
+    verdict = judge(answer, NAMES)
+    assert verdict.kind == "stop"
+    assert type(verdict.error) is error
+    assert words in str(verdict.error)
+
+
+AZURE_429 = (
+    "Requests to the ChatCompletions_Create Operation under Azure OpenAI API version 2024-10-21 have exceeded token rate "
+    "limit of your current OpenAI S0 pricing tier. Please retry after 24 seconds. https://aka.ms/oai/quotaincrease"
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "billed", "limited"),
+    [
+        (reply(429, code="429", message=AZURE_429), "no", True),
+        (reply(408), "maybe", False),
+        (reply(409), "no", False),
+        (reply(500), "maybe", False),
+        (Reply(0.1, 502, "<html>", {}), "maybe", False),
+        (reply(529, type="overloaded_error"), "maybe", False),
+        (Reply(0.1, 200, "", {}), "maybe", False),
+        (Reply(0.1, 200, "null", {}), "maybe", False),
+        (Reply(0.1, 200, '"text"', {}), "maybe", False),
+        (Reply(0.1, trouble="timeout"), "maybe", False),
+        (Reply(0.1, trouble="broken"), "maybe", False),
+        (Reply(0.1, trouble="connect"), "no", False),
+    ],
+)
+def test_transient(answer: Reply, billed: str, limited: bool) -> None:
+    verdict = judge(answer, NAMES)
+    assert (verdict.kind, verdict.billed, verdict.rate_limited) == ("transient", billed, limited)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (reply(400, code="content_filter"), "content_filter"),
+        (reply(400, code="x", innererror={"code": "ResponsibleAIPolicyViolation"}), "content_filter"),
+        (reply(400, code="context_length_exceeded"), "length"),
+        (reply(400, code=400, message="This model's maximum context length is 4096 tokens."), "length"),
+        (reply(413), "length"),
+        (reply(400, code="invalid_function_parameters", param="tools[0].function.parameters"), "error"),
+    ],
+)
+def test_final_for_the_row(answer: Reply, outcome: str) -> None:
+    assert judge(answer, NAMES).kind == "finished"
+    record = {"status": answer.status, "body": answer.text, "latency_s": answer.latency_s}
+    assert prediction("r", "k", record).outcome == outcome
+
+
+def test_a_400_of_unknown_reason_fails_its_row_only() -> None:
+    assert judge(reply(400, message="hm"), NAMES).kind == "rejected"
+
+
+def body(finish: str = "stop", **message: Any) -> str:
+    return json.dumps(
+        {"choices": [{"message": message, "finish_reason": finish}], "model": "m", "usage": {"prompt_tokens": True}}
+    )
+
+
+CALL = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "not JSON"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome"),
+    [
+        (body(content="x"), "ok"),
+        (body(content=" \n"), "empty"),
+        (body(content=None), "empty"),
+        (body(), "empty"),
+        (body(content=None, tool_calls=[CALL]), "ok"),
+        (body(content="", tool_calls=[]), "empty"),
+        (body("length", content="x"), "length"),
+        (body("content_filter", content=None), "content_filter"),
+        (body(content=None, refusal="no"), "refusal"),
+    ],
+)
+def test_outcomes(text: str, outcome: str) -> None:
+    answer = read(200, text)
+    assert answer is not None
+    assert answer.outcome == outcome
+    assert answer.usage == {}, "true is no number of tokens"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [body(content=3), body(content="x", tool_calls="f"), body(content="x", tool_calls=["f"]), "[]", "{}", "[" * 10**5],
+)
+def test_malformed_envelopes_are_no_answers(text: str) -> None:
+    assert read(200, text) is None
+
+
+def test_a_lone_surrogate_survives_to_the_prediction() -> None:
+    record = {"status": 200, "body": '{"choices":[{"message":{"content":"\\ud800"}}]}', "latency_s": 1.0}
+    assert prediction("r", "k", record).raw == "\ud800"

@@ -1,0 +1,380 @@
+"""Training: the same rows on any layout, loss where it belongs, resume that changes nothing."""
+
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fledgling.errors import ConfigError, DataError
+from fledgling.models import manifest
+from fledgling.records import Example, read_examples
+from fledgling.training import adapter, cpu_loss, recipe, rows
+from fledgling.training.train import train
+
+SETTINGS: dict[str, Any] = {
+    "recipe": {
+        "backend": "peft", "quantization": "nf4", "rank": 4, "alpha": 8, "dropout": 0.1, "learning_rate": 0.01,
+        "epochs": 1, "max_length": 256, "scheduler": "cosine", "warmup_ratio": 0.1, "global_batch": 4,
+        "gradient_checkpointing": False, "save_steps": 2,
+    },
+    "training": {"gpus": 0, "micro_batch": 2, "deepspeed": False},
+    "track": {"prompt": {"schema": "none"}},
+    "seed": 3,
+}  # fmt: skip
+
+
+def settings_with(**changes: Any) -> dict[str, Any]:
+    given = json.loads(json.dumps(SETTINGS))
+    for section, values in changes.items():
+        given[section] |= values
+    return given
+
+
+def a_recipe(**changes: Any) -> recipe.Recipe:
+    return recipe.Recipe.of(settings_with(recipe=changes))
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_checkpoint: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(tiny_checkpoint)
+
+
+# --- recipe and layout
+
+
+@given(
+    total=st.integers(1, 128), world=st.integers(1, 9), micro=st.integers(1, 20), length=st.integers(1, 60),
+    epochs=st.floats(0.1, 3), seed=st.integers(0, 5),
+)  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_a_step_holds_the_same_rows_on_any_layout(
+    total: int, world: int, micro: int, length: int, epochs: float, seed: int
+) -> None:
+    chosen = a_recipe(global_batch=total, epochs=epochs, seed=seed)
+    lengths = [random.Random(seed + i).randrange(100) for i in range(length)]
+    alone = recipe.layout(total, world=1, micro_batch=total)
+    spread = recipe.layout(total, world=world, micro_batch=micro)
+    assert spread.micro <= micro
+    assert spread.slots - total < spread.world * spread.accumulation
+
+    def by_step(layout: recipe.Layout) -> list[list[int]]:
+        slots = recipe.order(lengths, chosen, layout)
+        assert len(slots) % layout.slots == 0
+        starts = range(0, len(slots), layout.slots)
+        return [sorted(i for i in slots[s : s + layout.slots] if i is not None) for s in starts]
+
+    assert by_step(alone) == by_step(spread)
+    assert len(by_step(alone)) == recipe.steps(length, chosen) == max(1, math.ceil(length * epochs / total))
+    seen = [i for step in by_step(alone) for i in step]
+    assert max(seen.count(i) for i in range(length)) - min(seen.count(i) for i in range(length)) <= 1
+
+
+def test_the_seed_orders_the_rows() -> None:
+    plan = recipe.layout(4, world=1, micro_batch=4)
+    orders = {tuple(recipe.order([1] * 40, a_recipe(seed=seed), plan)) for seed in range(3)}
+    assert len(orders) == 3
+    assert recipe.order([1] * 40, a_recipe(seed=1), plan) == recipe.order([1] * 40, a_recipe(seed=1), plan)
+
+
+def test_a_recipe_names_its_faults() -> None:
+    assert a_recipe().seed == 3
+    with pytest.raises(ConfigError, match="'learning_rat'"):
+        a_recipe(learning_rat=1)
+    with pytest.raises(ConfigError, match="rank"):
+        recipe.Recipe.of({"recipe": {key: 1 for key in SETTINGS["recipe"] if key != "rank"}})
+
+
+def test_choice_of_a_backend() -> None:
+    def choose(wanted: str, **case: Any) -> str:
+        return recipe.choose_backend(wanted, **({"unsloth": True, "cards": 1, "world": 1, "deepspeed": False} | case))
+
+    assert choose("auto") == "unsloth"
+    assert choose("auto", world=2, cards=2) == "peft"
+    assert choose("auto", world=2, cards=2, deepspeed=True) == "unsloth"
+    assert choose("auto", cards=0) == choose("auto", unsloth=False) == choose("peft") == "peft"
+    for case, reason in (({"world": 2}, "DDP"), ({"cards": 0}, "CUDA"), ({"unsloth": False}, "not installed")):
+        with pytest.raises(ConfigError, match=reason):
+            choose("unsloth", **case)
+
+
+# --- rows
+
+
+def test_loss_is_on_the_completion_and_the_end_of_the_turn(tokenizer: Any, tiny_rows: Path) -> None:
+    found = rows.encode(read_examples(tiny_rows), tokenizer, dialect="phi4", schema="none", max_length=256)
+    assert len(found.rows) == 24
+    for row, example in zip(found.rows, read_examples(tiny_rows), strict=True):
+        learned = [i for i in row.labels if i != rows.IGNORED]
+        assert row.labels[-len(learned) :] == learned == row.input_ids[-len(learned) :]
+        call = json.dumps(example.answer, separators=(",", ":"))
+        assert tokenizer.decode(learned) == f"<|tool_call|>{call}<|/tool_call|><|end|>"
+        assert tokenizer.decode(row.input_ids[: -len(learned)]).endswith("<|end|><|assistant|>")
+
+
+def test_an_end_token_that_is_also_pad_is_learned(tiny_checkpoint: Path, tiny_rows: Path) -> None:
+    from transformers import AutoTokenizer
+
+    other = AutoTokenizer.from_pretrained(tiny_checkpoint)
+    other.pad_token = "<|end|>"
+    found = rows.encode(read_examples(tiny_rows), other, dialect="phi4", schema="none", max_length=256)
+    assert all(row.labels[-1] == other.pad_token_id for row in found.rows)
+
+
+def test_rows_are_left_out_whole_and_counted(tokenizer: Any, tiny_rows: Path) -> None:
+    examples = [*read_examples(tiny_rows), Example(id="x", group="x", messages=[{"role": "user"}], answer=None)]
+    whole = rows.encode(examples, tokenizer, dialect="phi4", schema="none", max_length=256)
+    limit = sorted(len(row.input_ids) for row in whole.rows)[10]
+    cut = rows.encode(examples, tokenizer, dialect="phi4", schema="none", max_length=limit)
+    assert (whole.too_long, whole.no_answer) == (0, 1)
+    assert [row for row in whole.rows if len(row.input_ids) <= limit] == cut.rows
+    assert cut.too_long == 24 - len(cut.rows) > 0
+    with pytest.raises(DataError, match=r"3 longer than recipe.max_length 9, 1 without"):
+        rows.check(rows.Rows([], too_long=3, no_answer=1), "train.jsonl", 9)
+
+
+# --- the loss on a CPU
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=30, deadline=None)
+def test_the_stand_in_loss_is_cross_entropy(seed: int) -> None:
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(7, 5, generator=generator, requires_grad=True)
+    weight = torch.randn(11, 5, generator=generator)
+    targets = torch.randint(0, 11, (7,), generator=generator)
+    log_probs, entropy, squares, mean, top = cpu_loss.LogProbs.apply(
+        hidden, weight, None, targets, 1.0, 0, None, 1.0, ("entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+    )
+    logits = hidden @ weight.T
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+    assert torch.allclose(-log_probs, expected, atol=1e-5)
+    gradient = torch.autograd.grad(log_probs.sum(), hidden, retain_graph=True)[0]
+    assert torch.allclose(gradient, torch.autograd.grad(-expected.sum(), hidden)[0], atol=1e-5)
+    probabilities = torch.distributions.Categorical(logits=logits)
+    assert torch.allclose(entropy, probabilities.entropy(), atol=1e-5)
+    assert torch.allclose(squares, probabilities.probs.pow(2).sum(-1).log(), atol=1e-5)
+    assert torch.allclose(mean, logits.mean(-1), atol=1e-5)
+    assert top.tolist() == (logits.argmax(-1) == targets).tolist()
+
+
+# --- whole trainings
+
+
+class Runner:
+    """Trains on the tiny rows, in this process or in a fork of it."""
+
+    def __init__(self, folder: Path, model: Path, data: Path) -> None:
+        self.folder, self.model, self.data = folder, model, data
+
+    def __call__(self, name: str, given: dict[str, Any] = SETTINGS) -> str:
+        train(
+            track="t", train_data=self.data, val_data=self.data, model=self.model, settings=given,
+            out=self.weights(name),
+        )  # fmt: skip
+        return name
+
+    def killed(self, name: str, failpoint: str) -> None:
+        """Train in a process that is killed at a failpoint."""
+        child = os.fork()
+        if child == 0:
+            os.environ["FLEDGLING_FAILPOINT"] = failpoint
+            try:
+                self(name)
+            finally:
+                os._exit(0)
+        assert os.waitpid(child, 0)[1] == signal.SIGKILL
+        assert not self.weights(name).exists()
+
+    def weights(self, name: str) -> Path:
+        return self.folder / name / adapter.WEIGHTS
+
+    def summary(self, name: str) -> dict[str, Any]:
+        return json.loads((self.folder / name / adapter.TRAINING).read_text())
+
+    def losses(self, name: str) -> list[float]:
+        return [entry["loss"] for entry in self.summary(name)["history"]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path, tiny_rows: Path) -> Iterator[Runner]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a fork has no other threads
+    yield Runner(tmp_path_factory.mktemp("train"), tiny_model, tiny_rows)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def whole(trained: Runner) -> str:
+    return trained("whole")
+
+
+def test_the_adapter_is_whole_and_fits_its_base(trained: Runner, whole: str, tiny_model: Path) -> None:
+    from safetensors.torch import load_file
+
+    assert sorted(path.name for path in (trained.folder / whole).iterdir()) == sorted(
+        [adapter.WEIGHTS, adapter.CONFIG, adapter.TRAINING, adapter.MANIFEST]
+    )
+    assert adapter.load(trained.folder / whole / adapter.MANIFEST, manifest.load(tiny_model))
+    weights = load_file(trained.weights(whole))
+    assert {name.split(".")[-3] for name in weights} == {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}
+    assert {str(tensor.dtype) for tensor in weights.values()} == {"torch.float32"}
+    assert any(bool(tensor.abs().sum() > 0) for name, tensor in weights.items() if "lora_B" in name)
+    config = (trained.folder / whole / adapter.CONFIG).read_text()
+    assert str(tiny_model.parent) not in config
+
+    summary = trained.summary(whole)
+    assert (summary["steps"], summary["rows"], summary["world_size"], summary["backend"]) == (6, 24, 1, "peft")
+    assert (summary["micro_batch"], summary["accumulation"]) == (2, 2)
+    assert [entry["step"] for entry in summary["history"]] == [1, 2, 3, 4, 5, 6]
+    assert summary["history"][-1]["loss"] == summary["final_loss"] < summary["history"][0]["loss"]
+    assert all(entry["tokens_per_s"] > 0 and entry["memory_gib"] > 0 for entry in summary["history"])
+    assert 0 < summary["eval_loss"] < summary["history"][0]["loss"]
+
+
+def test_the_same_training_writes_the_same_bytes(trained: Runner, whole: str) -> None:
+    trained("twice")
+    for name in (adapter.WEIGHTS, adapter.CONFIG):
+        assert (trained.folder / "twice" / name).read_bytes() == (trained.folder / whole / name).read_bytes()
+
+
+@pytest.mark.parametrize("point", ["checkpoint.after_seal:1", "checkpoint.before_seal:2"])
+def test_killed_and_started_again_ends_the_same(
+    trained: Runner, whole: str, point: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    name = point.replace(":", "-")
+    trained.killed(name, point)
+    if "before" in point:
+        assert (trained.folder / name / "checkpoints" / "checkpoint-4").exists()  # not sealed
+    with caplog.at_level("INFO"):
+        trained(name)
+    assert "going on from checkpoint-2" in caplog.text
+    assert trained.weights(name).read_bytes() == trained.weights(whole).read_bytes()
+    assert trained.losses(name) == trained.losses(whole)
+
+
+PLAIN = {"dropout": 0.0, "quantization": "none"}
+
+
+@pytest.mark.parametrize(
+    ("chosen", "micro"),
+    [({}, 1), ({}, 3), ({"packing": True}, 4), ({"gradient_checkpointing": True}, 2)],
+    ids=["one row at once", "slots without a row", "rows in one sequence", "gradient checkpointing"],
+)
+def test_layouts_train_the_same_model(trained: Runner, chosen: dict[str, Any], micro: int) -> None:
+    if not trained.weights("layout").exists():
+        trained("layout", settings_with(recipe=PLAIN, training={"micro_batch": 4}))
+    name = f"layout-{micro}-{'-'.join(chosen)}"
+    trained(name, settings_with(recipe=PLAIN | chosen, training={"micro_batch": micro}))
+    assert trained.losses(name) == pytest.approx(trained.losses("layout"), abs=1e-4)
+    if micro % 2 == 0:  # the eval loss is a mean over batches
+        assert trained.summary(name)["eval_loss"] == pytest.approx(trained.summary("layout")["eval_loss"], abs=0.05)
+
+
+def test_two_processes_train_the_same_model(trained: Runner, root: Path) -> None:
+    given = settings_with(recipe=PLAIN, training={"micro_batch": 1})
+    trained("alone", given)
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(root / "scripts/train.py"),
+        "--track", "t", "--train", str(trained.data), "--val", str(trained.data), "--model", str(trained.model),
+        "--settings", json.dumps(given), "--out", str(trained.weights("two")),
+    ]  # fmt: skip
+    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert trained.summary("two")["world_size"] == 2
+    assert trained.losses("two") == pytest.approx(trained.losses("alone"), abs=1e-4)
+
+
+def test_a_loss_that_is_not_finite_stops(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained.killed("nan", "checkpoint.after_seal:1")
+    kept = trained.folder / "nan" / "checkpoints" / "checkpoint-2"
+    before = (kept / "seal.json").read_bytes()
+    apply, calls = cpu_loss.LogProbs.apply, []
+
+    def broken(*args: Any) -> Any:
+        calls.append(1)
+        first, *rest = apply(*args)
+        return (first * float("nan") if len(calls) == 4 else first, *rest)
+
+    monkeypatch.setattr(cpu_loss.LogProbs, "apply", staticmethod(broken))
+    with pytest.raises(DataError, match=r"the loss is nan at step 4; .*recipe\.learning_rate"):
+        trained("nan")
+    assert not trained.weights("nan").exists()
+    assert (kept / "seal.json").read_bytes() == before
+    assert sorted(path.name for path in kept.parent.iterdir()) == ["checkpoint-2"]
+
+
+def test_a_weight_that_is_not_finite_is_never_sealed(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    step = torch.optim.AdamW.step
+    calls = []
+
+    def broken(optimizer: Any, *args: Any, **rest: Any) -> Any:
+        done = step(optimizer, *args, **rest)
+        calls.append(1)
+        if len(calls) == 4:
+            optimizer.param_groups[0]["params"][0].data.fill_(float("inf"))
+        return done
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", broken)
+    with pytest.raises(DataError, match="a weight is not finite after step 4"):
+        trained("inf")
+    sealed = (trained.folder / "inf" / "checkpoints").glob("*/seal.json")
+    assert [path.parent.name for path in sealed] == ["checkpoint-2"]
+
+
+def test_another_recipe_starts_anew(trained: Runner, whole: str, caplog: pytest.LogCaptureFixture) -> None:
+    trained.killed("anew", "checkpoint.after_seal:1")
+    with caplog.at_level("INFO"):
+        trained("anew", settings_with(recipe={"learning_rate": 0.02}))
+    assert "going on" not in caplog.text
+    assert trained.weights("anew").read_bytes() != trained.weights(whole).read_bytes()
+
+
+def test_the_tuned_slm_answers_and_another_base_refuses_it(
+    trained: Runner, whole: str, tiny_model: Path, tiny_rows: Path, tmp_path: Path
+) -> None:
+    from fledgling.slm.predict import predict
+
+    given = {
+        "slm": {"engine": "auto", "precision": "fp32", "batch_size": 8, "max_prompt_tokens": 512},
+        "track": {"max_new_tokens": 4},
+    }
+
+    def ask(model: Path, out: Path, adapter_path: Path | None) -> list[dict[str, Any]]:
+        predict(
+            track="t", data=tiny_rows, model=model, adapter_path=adapter_path, settings=given,
+            journal=tmp_path / "journal", out=out,
+        )  # fmt: skip
+        return [json.loads(line) for line in out.read_text().splitlines()]
+
+    sealed = trained.folder / whole / adapter.MANIFEST
+    plain, tuned = ask(tiny_model, tmp_path / "slm", None), ask(tiny_model, tmp_path / "tuned", sealed)
+    assert [row["request"] for row in plain] == [row["request"] for row in tuned]
+    assert plain[0]["fingerprint"] != tuned[0]["fingerprint"]
+    assert [row["raw"] for row in plain] != [row["raw"] for row in tuned]
+
+    copy = tmp_path / "other"
+    shutil.copytree(tiny_model.parent / "checkpoint", copy / "checkpoint")
+    template = copy / "checkpoint" / "chat_template.jinja"
+    template.write_text(template.read_text() + " ")
+    manifest.write(copy / "manifest.json", manifest.describe(copy / "checkpoint", source="path"))
+    with pytest.raises(DataError, match="another chat template"):
+        ask(copy / "manifest.json", tmp_path / "no", sealed)

@@ -1,0 +1,269 @@
+"""What to deploy, and what that answer survives."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fledgling.errors import DataError
+from fledgling.files import write_json, write_jsonl
+from fledgling.looks import look
+from fledgling.rows import Scored
+from fledgling.verdict import Rows, inputs_digest, verdict
+
+from .scored_rows import SETTINGS, floors, lines, rule, scored, wrong
+
+N = 500
+SHEET: dict[str, Any] = {"splits": {"test": {"rows": N, "sha256": "a" * 64}}}
+TEACHER = scored("teacher", wrong(N, range(30)))
+GOOD = wrong(N, range(10, 40))
+BAD = wrong(N, range(200))
+
+
+def rows(
+    slm: Scored, tuned: Scored | None = None, *, teacher: Scored = TEACHER, repeats: tuple[Scored, ...] = ()
+) -> Rows:
+    return Rows(teacher, (slm, tuned) if tuned else (slm,), tuple(floors(len(teacher.ids))), repeats)
+
+
+def judge(*args: Any, looks: int | None = None, problems: tuple[str, ...] = (), changes: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:  # fmt: skip
+    result = verdict(rule(**(changes or {})), rows(*args, **more), SHEET, problems=problems, looks=looks)
+    json.dumps(result, allow_nan=False)
+    return result
+
+
+# what to deploy ----------------------------------------------------------------------------------------------
+
+
+def test_the_cheapest_that_passes():
+    assert judge(scored("slm", GOOD))["deploy"] == "slm"
+    assert judge(scored("slm", GOOD), scored("tuned", wrong(N)))["deploy"] == "slm"
+    result = judge(scored("slm", BAD), scored("tuned", GOOD))
+    assert result["deploy"] == "tuned"
+    assert result["regression"]["status"] == "none"
+    assert result["statement"].startswith("Deploy the tuned model for Lights: on 500 test rows it has 94 %")
+    assert result["rows_missing"] is None
+
+
+def test_the_teacher_where_nothing_passes():
+    result = judge(scored("slm", BAD), scored("tuned", wrong(N, range(90))))
+    assert result["deploy"] == "teacher"
+    assert "the tuned model has 82 % right tool calls against the teacher's 94 %, 12 points less" in result["statement"]
+    assert judge(scored("slm", BAD))["deploy"] == "teacher"
+
+
+def test_undecided_keeps_the_teacher_for_now():
+    result = judge(scored("slm", BAD), scored("tuned", wrong(N, range(20), range(40, 70))))
+    assert result["deploy"] == "inconclusive"
+    assert result["statement"].startswith("Keep the teacher for Lights for now, undecided:")
+    assert result["rows_needed"] == result["comparisons"]["tuned"]["rows_needed"]
+    assert result["rows_missing"] == result["rows_needed"] - N > 0
+
+
+def test_a_tuned_model_that_lost_something_is_blocked():
+    """Tuning brings the calls to the teacher's level, and costs argument F1 that the slm had."""
+    teacher = scored("teacher", wrong(N, range(30)), f1=[0.5] * 200 + [0.9] * 300)
+    slm = scored("slm", BAD, f1=[0.6] * 200 + [1.0] * 300)
+    tuned = scored("tuned", GOOD, f1=[0.5] * 200 + [0.9] * 300)
+    result = judge(slm, tuned, teacher=teacher)
+    assert result["comparisons"]["tuned"]["finding"] == "as_good"
+    assert result["deploy"] == "teacher"
+    assert result["regression"]["status"] == "worse"
+    assert "the tuned model is 10 points worse than the untrained slm on argument F1" in result["statement"]
+
+
+def test_a_loss_that_is_not_ruled_out_is_undecided():
+    """On F1 slm and tuned disagree on 110 rows: 2 points are lost on these, and more than 5 are possible."""
+    f1 = wrong(N, range(60))
+    slm = scored("slm", BAD, f1=wrong(N, range(60, 110)))
+    result = judge(slm, scored("tuned", GOOD, f1=f1), teacher=scored("teacher", wrong(N, range(30)), f1=f1))
+    assert result["comparisons"]["tuned"]["finding"] == "as_good"
+    assert result["regression"]["status"] == "unclear"
+    assert result["deploy"] == "inconclusive"
+    assert "a loss of up to 5.5 points against the untrained slm is possible" in result["statement"]
+
+
+def test_other_rows_make_no_verdict():
+    result = judge(scored("slm", wrong(40)), problems=("the slm saw other data",))
+    assert result["deploy"] == "inconclusive"
+    assert result["statement"] == "No verdict on Lights: the slm saw other data."
+    assert judge(scored("slm", wrong(40)))["comparisons"]["slm"]["finding"] == "invalid"
+
+
+def test_the_order_of_rows_does_not_matter():
+    backwards = list(range(N))[::-1]
+    slm, tuned = scored("slm", BAD), scored("tuned", GOOD)
+    assert judge(slm.take(backwards), tuned.take(backwards)) == judge(slm, tuned)
+
+
+# noise -------------------------------------------------------------------------------------------------------
+
+
+def test_a_contender_that_differs_from_itself_gets_no_verdict():
+    first = scored("slm", GOOD)
+    steady = judge(first, repeats=(scored("slm", wrong(N, range(12, 42))),))
+    assert steady["deploy"] == "slm"
+    assert steady["noise"]["slm"]["metrics"]["ast_match_rate"]["flips"] == 4
+    wild = judge(first, repeats=(scored("slm", wrong(N, range(20, 60))),))
+    assert wild["noise"]["slm"]["metrics"]["ast_match_rate"]["flips"] == 30
+    assert wild["noise"]["slm"]["refused"]
+    assert wild["deploy"] == "inconclusive"
+    assert "slm differs from itself by 6 points" in wild["statement"]
+
+
+def test_a_second_run_over_other_rows_is_refused():
+    other = scored("slm", GOOD, ids=[f"x{index}" for index in range(N)])
+    assert "other rows" in judge(scored("slm", GOOD), repeats=(other,))["statement"]
+
+
+# sensitivity -------------------------------------------------------------------------------------------------
+
+
+def test_filtered_rows_that_carry_the_answer_are_named():
+    """20 rows were filtered for the teacher: counted wrong the slm is level, counted right it is 4 points behind."""
+    filtered = scored("teacher", wrong(N, range(20)), outcomes=dict.fromkeys(range(20), "content_filter"))
+    result = judge(scored("slm", wrong(N, range(20))), teacher=filtered)
+    assert result["deploy"] == "slm"
+    sensitivity = result["sensitivity"]
+    assert sensitivity["rows"] == {"teacher": 20, "slm": 0, "any": 20}
+    assert {name: part["deploy"] for name, part in sensitivity["scenarios"].items()} == {
+        "all_right": "inconclusive", "all_wrong": "slm", "teacher_right": "inconclusive", "left_out": "slm",
+    }  # fmt: skip
+    assert sensitivity["changes"]
+    assert any("rests on 20 filtered or failed rows" in caveat for caveat in result["caveats"])
+
+
+def test_without_filtered_rows_there_is_nothing_to_vary():
+    assert judge(scored("slm", GOOD))["sensitivity"]["scenarios"] == {}
+
+
+# slices ------------------------------------------------------------------------------------------------------
+
+
+def test_slices_are_corrected_for_looking_often():
+    """One tool in ten is lost altogether; two discordant rows elsewhere are not news."""
+    tools = [{"tool": f"t{index % 10}", "kind": "same"} for index in range(N)]
+    lost = [0.0 if (index % 10 == 3 and index < 100) or index in (0, 10) else 1.0 for index in range(N)]
+    teacher, slm = scored("teacher", wrong(N), slices=tools), scored("slm", lost, slices=tools)
+    lowest = tuple(replace(floor, slices=teacher.slices) for floor in floors(N))
+    result = verdict(rule(), Rows(teacher, (slm,), lowest), SHEET)
+    assert set(result["slices"]) == {"tool"}  # a dimension with one value says nothing
+    bad, fine = result["slices"]["tool"]["t3"], result["slices"]["tool"]["t0"]
+    assert (bad["n"], bad["slm"]["gap"], bad["slm"]["differs"]) == (50, 0.2, True)
+    assert bad["slm"]["p_holm"] == pytest.approx(10 * bad["slm"]["p"], abs=1e-5)
+    assert (fine["slm"]["gap"], fine["slm"]["differs"]) == (0.04, False)
+    assert bad["teacher"]["value"] == 1.0
+    assert result["agreement"] == {"value": 1.0, "low": pytest.approx(0.992, abs=1e-3), "high": 1.0}
+    assert result["deploy"] == "slm"
+    assert "on the 50 rows with tool 't3' slm is 20 points below the teacher" in result["caveats"][0]
+
+
+# labels ------------------------------------------------------------------------------------------------------
+
+
+def call(value: int) -> list[dict[str, Any]]:
+    return [{"name": "f", "arguments": {"x": value}}]
+
+
+def test_shared_answers_against_gold_are_suspects():
+    same, order = [*call(1), *call(2)], [*call(2), *call(1)]
+    teacher = scored("teacher", wrong(N, range(4)), parsed={"r0": call(1), "r1": call(1), "r2": same, "r3": call(9)})
+    slm = scored("slm", wrong(N, range(3)), parsed={"r0": call(1), "r1": call(2), "r2": order})
+    result = judge(slm, teacher=teacher)
+    assert result["suspected_label_errors"] == [{"id": "r0", "with": ["slm"]}, {"id": "r2", "with": ["slm"]}]
+    assert result["if_labels_are_wrong"]["rows"] == 2
+    assert not result["if_labels_are_wrong"]["changes"]
+
+
+def test_suspected_labels_that_carry_the_answer_are_named():
+    """Without the suspects the slm agrees with the teacher all along; with gold as it is, a floor is as good."""
+    suspects = {f"r{index}": call(index) for index in range(20)}
+    teacher = scored("teacher", wrong(N, range(20)), parsed=suspects)
+    slm = scored("slm", wrong(N, range(20)), parsed=suspects)
+    near = scored("floor-frequent", wrong(N, range(20, 43)))
+    result = verdict(rule(), Rows(teacher, (slm,), (near,)), SHEET)
+    assert result["deploy"] == "inconclusive"
+    assert result["if_labels_are_wrong"]["deploy"] == "slm"
+    assert result["if_labels_are_wrong"]["changes"]
+    assert any("20 suspected labels" in caveat for caveat in result["caveats"])
+
+
+# looks -------------------------------------------------------------------------------------------------------
+
+
+def test_looks_are_counted_once_each(tmp_path: Path):
+    ledger = tmp_path / "deep" / "looks.jsonl"
+    assert [look(ledger, test="t", inputs=name) for name in ("a", "b", "a", "c", "b")] == [1, 2, 1, 3, 2]
+    assert look(ledger, test="other", inputs="a") == 1
+    before = ledger.read_bytes()
+    ledger.write_bytes(before + b'{"test":"t","inp')  # power went while writing
+    assert look(ledger, test="t", inputs="d") == 4
+    assert ledger.read_bytes() == before + b'{"test":"t","inputs":"d"}\n'
+    ledger.write_bytes(b"nonsense\n" + before)
+    with pytest.raises(DataError, match=r"looks\.jsonl:1: not a line of the ledger"):
+        look(ledger, test="t", inputs="e")
+
+
+def test_looks_are_about_answers_not_about_time():
+    one, again = rows(scored("slm", GOOD)), rows(scored("slm", GOOD))
+    assert inputs_digest(rule(), one) == inputs_digest(rule(), again)
+    assert inputs_digest(rule(margin=0.04), one) != inputs_digest(rule(), one)
+    assert inputs_digest(rule(), rows(scored("slm", BAD))) != inputs_digest(rule(), one)
+    holes = [
+        replace(part, scores=part.scores | {"abstain_rate": part.scores["args_f1"] * float("nan")}) for part in one
+    ]
+    assert inputs_digest(rule(), Rows(holes[0], (holes[1],), tuple(holes[2:])))
+
+
+def test_many_looks_are_said():
+    result = judge(scored("slm", GOOD), looks=3)
+    assert result["looks"] == {"number": 3, "false_swap_at_most": 0.15}
+    assert "verdict number 3 on these test rows" in result["caveats"][0]
+    assert judge(scored("slm", GOOD))["looks"] is None
+
+
+# the script --------------------------------------------------------------------------------------------------
+
+
+def test_script(root: Path, tmp_path: Path):
+    everyone = [TEACHER, scored("slm", BAD), scored("tuned", GOOD), *floors(N)]
+    for one in everyone:
+        write_jsonl(tmp_path / f"{one.name}.jsonl", lines(one))
+        write_json(tmp_path / f"{one.name}.json", {"n": N, "data_sha256": "a" * 64})
+    write_json(tmp_path / "datasheet.json", SHEET)
+    write_json(tmp_path / "compare.json", {"track": "lights"})
+
+    def decide(*more: Any, names: tuple[str, ...] = ("teacher", "slm", "tuned")) -> subprocess.CompletedProcess[str]:
+        command = [
+            sys.executable, root / "scripts" / "decide.py", "--track", "lights", "--settings", json.dumps(SETTINGS),
+            "--compare", tmp_path / "compare.json", "--datasheet", tmp_path / "datasheet.json",
+            "--rows", *(tmp_path / f"{name}.jsonl" for name in names), "--floors", *sorted(tmp_path.glob("floor-*.jsonl")),
+            "--metrics", *sorted(tmp_path.glob("*r*.json")), "--out", tmp_path / "verdict.json", *more,
+        ]  # fmt: skip
+        return subprocess.run(command, capture_output=True, text=True)
+
+    for one in everyone:
+        assert (tmp_path / f"{one.name}.json").exists()
+    assert decide("--ledger", tmp_path / "ledger").returncode == 0
+    first = (tmp_path / "verdict.json").read_bytes()
+    assert json.loads(first)["deploy"] == "tuned"
+    assert json.loads(first)["looks"]["number"] == 1
+    assert decide("--ledger", tmp_path / "ledger").returncode == 0
+    assert (tmp_path / "verdict.json").read_bytes() == first
+    assert decide("--ledger", tmp_path / "ledger", names=("teacher", "slm")).returncode == 0
+    assert json.loads((tmp_path / "verdict.json").read_bytes())["looks"]["number"] == 2
+    assert decide(names=("teacher", "tuned")).returncode == 2
+    again = tmp_path / "again"
+    write_jsonl(again / "tuned.jsonl", lines(scored("tuned", wrong(N, range(100)))))
+    assert decide("--repeat", again / "tuned.jsonl").returncode == 0
+    assert json.loads((tmp_path / "verdict.json").read_bytes())["deploy"] == "inconclusive"
+    write_json(tmp_path / "teacher.json", {"n": N, "data_sha256": "b" * 64})
+    assert decide().returncode == 0
+    result = json.loads((tmp_path / "verdict.json").read_bytes())
+    assert result["statement"].startswith("No verdict on Lights: teacher was scored on other test data (bbbbbbbbbbbb)")
+    write_json(tmp_path / "compare.json", {"track": "doors"})
+    assert decide().returncode == 5
