@@ -1,19 +1,22 @@
 """What all stages share: the validated configuration, settings and code digests as params. Builds nothing."""
 
 import json
+import sys
 from glob import glob
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+sys.path.insert(0, f"{workflow.basedir}/src")  # this folder's code, whatever is installed
+
 from fledgling.cli import adopt_jobs, hold_folder
 from fledgling.code import digests
 from fledgling.config import section, validate, where
 from fledgling.errors import ConfigError
-from fledgling.files import canonical
+from fledgling.files import canonical, sha256_file
 
 try:
-    config = validate(config, files=workflow.configfiles, root=workflow.basedir)
+    config = validate(config, files=list(reversed(workflow.configfiles)), root=workflow.basedir)
 except ConfigError as error:
     raise WorkflowError(str(error))
 
@@ -63,9 +66,13 @@ def settings(*sections, track=()):
     return of if track else of(None)
 
 
-def code(script):
-    """What the code of a script means, itself and what it imports: {file: digest of its syntax tree}."""
-    return canonical(digests(script, root=workflow.basedir))
+def code(script, *templates):
+    """What the code of a script means, itself and what it imports: {file: digest of its syntax tree}.
+
+    Templates count byte by byte.
+    """
+    files = {file: sha256_file(f"{workflow.basedir}/{file}") for file in templates}
+    return canonical(digests(script, root=workflow.basedir) | files)
 
 
 def kind(wildcards):

@@ -128,7 +128,11 @@ rule report:
             track=("kind", "title", "finetune", "margin"),
         ),
         training=lambda wildcards, input: (f"--training {input.training}" if input.training else ""),
-        code=code("scripts/report.py"),
+        code=code(
+            "scripts/report.py",
+            "src/fledgling/report/templates/report.html",
+            "src/fledgling/report/templates/report.css",
+        ),
     shell:
         "python scripts/report.py --track {wildcards.track} --settings {params.settings:q}"
         " --verdict {input.verdict} --compare {input.compare} --data {input.data} --datasheet {input.datasheet}"

@@ -42,10 +42,10 @@ def main() -> None:
         raise UsageError(f"--rows needs teacher.jsonl, slm.jsonl and perhaps tuned.jsonl; found: {', '.join(by)}")
     if unknown := {Path(path).stem for path in args.repeat} - by.keys():
         raise UsageError(f"--repeat: no first run of {', '.join(sorted(unknown))} is among --rows")
-    rule = Rule.of(args.track, args.settings)
     datasheet, compared = read_json(args.datasheet), read_json(args.compare)
     if compared["track"] != args.track:
         raise DataError(f"{args.compare}: is about track {compared['track']!r}, not {args.track!r}")
+    rule = Rule.of(args.track, {"simulated": compared["simulated"]} | args.settings)
     rows = Rows(
         read_rows(by["teacher"]),
         tuple(read_rows(by[name]) for name in ("slm", "tuned") if name in by),

@@ -9,8 +9,8 @@ import argparse
 import json
 
 from fledgling.cli import run
+from fledgling.records import KINDS
 from fledgling.score import score
-from fledgling.tracks import KINDS
 
 
 def main() -> None:

@@ -145,6 +145,9 @@ def _contradictions(config: Config, root: Path) -> list[Problem]:
     """What a schema cannot say: sums, files that must exist, names that must fit together."""
     problems: list[Problem] = []
     recipe_keys = sorted(config["recipe"])
+    place = (config["publish"]["repo_id"] or "{track}") + (config["publish"].get("path_in_repo") or "")
+    if "{track}" not in place and len(config["tracks"]) > 1:
+        problems.append((["publish", "repo_id"], "several tracks would overwrite each other; put {track} into it"))
     for name, track in config["tracks"].items():
         here: list[str | int] = ["tracks", name]
         shares = track.get("splits")
@@ -153,15 +156,15 @@ def _contradictions(config: Config, root: Path) -> list[Problem]:
         if not shares and any("split" not in source and not source.get("evaluate_only") for source in track["sources"]):
             problems.append(([*here, "splits"], "this key is missing: a source without `split` needs the shares"))
         for index, source in enumerate(track["sources"]):
-            place = [*here, "sources", index]
+            there = [*here, "sources", index]
             if "path" in source and not glob.glob(source["path"], root_dir=root, recursive=True):
-                problems.append(([*place, "path"], f"no such file: {source['path']} (relative to {root.resolve()})"))
+                problems.append(([*there, "path"], f"no such file: {source['path']} (relative to {root.resolve()})"))
             if source.get("embedded", track["kind"]) != track["kind"]:
                 problems.append(
-                    ([*place, "embedded"], f"rows of kind {source['embedded']} in a track of kind {track['kind']}")
+                    ([*there, "embedded"], f"rows of kind {source['embedded']} in a track of kind {track['kind']}")
                 )
             if "embedded" in source and "rows" not in source:
-                problems.append(([*place, "rows"], "this key is missing: how many rows to generate"))
+                problems.append(([*there, "rows"], "this key is missing: how many rows to generate"))
         for key in track.get("recipe", {}):
             if key not in recipe_keys:
                 problems.append(([*here, "recipe", key], f"unknown key; {_did_you_mean(key, recipe_keys)}"))

@@ -32,7 +32,7 @@ LABELS = {
     "args_recall": "argument recall",
     "args_f1": "argument F1",
     "ast_match_rate": "right tool calls",
-    "abstain_rate": "right abstentions",
+    "abstain_rate": "abstentions",
 }
 
 

@@ -10,6 +10,7 @@ from fledgling.files import read_jsonl
 
 Outcome = Literal["ok", "empty", "length", "content_filter", "refusal", "error"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
+KINDS = ("structured", "toolcall")  # what the answers of a track can be
 
 
 @dataclass(frozen=True, slots=True)

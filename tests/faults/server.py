@@ -36,6 +36,9 @@ class FaultServer:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
+        self.files: dict[str, str] = {}
+        self.batches: dict[str, dict[str, Any]] = {}
+        self.polls = 0
 
     def counts(self) -> dict[str, Any]:
         return {
@@ -49,6 +52,8 @@ class FaultServer:
             while request := await read_request(reader):
                 if request.path.endswith("/counts"):
                     writer.write(http(200, json.dumps(self.counts())))
+                elif "/files" in request.path or "/batches" in request.path:
+                    await self.batch(request, writer)
                 elif request.path.endswith("/fault"):
                     self.fault = json.loads(request.body)
                     writer.write(http(200, "{}"))
@@ -93,6 +98,54 @@ class FaultServer:
             }],
             "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
         }  # fmt: skip
+
+    async def batch(self, request: HttpRequest, writer: asyncio.StreamWriter) -> None:
+        """The files and batches endpoints; a batch is answered at the poll that `polls` names."""
+        path = request.path.partition("?")[0]
+        self.paths.append(f"{request.method} {request.path}")
+        if request.method == "POST" and path.endswith("/files"):
+            content = request.body.split(b"application/octet-stream\r\n\r\n", 1)[-1].rsplit(b"\r\n--", 1)[0]
+            name = f"file-{len(self.files)}"
+            self.files[name] = content.decode()
+            writer.write(http(200, json.dumps({"id": name, "object": "file", "purpose": "batch"})))
+        elif request.method == "POST":
+            value = json.loads(request.body)
+            name = f"batch-{len(self.batches)}"
+            self.batches[name] = value | {"id": name, "object": "batch", "status": "in_progress"}
+            self.received += len(self.files[value["input_file_id"]].splitlines())
+            if self.fault.get("create") == "lost":
+                raise ConnectionError
+            writer.write(http(200, json.dumps(self.batches[name])))
+        elif path.endswith("/content"):
+            writer.write(http(200, self.files[path.split("/")[-2]]))
+        elif path.endswith("/batches"):
+            writer.write(http(200, json.dumps({"data": list(self.batches.values())[::-1], "has_more": False})))
+        else:
+            self.polls += 1
+            batch = self.batches[path.split("/")[-1]]
+            if self.polls >= self.fault.get("polls", 1) and batch["status"] == "in_progress":
+                self._complete(batch)
+            writer.write(http(200, json.dumps(batch)))
+
+    def _complete(self, batch: dict[str, Any]) -> None:
+        rows = [json.loads(line) for line in self.files[batch["input_file_id"]].splitlines()]
+        good, bad = [], []
+        for row in rows[:: self.fault.get("every", 1)]:
+            question = str(row["body"]["messages"][-1]["content"])
+            status = self.fault.get("row_status", 200) if self._strikes(question) else 200
+            body = (
+                self.completion(row["body"], question) if status == 200 else {"error": {"code": self.fault.get("code")}}
+            )
+            line = json.dumps(
+                {"custom_id": row["custom_id"], "response": {"status_code": status, "body": body}, "error": None}
+            )
+            (good if status == 200 else bad).append(line)
+        self.answered += len(good)
+        for key, lines in (("output_file_id", good), ("error_file_id", bad)):
+            if lines:
+                batch[key] = f"file-{len(self.files)}"
+                self.files[batch[key]] = "\n".join(lines[::-1]) + "\n"
+        batch["status"] = self.fault.get("end", "completed")
 
     async def _ok(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
         self._send(writer, self.completion(body, question))

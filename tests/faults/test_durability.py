@@ -9,12 +9,13 @@ import pytest
 
 from .harness import ROOT, Ask, server
 
-CALL = re.compile(r"^\d+ +(\w+)\((.*)\) += (-?\d+)")
+RESUMED = re.compile(r"<\.\.\. \w+ resumed>")
+CALL = re.compile(r"^(\w+)\((.*)\) += (-?\d+)")
 PLACE = re.compile(r"<([^<>]*)>")
 
 
 def traced(job: Ask) -> list[tuple[str, str, str]]:
-    """(call, path or paths, arguments) of every write, fsync and rename of one run, in order."""
+    """(call, path, arguments) of every write, fsync and rename of one run, in the order of their completion."""
     log = job.folder / "strace.log"
     names = "write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,sendto,ftruncate"
     command = ["strace", "-f", "-y", "-s", "300", "-o", str(log), "-e", f"trace={names}", *job.command()]
@@ -22,13 +23,17 @@ def traced(job: Ask) -> list[tuple[str, str, str]]:
     if "ptrace" in result.stderr or "PTRACE" in result.stderr:
         pytest.skip("strace may not trace here")
     assert result.returncode == 0, result.stderr
-    calls = []
+    calls, begun = [], dict[str, str]()
     for line in log.read_text().splitlines():
-        if found := CALL.match(line.replace(" <unfinished ...>", ") = 0")):
-            name, arguments, code = found.groups()
-            if int(code) >= 0:
-                path = PLACE.search(arguments)
-                calls.append((name, path[1] if path else "", arguments))
+        pid, text = line.split(maxsplit=1)
+        if text.endswith(" <unfinished ...>"):
+            begun[pid] = text.removesuffix(" <unfinished ...>")
+            continue
+        if resumed := RESUMED.match(text):
+            text = begun.pop(pid) + text[resumed.end() :]
+        if (found := CALL.match(text)) and int(found[3]) >= 0:
+            path = PLACE.search(found[2])
+            calls.append((found[1], path[1] if path else "", found[2]))
     return calls
 
 

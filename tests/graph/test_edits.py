@@ -26,8 +26,8 @@ def test_nothing_to_do(built):
             {"train": 2, "predict_tuned": 2, "score": 2, **AFTER_DECIDE},
         ),
         (
-            "finetune: auto\n    max_new_tokens: 64\n\n  structured",
-            "finetune: auto\n    max_new_tokens: 65\n\n  structured",
+            "max_new_tokens: 64\n\n  structured",
+            "max_new_tokens: 65\n\n  structured",
             {"predict": 1, "predict_tuned": 1, "score": 2, "compare": 1, "decide": 1, "report": 1},
         ),
         ("error_rate: 0.06", "error_rate: 0.07", {"ask": 2, "score": 2, **AFTER_COMPARE}),

@@ -10,11 +10,13 @@ import pytest
 
 TARGET = "results/models/slm/manifest.json"
 SLOW = """\
-import sys, time
+import os, sys, time
 from fledgling.cli import run
 def main():
     open("started", "w").close()
-    time.sleep(2)
+    deadline = time.monotonic() + 60
+    while not os.path.exists("release") and time.monotonic() < deadline:
+        time.sleep(0.05)
     out = sys.argv[sys.argv.index("--out") + 1]
     open(out, "w").write("{}")
     open("finished", "a").write("x")
@@ -24,7 +26,7 @@ run(main)
 
 @pytest.fixture
 def slow(empty):
-    """The graph with a fetch that takes two seconds."""
+    """The graph with a fetch that waits to be released."""
     (empty.folder / "scripts/fetch.py").write_text(SLOW)
     return empty
 
@@ -48,11 +50,14 @@ def start(graph):
 def test_a_killed_driver(slow, sent):
     driver = start(slow)
     os.kill(driver.pid, sent)
-    driver.wait(30)
     if sent == signal.SIGKILL:
-        time.sleep(2.5)
+        driver.wait(30)
+        time.sleep(1)
+    (slow.folder / "release").touch()
+    driver.wait(60)
+    if sent == signal.SIGKILL:
+        time.sleep(1)
         assert not (slow.folder / "finished").exists(), "an orphan went on"
-    (slow.folder / "finished").unlink(missing_ok=True)
     again = slow.run("--cores", "2", TARGET)
     assert again.returncode == 0, again.stdout
     assert slow.plan(TARGET) == {}
@@ -63,6 +68,7 @@ def test_a_second_run_in_the_same_folder_is_refused(slow):
     second = slow.run("--cores", "2", TARGET)
     assert second.returncode == 3
     assert f"another run works in this folder (pid {driver.pid}" in second.stdout
+    (slow.folder / "release").touch()
     assert driver.wait(60) == 0
     assert (slow.folder / "finished").read_text() == "x"
 
@@ -70,4 +76,5 @@ def test_a_second_run_in_the_same_folder_is_refused(slow):
 def test_a_dry_run_is_allowed_beside_a_run(slow):
     driver = start(slow)
     assert slow.run("-n", "results/data/toolcall/test.jsonl").returncode == 0
+    (slow.folder / "release").touch()
     assert driver.wait(60) == 0

@@ -34,6 +34,7 @@ def test_a_track_set_to_null_is_removed(root, default, tmp_path):
         ("tracks: {t: {kind: structured, sources: [{embedded: toolcall, rows: 3, split: test}], finetune: never, "
          "max_new_tokens: 8}}", "rows of kind toolcall in a track of kind structured"),
         ("tracks: {toolcall: {recipe: {rnk: 3}}}", "did you mean 'rank'"),
+        ("publish: {repo_id: me/one}", "several tracks would overwrite each other"),
         ("tracks: {'A b': {kind: toolcall}}", "names are made of"),
     ],
 )  # fmt: skip

@@ -79,6 +79,15 @@ def test_every_core_metric_has_to_hold():
     assert answer(teacher, slm, core=("ast_match_rate",))["decision"] == "swap"
 
 
+def test_one_core_metric_that_is_not_shown_leaves_it_open():
+    """The calls hold; F1 is level as well, but the two disagree on too many rows to tell."""
+    teacher = scored("teacher", wrong(N), f1=wrong(N, range(150)))
+    result = answer(teacher, scored("slm", wrong(N), f1=wrong(N, range(150, 300))))
+    assert [result["metrics"][metric]["non_inferior"] for metric in ("ast_match_rate", "args_f1")] == [True, False]
+    assert result["decision"] == "inconclusive"
+    assert "argument F1" in result["reasons"][0]
+
+
 def test_policy_decides_on_training_only():
     good = scored("teacher", wrong(N)), scored("slm", wrong(N))
     bad = scored("teacher", wrong(N)), scored("slm", wrong(N, range(200)))

@@ -94,7 +94,15 @@ def test_nothing_is_fetched(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     "schema",
-    [{"type": "text"}, {"$schema": "http://example.org/mine"}, {"pattern": "("}, {"minLength": -1}, 5, None, {"$ref": 3}],
+    [
+        {"type": "text"},
+        {"$schema": "http://example.org/mine"},
+        {"pattern": "("},
+        {"minLength": -1},
+        5,
+        None,
+        {"$ref": 3},
+    ],
 )
 def test_bad_schemas_are_refused(schema):
     with pytest.raises(ValueError, match=r".+"):
@@ -126,7 +134,11 @@ def test_patterns_do_not_hang():
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(st.characters()),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters()),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters()), inner, max_size=4),
     max_leaves=12,
 )

@@ -211,6 +211,16 @@ def test_bootstrap_of_zeros_and_ones_is_clopper_pearson():
     assert high == pytest.approx(betaincinv(8, 23, 0.95), abs=0.003)
 
 
+def test_many_different_values_are_merged_without_loss(monkeypatch: pytest.MonkeyPatch):
+    rng = np.random.default_rng(5)
+    left, right = rng.random(6000), rng.random(6000)
+    monkeypatch.setattr(stats, "_KINDS", 10_000)
+    apart = stats.paired_gap(left, right, alpha=0.05, resamples=2000)
+    monkeypatch.setattr(stats, "_KINDS", 500)
+    merged = stats.paired_gap(left, right, alpha=0.05, resamples=2000)
+    assert (merged.low, merged.high) == pytest.approx((apart.low, apart.high), abs=6e-4)
+
+
 def test_bootstrap_of_many_rows_is_the_normal_interval():
     rng = np.random.default_rng(2)
     difference = rng.uniform(-0.2, 0.3, 4000)
@@ -319,6 +329,10 @@ def test_sign_flips_agree_with_enumeration():
     assert stats.sign_flip_p(values, resamples=20_000) == pytest.approx(exact, abs=0.01)
     assert stats.sign_flip_p([1, 1, 1, -1, 0]) == stats.mcnemar_p(3, 1)
     assert stats.sign_flip_p([0.0, 0.0, 0.0]) == 1.0
+    many = np.array([0.5, -0.5] * 3000 + [0.5] * 150)
+    assert stats.sign_flip_p(many) == pytest.approx(math.erfc(75 / math.sqrt(2 * 6150 / 4)), rel=1e-6)
+    halves = [index // 2 for index in range(6150)]  # the pairs cancel, 75 do not
+    assert stats.sign_flip_p(many, halves) == 1 / 10_001
     assert stats.sign_flip_p([1, 1, 1, 1, 1, 1], ["a"] * 3 + ["b"] * 3) > 0.4  # two groups prove nothing
 
 

@@ -90,6 +90,11 @@ def test_lenient_is_strict_where_strict_reads():
     assert lenient_value("no object here") is None
 
 
+def test_true_is_not_one():
+    for raw, answer in (('{"a": 1}', {"a": True}), ('{"a": false}', {"a": 0}), ('{"a": [1.0]}', {"a": [True]})):
+        assert values(score(raw, answer=answer, schema=None)) == (1, 1, 0, 0, 0, 0)
+
+
 def test_without_a_schema_an_object_is_valid():
     assert score("{}", schema=None).scores["schema_valid_rate"] == 1
     assert score("[]", schema=None).scores["schema_valid_rate"] == 0

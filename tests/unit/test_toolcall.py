@@ -190,7 +190,7 @@ def test_gold_is_right(shared_data, name):
     [
         ("text", "A-b, c.", ["abc"], True), ("text", "it\"s", ["it's"], True), ("text", "a:b", ["ab"], False), ("text", "ab\n", ["ab"], False),
         ("text", 1, ["1"], False), ("text", ["a"], ["a"], False), ("text", None, ["a"], False), ("text", "", ["", "a"], True),
-        ("text", None, [None, ""], True), ("text", "none", [None, ""], False), ("text", ["A"], [["A"]], True), ("text", ["a"], [["A"]], False),
+        ("text", None, [None, ""], True), ("text", "none", [None, ""], False), ("text", "ab", [None, "A.b"], False), ("text", "A.b", [None, "A.b"], True), ("text", ["A"], [["A"]], True), ("text", ["a"], [["A"]], False),
         ("count", 1, [1], True), ("count", 1.0, [1], False), ("count", True, [1], False), ("count", "1", [1], False), ("count", "n", ["n"], True),
         ("count", "N", ["n"], False), ("count", "", ["", 1], False), ("count", 10**30, [10**30], True),
         ("share", 1, [1.0], True), ("share", 1.0, [1], True), ("share", True, [1.0], False), ("share", 0.1, [0.1], True), ("share", 0.1, [0.2], False),
@@ -219,7 +219,9 @@ def test_ast_arguments_and_names():
     assert not ast_match([Call("f", {"text": "a", "count": 2})], allowed, TOOLS)
     assert not ast_match([Call("f", {"count": 1})], allowed, TOOLS)
     assert not ast_match([Call("f", {"text": "a", "share": 1.0})], allowed, TOOLS)
-    assert not ast_match([Call("f", {"text": "a", "zz": 1})], [{"name": "f", "arguments": {"text": ["a"], "zz": [1]}}], TOOLS)
+    assert not ast_match(
+        [Call("f", {"text": "a", "zz": 1})], [{"name": "f", "arguments": {"text": ["a"], "zz": [1]}}], TOOLS
+    )
     assert not ast_match([Call("F", {"text": "a"})], allowed, TOOLS)
     assert not ast_match([Call("f", {"text": "a"})] * 2, allowed, TOOLS)
     assert not ast_match([], allowed, TOOLS)
@@ -297,7 +299,9 @@ def test_scores(calls, answer, expected, reason):
     assert scored.reason == reason
     assert scored.lenient == scored.scores
     assert scored.parsed == calls
-    native = [{"type": "function", "function": {"name": c["name"], "arguments": json.dumps(c["arguments"])}} for c in calls]
+    native = [
+        {"type": "function", "function": {"name": c["name"], "arguments": json.dumps(c["arguments"])}} for c in calls
+    ]
     if native:
         assert score(None, answer, tool_calls=native) == scored
 
@@ -342,15 +346,26 @@ def test_allowed_values_count_as_equal():
 
 
 def test_arguments_are_assigned_so_that_most_are_right():
-    gold = [{"name": "f", "arguments": {"text": "a", "count": 1}}, {"name": "f", "arguments": {"text": "a", "count": 2}}]
-    calls = [{"name": "f", "arguments": {"text": "a", "count": 2}}, {"name": "f", "arguments": {"text": "x", "count": 1}}]
+    gold = [
+        {"name": "f", "arguments": {"text": "a", "count": 1}},
+        {"name": "f", "arguments": {"text": "a", "count": 2}},
+    ]
+    calls = [
+        {"name": "f", "arguments": {"text": "a", "count": 2}},
+        {"name": "f", "arguments": {"text": "x", "count": 1}},
+    ]
     assert values(score(json.dumps(calls), gold)) == (1, 1, 0, 0.75, 0.75, 0.75, 0, 0)
 
 
 def test_slices():
     assert KIND.slices(example([F, G])) == {"tool": "f+g", "calls": "2+", "category": "none", "length": "short"}
     assert KIND.slices(example([]))["tool"] == "none"
-    assert KIND.slices(example(None)) | {"length": ""} == {"tool": "any", "calls": "any", "category": "none", "length": ""}
+    assert KIND.slices(example(None)) | {"length": ""} == {
+        "tool": "any",
+        "calls": "any",
+        "category": "none",
+        "length": "",
+    }
 
 
 VALUE = st.recursive(
@@ -360,7 +375,10 @@ VALUE = st.recursive(
 )
 CALLS = st.lists(
     st.fixed_dictionaries(
-        {"name": st.sampled_from(["f", "h", "i"]), "arguments": st.dictionaries(st.sampled_from("abc"), VALUE, max_size=3)}
+        {
+            "name": st.sampled_from(["f", "h", "i"]),
+            "arguments": st.dictionaries(st.sampled_from("abc"), VALUE, max_size=3),
+        }
     ),
     max_size=4,
 )
@@ -430,6 +448,8 @@ HOSTILE = {
     "spaced markers": ("<tool_call" + " " * 50) * (MEGA // 60),
     "ends of turn": "<|end|> " * (MEGA // 8),
     "objects in prose": "x" + '{"a":[' * 10_000,
+    "arrays in prose": "x" + "[" * 60 + "{}," * 300_000,
+    "nested objects in prose": "x" + '{"a":' * 60 + "[" + "1.50," * 200_000,
     "Mistral's name": "[TOOL_CALLS]" + "a" * MEGA,
     "spaced bracket": "[" + " " * MEGA + "x",
     "many calls": ",".join(['{"name":"f","arguments":{"text":"a"}}'] * 28_000),

@@ -287,6 +287,21 @@ def test_layouts_train_the_same_model(trained: Runner, chosen: dict[str, Any], m
         assert trained.summary(name)["eval_loss"] == pytest.approx(trained.summary("layout")["eval_loss"], abs=0.05)
 
 
+def test_packing_puts_rows_into_one_sequence(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.phi3.modeling_phi3 import Phi3Model
+
+    forward, shapes = Phi3Model.forward, []
+
+    def seen(model: Any, input_ids: Any = None, **rest: Any) -> Any:
+        shapes.append(tuple(input_ids.shape))
+        return forward(model, input_ids=input_ids, **rest)
+
+    monkeypatch.setattr(Phi3Model, "forward", seen)
+    trained("packed", settings_with(recipe=PLAIN | {"packing": True}, training={"micro_batch": 4}))
+    assert {rows for rows, _ in shapes} == {1}
+    assert min(tokens for _, tokens in shapes) > 256  # more than the longest row
+
+
 def test_two_processes_train_the_same_model(trained: Runner, root: Path) -> None:
     given = settings_with(recipe=PLAIN, training={"micro_batch": 1})
     trained("alone", given)

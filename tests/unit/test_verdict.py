@@ -198,6 +198,7 @@ def test_suspected_labels_that_carry_the_answer_are_named():
 def test_looks_are_counted_once_each(tmp_path: Path):
     ledger = tmp_path / "deep" / "looks.jsonl"
     assert [look(ledger, test="t", inputs=name) for name in ("a", "b", "a", "c", "b")] == [1, 2, 1, 3, 2]
+    assert len(ledger.read_text().splitlines()) == 3
     assert look(ledger, test="other", inputs="a") == 1
     before = ledger.read_bytes()
     ledger.write_bytes(before + b'{"test":"t","inp')  # power went while writing
@@ -235,7 +236,7 @@ def test_script(root: Path, tmp_path: Path):
         write_jsonl(tmp_path / f"{one.name}.jsonl", lines(one))
         write_json(tmp_path / f"{one.name}.json", {"n": N, "data_sha256": "a" * 64})
     write_json(tmp_path / "datasheet.json", SHEET)
-    write_json(tmp_path / "compare.json", {"track": "lights"})
+    write_json(tmp_path / "compare.json", {"track": "lights", "simulated": False})
 
     def decide(*more: Any, names: tuple[str, ...] = ("teacher", "slm", "tuned")) -> subprocess.CompletedProcess[str]:
         command = [
@@ -265,5 +266,5 @@ def test_script(root: Path, tmp_path: Path):
     assert decide().returncode == 0
     result = json.loads((tmp_path / "verdict.json").read_bytes())
     assert result["statement"].startswith("No verdict on Lights: teacher was scored on other test data (bbbbbbbbbbbb)")
-    write_json(tmp_path / "compare.json", {"track": "doors"})
+    write_json(tmp_path / "compare.json", {"track": "doors", "simulated": False})
     assert decide().returncode == 5

@@ -236,14 +236,15 @@ class Journal:
         Safe beside running stages (they wait). Returns the bytes before and after.
         """
         with self._exclusive() as before:
-            owed: dict[str, int] = {}
+            answered: dict[str, int] = {}
             for entry in self.entries():
-                owed[entry.key] = owed.get(entry.key, 0) + (1 if entry.kind == "intent" else -1)
+                if entry.kind != "intent":
+                    answered[entry.key] = answered.get(entry.key, 0) + 1
             temporary = self.folder / f".{self.name}.jsonl.tmp"
             with open(self.path, "rb") as old, open(temporary, "wb") as new:
                 offset = 0
                 for line in old:
-                    if is_whole(line) and self._keep(line, offset, owed):
+                    if is_whole(line) and self._keep(line, offset, answered):
                         new.write(line)
                     offset += len(line)
                 new.flush()
@@ -253,14 +254,14 @@ class Journal:
         self.refresh()
         return before, self._end
 
-    def _keep(self, line: bytes, offset: int, owed: dict[str, int]) -> bool:
+    def _keep(self, line: bytes, offset: int, answered: dict[str, int]) -> bool:
         entry = decode(line)
         if entry.kind == "result":
             return self._offsets.get(bytes.fromhex(entry.key)) == offset
         if entry.kind == "failure":
             return entry.record.get("billed") != "no"
-        owed[entry.key] -= 1
-        return owed[entry.key] >= 0
+        answered[entry.key] = answered.get(entry.key, 0) - 1
+        return answered[entry.key] < 0
 
     @staticmethod
     def _open(path: Path) -> int:

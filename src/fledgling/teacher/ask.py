@@ -21,6 +21,7 @@ from fledgling.failpoints import failpoint
 from fledgling.files import write_jsonl
 from fledgling.journal import Journal, decode
 from fledgling.records import Prediction, read_examples
+from fledgling.teacher.batch import Batches, OpenBatches
 from fledgling.teacher.client import Address, Client, address, secret
 from fledgling.teacher.limiter import Gate, Pace, Window, backoff_s
 from fledgling.teacher.prices import Prices, prompt_tokens
@@ -53,15 +54,22 @@ def ask(
         Unavailable: the provider, the disk or the budget gave out; the same command goes on from there.
         SystemExit: 130 or 143 after a signal.
     """
+    if teacher.batch and teacher.provider == "simulated":
+        raise ConfigError("teacher.batch: the simulated teacher has no batch endpoint; set it to false")
     place = address(teacher)
     _require_folder(Path(out))
-    spent = Spent(Prices.of(teacher.prices))
-    with Journal(journal, "teacher", spent.observe) as kept:
+    spent, opened = Spent(Prices.of(teacher.prices)), OpenBatches()
+
+    def observe(line: bytes) -> None:
+        spent.observe(line)
+        opened.observe(line)
+
+    with Journal(journal, "teacher", observe) as kept:
         keys = [call.key for call in _requests(data, teacher, place, prompt)]
         missing = {key for key in keys if key not in kept}
         failures: dict[str, str] = {}
         if missing:
-            run = _Run(kept, spent, teacher, place, missing, len(keys), track, backoff_base_s)
+            run = _Run(kept, spent, opened, teacher, place, missing, len(keys), track, backoff_base_s)
             failures = run.complete(lambda: _requests(data, teacher, place, prompt), _server(data, teacher, prompt))
         models = _publish(data, keys, kept, failures, out)
     if len(models) > 1 and not teacher.allow_mixed_models:
@@ -178,11 +186,12 @@ class _Run:
     """One run over the missing keys: who works on what, what was spent, and why it ends."""
 
     def __init__(
-        self, kept: Journal, spent: Spent, teacher: Teacher, place: Address, missing: set[str], rows: int, track: str,
-        base_s: float,
+        self, kept: Journal, spent: Spent, opened: OpenBatches, teacher: Teacher, place: Address, missing: set[str],
+        rows: int, track: str, base_s: float,
     ) -> None:  # fmt: skip
         self._kept = kept
         self._spent = spent
+        self._opened = opened
         self._teacher = teacher
         self._place = place
         self._key = secret(place) if teacher.provider != "simulated" else "none"
@@ -199,7 +208,8 @@ class _Run:
         self._requests_pace = Pace(teacher.requests_per_minute)
         self._tokens_pace = Pace(teacher.tokens_per_minute)
         self._window = Window(teacher.concurrency)
-        self._in_flight_money = 0.0
+        self._reserved: dict[str, float] = {}
+        self._reserved_money = 0.0
         self._failed_in_a_row = 0
         self._reached = False
         self._error: BaseException | None = None
@@ -228,9 +238,20 @@ class _Run:
                         place, self._key, timeout_s=self._teacher.timeout_s, connections=self._teacher.concurrency
                     ) as self._client,
                 ):
-                    while self._missing and not self._stopping.is_set():
-                        await self._pass(requests())
+                    batches = Batches(
+                        self._kept, self._client, self._place, self._opened, self._spent.run, self._teacher.max_tries,
+                        self._sleep, self._afford, self._collected, self._uncollected,
+                    )  # fmt: skip
+                    while self._missing and not self._error:
+                        await batches.collect(self._missing)
+                        if self._teacher.batch:
+                            await batches.ask(call for call in requests() if call.key in self._missing)
+                            self._deferred = set(self._missing)
+                        else:
+                            await self._pass(requests())
                         await self._others()
+            except _Stopped:
+                pass
             finally:
                 self._bar.close()
         if self._error:
@@ -257,22 +278,20 @@ class _Run:
             await asyncio.gather(*workers, stop, return_exceptions=True)
 
     async def _others(self) -> None:
-        """Wait until a row that another process worked on is finished or free."""
-        while self._deferred and not self._stopping.is_set():
+        """Wait until a row that another process works on is finished or free."""
+        while self._deferred and not self._error:
             self._kept.refresh()
             done = {key for key in self._deferred if key in self._kept}
             self._deferred -= done
             self._missing -= done
             self._bar.update(len(done))
             for key in self._deferred:
-                if self._kept.claim(key):
-                    self._kept.release(key)
+                holder = self._opened.token.get(key, key)
+                if self._kept.claim(holder):
+                    self._kept.release(holder)
                     self._deferred.clear()
                     return
-            try:
-                await self._sleep(0.1)
-            except _Stopped:
-                return
+            await self._sleep(0.1)
 
     async def _work(self, requests: Iterator[Request]) -> None:
         try:
@@ -282,6 +301,10 @@ class _Run:
                 if call.key not in self._missing or call.key in self._deferred:
                     continue
                 if not self._kept.claim(call.key):
+                    self._deferred.add(call.key)
+                    continue
+                if call.key in self._opened.token and call.key not in self._kept:
+                    self._kept.release(call.key)
                     self._deferred.add(call.key)
                     continue
                 self._missing.remove(call.key)
@@ -343,14 +366,12 @@ class _Run:
         async with self._window:
             guessed = prompt_tokens(call.body) if self._teacher.tokens_per_minute or self._prices else 0
             await self._permit(guessed)
-            most = self._prices.cost(guessed, self._teacher.max_tokens) if self._prices else 0.0
             try:
-                self._intend(call, most)
-                self._in_flight_money += most
+                self._intend(call, guessed)
                 try:
                     return await self._exchange(call, guessed)
                 finally:
-                    self._in_flight_money -= most
+                    self._settle(call.key)
             except Unavailable as error:  # the disk or the budget
                 self._stop(error)
                 raise _Stopped from None
@@ -368,16 +389,15 @@ class _Run:
         if self._stopping.is_set():
             raise _Stopped
 
-    def _intend(self, call: Request, most: float) -> None:
+    def _intend(self, call: Request, guessed: int) -> None:
         """Note that a call may be billed from now on, unless the budget or the disk forbids it."""
 
         def require() -> None:
-            self._require_budget(most)
             self._kept.require_space(RESPONSE_BYTES * self._teacher.concurrency)
+            self._spend(call, guessed)
 
         record = {"host": self._place.endpoint.host, "run": self._spent.run}
         self._kept.append("intent", [(call.key, record)], require)
-        self._spent.calls += 1
 
     async def _exchange(self, call: Request, guessed: int) -> Verdict:
         """One call, between its intent and its result."""
@@ -406,16 +426,50 @@ class _Run:
     def _usual_completion(self) -> float:
         return self._spent.tokens[1] / self._spent.answered if self._spent.answered else self._teacher.max_tokens
 
-    def _require_budget(self, most: float) -> None:
+    def _afford(self, call: Request) -> bool:
+        """Whether a call of a batch fits the budget; the run ends, resumable, after the batch where one does not."""
+        try:
+            self._spend(call, prompt_tokens(call.body) if self._prices else 0)
+        except Unavailable as error:
+            self._error = self._error or error
+            return False
+        return True
+
+    def _collected(self, key: str, record: Mapping[str, Any]) -> None:
+        """A batch brought a reply."""
+        self._settle(key)
+        self._missing.discard(key)
+        self._spent.answer(_usage(record))
+        self._bar.update()
+
+    def _uncollected(self, key: str, why: str) -> None:
+        """A batch ended without a reply."""
+        self._settle(key)
+        if key in self._missing:
+            self._missing.remove(key)
+            self._failures[key] = why
+            log.warning("a row failed and will be asked again by the next run: %s", why)
+
+    def _spend(self, call: Request, guessed: int) -> None:
+        """Set aside what a call may cost at most, or raise Unavailable where the budget has no room for it."""
+        most = self._prices.cost(guessed, self._teacher.max_tokens) if self._prices else 0.0
         calls, money = self._teacher.budget.get("calls"), self._teacher.budget.get("money")
         if calls is not None and self._spent.calls + self._spent.others_calls >= calls:
             raise Unavailable(f"the budget of {calls:,} calls is used up; raise teacher.budget.calls or run again")
         spent = self._spent.cost()
-        if money is not None and spent is not None and spent + self._in_flight_money + most > money:
+        if money is not None and spent is not None and spent + self._reserved_money + most > money:
             raise Unavailable(
                 f"the next call could exceed the budget of {money:g} ({spent:.4f} are spent); "
                 "raise teacher.budget.money or run again"
             )
+        self._spent.calls += 1
+        if money is not None:
+            self._reserved[call.key] = most
+            self._reserved_money += most
+
+    def _settle(self, key: str) -> None:
+        """What was set aside for a call is spent or free."""
+        self._reserved_money -= self._reserved.pop(key, 0.0)
 
     def _stop(self, error: BaseException | None) -> None:
         """End the run for this reason, unless it ends already."""

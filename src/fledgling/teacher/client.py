@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,6 +13,7 @@ from fledgling.teacher.requests import Endpoint, Teacher
 from fledgling.teacher.taxonomy import Names, Reply, Trouble
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+FILE_TIMES = 10  # files may take so many times longer than a call
 OPENAI = "https://api.openai.com/v1"
 
 
@@ -133,9 +134,11 @@ class Client:
         self.api: openai.AsyncOpenAI
         self._options: Any = {}
         if place.azure:
+            root, _, deployment = place.base_url.partition("/openai/deployments/")
             self.api = openai.AsyncAzureOpenAI(
-                base_url=place.base_url, api_version=version, api_key=key, max_retries=0, http_client=http
-            )
+                azure_endpoint=root, azure_deployment=deployment, api_version=version, api_key=key, max_retries=0,
+                http_client=http,
+            )  # fmt: skip
         elif place.names.key == "AZURE_API_KEY":
             query = {"api-version": version} if version else None
             self.api = openai.AsyncOpenAI(
@@ -153,18 +156,40 @@ class Client:
 
     async def send(self, body: dict[str, Any]) -> Reply:
         """Post one chat completion and read the whole reply, within the deadline."""
+        return await self._reply(
+            self.api.post("/chat/completions", cast_to=self._response, body=body, options=self._options),
+            self._timeout_s,
+        )
+
+    async def get(self, path: str) -> Reply:
+        """Read one address below the endpoint (files, batches)."""
+        call = self.api.get(path, cast_to=self._response, options=self._options)
+        return await self._reply(call, FILE_TIMES * self._timeout_s)
+
+    async def post(self, path: str, body: dict[str, Any]) -> Reply:
+        """Post JSON to one address below the endpoint (batches)."""
+        call = self.api.post(path, cast_to=self._response, body=body, options=self._options)
+        return await self._reply(call, self._timeout_s)
+
+    async def upload(self, name: str, content: bytes) -> Reply:
+        """Upload the input file of a batch."""
+        call = self.api.files.with_raw_response.create(
+            file=(name, content), purpose="batch", extra_headers=self._options.get("headers")
+        )
+        return await self._reply(call, FILE_TIMES * self._timeout_s)
+
+    async def _reply(self, call: Awaitable[Any], timeout_s: float) -> Reply:
         import openai
 
         start = time.monotonic()
         try:
-            async with asyncio.timeout(self._timeout_s):
-                response = await self.api.post(
-                    "/chat/completions", cast_to=self._response, body=body, options=self._options
-                )
+            async with asyncio.timeout(timeout_s):
+                response = await call
+                response = getattr(response, "http_response", response)
         except openai.APIStatusError as error:
             response = error.response
         except TimeoutError:
-            return self._failed(start, "timeout", f"no whole reply within {self._timeout_s:g} s")
+            return self._failed(start, "timeout", f"no whole reply within {timeout_s:g} s")
         except openai.APIConnectionError as error:
             cause = error.__cause__
             connect = type(cause).__name__ in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fledgling.errors import UsageError
-from fledgling.records import Example, Prediction
+from fledgling.records import KINDS, Example, Prediction
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,6 @@ class Kind:
         """The score of a row without an answer: 0 throughout."""
         zeros = dict.fromkeys(self.metrics, 0.0)
         return Scored(zeros, zeros, reason, None)
-
-
-KINDS = ("structured", "toolcall")
 
 
 def kind(name: str) -> Kind:

@@ -1,7 +1,7 @@
 """Floors: answers that need no model. A contender that does not beat every one of them proves nothing.
 
 echo      copies the prompt. structured: every property of the schema, filled from the last user message.
-          toolcall: the tool whose name and description share most words with that message, its arguments likewise.
+          toolcall: the tool whose name and description share most words of three letters or more with that message, its arguments likewise.
 frequent  the answer that occurs most often in train, of those that fit: under the row's schema, with the row's tools.
 empty     structured: the smallest object that the schema's required properties allow.
           toolcall: without arguments, the tool that train calls most often of those offered (the first, if it
@@ -24,7 +24,7 @@ from fledgling.records import Example, Prediction
 
 FLOORS = ("echo", "frequent", "empty")
 _NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?")
-_WORD = re.compile(r"[a-z0-9]+")
+_WORD = re.compile(r"[a-z0-9]{3,}")
 _EMPTY = {"string": "", "integer": 0, "number": 0, "boolean": False, "array": [], "object": {}}
 
 

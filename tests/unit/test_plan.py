@@ -1,0 +1,147 @@
+"""The price before the run, against what the run then does."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fledgling.teacher.ask import ask
+from fledgling.teacher.plan import Line, plan, table
+from fledgling.teacher.requests import Teacher
+
+PRICES = {"input_per_million": 2.5, "output_per_million": 10.0, "currency": "EUR"}
+
+
+def config(**teacher: Any) -> dict[str, Any]:
+    section = {
+        "provider": "simulated",
+        "model": "sim",
+        "prices": PRICES,
+        "simulated": {"error_rate": 0.1, "rate_429": 0.02},
+    }
+    return {
+        "tracks": {"t": {"kind": "structured", "finetune": "never"}}, "slm": {"gpus": 0}, "training": {"gpus": 0},
+        "teacher": section | teacher,
+    }  # fmt: skip
+
+
+def prepare(folder: Path, count: int) -> Path:
+    data = folder / "data" / "t" / "test.jsonl"
+    data.parent.mkdir(parents=True, exist_ok=True)
+    schema = {"type": "object", "properties": {"number": {"type": "integer"}, "name": {"type": "string"}}}
+    rows = [
+        {
+            "id": f"r{n}", "group": f"g{n}", "schema": schema, "answer": {"number": n, "name": "word " * (n % 7)},
+            "messages": [{"role": "user", "content": f"Please read number {n}: {'word ' * (n % 7)}"}],
+        }
+        for n in range(count)
+    ]  # fmt: skip
+    rows.append(rows[0] | {"id": "again"})
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return data
+
+
+def run(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """Asks what is missing; returns calls, tokens and money of this run, from the journal's lines."""
+    journal = folder / "journal"
+    before = len((journal / "teacher.jsonl").read_bytes().splitlines()) if journal.exists() else 0
+    ask(
+        data=folder / "data/t/test.jsonl", teacher=Teacher.of(given["teacher"]), prompt={}, journal=journal,
+        out=folder / "out.jsonl", backoff_base_s=0.01,
+    )  # fmt: skip
+    lines = [json.loads(line) for line in (journal / "teacher.jsonl").read_bytes().splitlines()[before:]]
+    usages = [json.loads(line["record"]["body"])["usage"] for line in lines if line["kind"] == "result"]
+    prompt, completion = (sum(usage[name] for usage in usages) for name in ("prompt_tokens", "completion_tokens"))
+    return {
+        "calls": sum(line["kind"] == "intent" for line in lines), "prompt": prompt, "completion": completion,
+        "money": (prompt * 2.5 + completion * 10) / 1e6,
+    }  # fmt: skip
+
+
+def planned(folder: Path, given: dict[str, Any]) -> Line:
+    lines = plan(given, results=folder, journal=folder / "journal")
+    assert [line.rule for line in lines] == ["ask", "predict"]
+    return lines[0]
+
+
+def test_the_plan_agrees_with_what_happens(tmp_path: Path) -> None:
+    prepare(tmp_path, 60)
+    line = planned(tmp_path, config())
+    happened = run(tmp_path, config())
+    assert (line.rows, line.kept) == (61, 0)
+    assert line.calls == 60, "the same question twice is one call"
+    for expected, actual in (
+        (line.calls, happened["calls"]), (line.prompt_tokens, happened["prompt"]),
+        (line.completion_tokens, happened["completion"]), (line.money, happened["money"]),
+    ):  # fmt: skip
+        assert actual == pytest.approx(expected, rel=0.1)
+
+
+def test_what_is_kept_costs_nothing_and_new_rows_do(tmp_path: Path) -> None:
+    prepare(tmp_path, 40)
+    run(tmp_path, config())
+    line = planned(tmp_path, config())
+    assert (line.rows, line.kept, line.calls, line.money) == (41, 41, 0, 0)
+    prepare(tmp_path, 50)
+    line = planned(tmp_path, config())
+    assert (line.kept, line.calls) == (41, 10)
+    assert run(tmp_path, config())["money"] == pytest.approx(line.money, rel=0.1)
+
+
+def test_replies_correct_the_guess_of_tokens(tmp_path: Path) -> None:
+    """A tokenizer that counts twice as many tokens as the guess."""
+    prepare(tmp_path, 40)
+    run(tmp_path, config())
+    path = tmp_path / "journal" / "teacher.jsonl"
+    double = lambda found: f"{found[1]}{int(found[2]) * 2}"  # noqa: E731
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    from fledgling.journal import encode
+
+    for line in records:
+        if line["kind"] == "result":
+            line["record"]["body"] = re.sub(r'("(?:prompt|completion)_tokens": )(\d+)', double, line["record"]["body"])
+    path.write_bytes(b"".join(encode(line["key"], line["kind"], line["record"]) for line in records))
+    prepare(tmp_path, 80)
+    line = planned(tmp_path, config())
+    happened = run(tmp_path, config())
+    assert line.prompt_tokens == pytest.approx(2 * happened["prompt"], rel=0.1)
+    assert line.completion_tokens == pytest.approx(2 * happened["completion"], rel=0.1)
+
+
+def test_f49_unknown_is_unknown_and_never_0(tmp_path: Path) -> None:
+    prepare(tmp_path, 3)
+    given = config(prices=None) | {"slm": {"gpus": 1}, "training": {"gpus": 4}}
+    given["tracks"]["t"]["finetune"] = "auto"
+    given["tracks"]["later"] = {"kind": "structured", "finetune": "never"}
+    lines = {(line.rule, line.track): line for line in plan(given, results=tmp_path, journal=tmp_path / "journal")}
+    assert lines["ask", "t"].money is None
+    assert lines["ask", "later"].calls is None
+    assert lines["predict", "t"].gpu_minutes is None
+    assert lines["train", "t"].gpu_minutes is None
+    assert lines["train", "t"].note == "if the gate asks for it"
+    text = table(list(lines.values()))
+    assert "total: unknown" in text
+    assert not (tmp_path / "journal").exists(), "a plan writes nothing"
+
+
+def test_gpu_minutes_follow_from_the_last_time(tmp_path: Path) -> None:
+    prepare(tmp_path, 3)
+    given = config() | {"slm": {"gpus": 2}, "training": {"gpus": 4}}
+    given["tracks"]["t"]["finetune"] = "always"
+    (tmp_path / "predictions/t").mkdir(parents=True)
+    (tmp_path / "predictions/t/slm.jsonl").write_text('{"id": "r0", "outcome": "ok", "latency_s": 30.0}\n')
+    (tmp_path / "adapters/t").mkdir(parents=True)
+    (tmp_path / "adapters/t/training.json").write_text('{"runtime_s": 90}')
+    minutes = {line.rule: line.gpu_minutes for line in plan(given, results=tmp_path, journal=tmp_path / "journal")}
+    assert minutes == {"ask": 0, "predict": 4, "train": 6, "predict_tuned": None}
+
+
+def test_without_azure_variables_the_plan_is_an_upper_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AZURE_ENDPOINT", raising=False)
+    prepare(tmp_path, 3)
+    line = planned(tmp_path, config(provider="azure"))
+    assert (line.kept, line.calls) == (None, 3)
+    assert line.note.startswith("at most")
+    assert line.money is not None
