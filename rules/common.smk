@@ -7,6 +7,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+sys.modules.setdefault("pandas", None)  # Snakemake imports it to look at params (0.4 s); ours are all text
 sys.path.insert(0, f"{workflow.basedir}/src")  # this folder's code, whatever is installed
 
 from fledgling.cli import adopt_jobs, hold_folder
@@ -52,12 +53,17 @@ def sources(wildcards):
 
 
 def settings(*sections, track=()):
-    """Configuration sections as one canonical JSON text; Snakemake compares params by their repr."""
+    """Configuration sections as one canonical JSON text; Snakemake compares params by their repr.
+
+    `simulated` and `allow_mixed_models` are no sections, but follow from several or from one key.
+    """
 
     def of(wildcards):
-        chosen = {name: section(config, name) for name in sections if name != "simulated"}
-        if "simulated" in sections:
-            chosen["simulated"] = simulated(wildcards)
+        derived = {
+            "simulated": lambda: simulated(wildcards),
+            "allow_mixed_models": lambda: config["teacher"].get("allow_mixed_models", False),
+        }
+        chosen = {name: derived[name]() if name in derived else section(config, name) for name in sections}
         if track:
             block = track_of(wildcards)
             chosen["track"] = {key: block[key] for key in track if key in block}

@@ -39,6 +39,10 @@ checkpoint compare:
         teacher="results/metrics/{track}/teacher.jsonl",
         slm="results/metrics/{track}/slm.jsonl",
         floors=expand("results/metrics/{{track}}/floor-{floor}.jsonl", floor=FLOORS),
+        metrics=expand(
+            "results/metrics/{{track}}/{contender}.json",
+            contender=["teacher", "slm", *(f"floor-{floor}" for floor in FLOORS)],
+        ),
     output:
         compare=report(
             "results/compare/{track}.json",
@@ -51,12 +55,14 @@ checkpoint compare:
     conda:
         "../envs/base.yaml"
     params:
-        settings=settings("decision", "seed", "simulated", track=("kind", "title", "finetune", "margin")),
+        settings=settings(
+            "decision", "seed", "simulated", "allow_mixed_models", track=("kind", "title", "finetune", "margin")
+        ),
         code=code("scripts/compare.py"),
     shell:
         "python scripts/compare.py --track {wildcards.track} --settings {params.settings:q}"
         " --datasheet {input.datasheet} --teacher {input.teacher} --slm {input.slm} --floors {input.floors}"
-        " --out {output.compare} 2> {log}"
+        " --metrics {input.metrics} --out {output.compare} 2> {log}"
 
 
 rule decide:
@@ -82,7 +88,9 @@ rule decide:
     conda:
         "../envs/base.yaml"
     params:
-        settings=settings("decision", "seed", "simulated", track=("kind", "title", "finetune", "margin")),
+        settings=settings(
+            "decision", "seed", "simulated", "allow_mixed_models", track=("kind", "title", "finetune", "margin")
+        ),
         code=code("scripts/decide.py"),
     shell:
         "python scripts/decide.py --track {wildcards.track} --settings {params.settings:q}"

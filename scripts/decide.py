@@ -16,12 +16,18 @@ import logging
 from pathlib import Path
 
 from fledgling import looks
-from fledgling.cli import run
+from fledgling.cli import run, where
 from fledgling.errors import DataError, UsageError
 from fledgling.files import read_json, write_json
 from fledgling.gate import Rule, foreign
 from fledgling.rows import read_rows
 from fledgling.verdict import Rows, inputs_digest, verdict
+
+
+def _ledger() -> str | None:
+    """Beside the journal in a run of the graph, nowhere by hand."""
+    folder = where().get("journal")
+    return f"{folder}/looks.jsonl" if folder else None
 
 
 def main() -> None:
@@ -34,7 +40,7 @@ def main() -> None:
     parser.add_argument("--floors", required=True, nargs="+")
     parser.add_argument("--metrics", required=True, nargs="+")
     parser.add_argument("--repeat", nargs="+", default=[], help="scored rows of second runs")
-    parser.add_argument("--ledger", help="count this verdict here")
+    parser.add_argument("--ledger", default=_ledger(), help="count this verdict here")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
     by = {Path(path).stem: path for path in args.rows}

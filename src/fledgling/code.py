@@ -37,25 +37,47 @@ def _name(file: Path, root: Path) -> str:
 
 @functools.cache
 def _read(file: Path) -> tuple[str, tuple[Path, ...]]:
-    tree = ast.parse(file.read_bytes(), filename=str(file))
-    imported = tuple(path for node in ast.walk(tree) for path in _imports(node, file))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            _drop_docstring(node)
-    return hashlib.sha256(ast.dump(tree).encode("utf-8", "surrogatepass")).hexdigest()[:16], imported
+    parts: list[str] = []
+    imports: list[ast.Import | ast.ImportFrom] = []
+    _write(ast.parse(file.read_bytes(), filename=str(file)), parts, imports)
+    digest = hashlib.sha256(" ".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return digest, tuple(path for node in imports for path in _imports(node, file))
 
 
-def _drop_docstring(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-    first = node.body[0] if node.body else None
-    if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str):
-        node.body = node.body[1:]
+def _write(node: ast.AST, parts: list[str], imports: list[ast.Import | ast.ImportFrom]) -> None:
+    """Append the tree in one pass, for ast.dump takes most of a dry run's time; positions and contexts say nothing."""
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        imports.append(node)
+    parts.append(node.__class__.__name__)
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            parts.append("[")
+            for item in value:
+                if isinstance(item, ast.AST):
+                    if not _is_text(item):
+                        _write(item, parts, imports)
+                else:
+                    parts.append(repr(item))
+            parts.append("]")
+        elif isinstance(value, ast.expr_context):
+            continue
+        elif isinstance(value, ast.AST):
+            _write(value, parts, imports)
+        else:
+            parts.append(repr(value))
 
 
-def _imports(node: ast.AST, file: Path) -> Iterator[Path]:
+def _is_text(node: ast.AST) -> bool:
+    """Whether a statement is nothing but a text: a docstring."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _imports(node: ast.Import | ast.ImportFrom, file: Path) -> Iterator[Path]:
     if isinstance(node, ast.Import):
         for alias in node.names:
             yield from _module(alias.name)
-    elif isinstance(node, ast.ImportFrom):
+    else:
         module = node.module or ""
         if node.level:
             package = file.parents[node.level - 1].relative_to(PACKAGE.parent).parts

@@ -342,8 +342,8 @@ def _metric(
         "counts": value.counts,
         "discordance": _round(value.discordance),
         "design_effect": _round(value.design_effect),
-        "mcnemar_p": _round(stats.mcnemar_p(value.teacher_only, value.contender_only)) if tango else None,
-        "inferiority_p": _round(stats.inferiority_p(value.teacher_only, value.contender_only, value.n, rule.margin))
+        "mcnemar_p": p_value(stats.mcnemar_p(value.teacher_only, value.contender_only)) if tango else None,
+        "inferiority_p": p_value(stats.inferiority_p(value.teacher_only, value.contender_only, value.n, rule.margin))
         if tango
         else None,
         "rows_needed": needed,
@@ -359,6 +359,11 @@ def _metric(
 def span(value: Gap) -> dict[str, float]:
     """Gap and bounds, rounded for a file."""
     return {"gap": _round(value.gap), "low": _round(value.low), "high": _round(value.high)}
+
+
+def p_value(p: float) -> float:
+    """A p-value with four significant digits, however small."""
+    return float(f"{p:.4g}")
 
 
 def _floors(

@@ -299,7 +299,7 @@ def _slices(rule: Rule, rows: Rows) -> dict[str, dict[str, Any]]:
             result[key[0]][key[1]][one.name] = {"value": round(float(contender.scores[metric].mean()), 6), **span(gap)}
         for key, p, adjusted in zip(shown, raw, stats.holm(raw), strict=True):
             result[key[0]][key[1]][one.name] |= {
-                "p": round(p, 6), "p_holm": round(adjusted, 6), "differs": adjusted <= rule.alpha,
+                "p": gate.p_value(p), "p_holm": gate.p_value(adjusted), "differs": adjusted <= rule.alpha,
             }  # fmt: skip
     return result
 

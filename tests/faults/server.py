@@ -44,7 +44,7 @@ class FaultServer:
         return {
             "received": self.received, "answered": self.answered, "questions": len(self.tries),
             "most_tries": max(self.tries.values(), default=0), "most_in_flight": self.most_in_flight,
-            "tokens": self.tokens,
+            "tokens": self.tokens, "first_s": min(self.times, default=0), "last_s": max(self.times, default=0),
         }  # fmt: skip
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

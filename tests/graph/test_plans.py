@@ -112,7 +112,9 @@ def test_lint_and_format(root):
     lint = subprocess.run([sys.executable, "-m", "snakemake", "--lint"], cwd=root, capture_output=True, text=True)
     assert lint.returncode == 0, lint.stdout + lint.stderr
     files = ["Snakefile", *sorted(str(path.relative_to(root)) for path in (root / "rules").glob("*.smk"))]
-    form = subprocess.run([sys.executable, "-m", "snakefmt", "--check", *files], cwd=root, capture_output=True, text=True)
+    form = subprocess.run(
+        [sys.executable, "-m", "snakefmt", "--check", *files], cwd=root, capture_output=True, text=True
+    )
     assert form.returncode == 0, form.stdout + form.stderr
 
 

@@ -20,7 +20,9 @@ class Project:
 
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run snakemake on all cores; the result holds stdout and stderr in one text."""
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(("AZURE_", "FLEDGLING_", "OPENAI_"))}
+        clean = {
+            key: value for key, value in os.environ.items() if not key.startswith(("AZURE_", "FLEDGLING_", "OPENAI_"))
+        }
         return subprocess.run(
             [sys.executable, "-m", "snakemake", "--cores", "all", *arguments], cwd=self.folder,
             env=clean | {"HF_HUB_OFFLINE": "1"} | env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,

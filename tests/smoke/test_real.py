@@ -12,7 +12,9 @@ def real(root, shared_data, tmp_path_factory) -> Project:
     project = copy_project(root, tmp_path_factory.mktemp("real"))
     text = (root / "tests/smoke/real.yaml").read_text().replace("SHARED", str(shared_data))
     (project.folder / "real.yaml").write_text(text)
-    targets = [f"results/verdict/{track}.json" for track in TRACKS] + [f"results/report/{track}.html" for track in TRACKS]
+    targets = [f"results/verdict/{track}.json" for track in TRACKS] + [
+        f"results/report/{track}.html" for track in TRACKS
+    ]
     project.build("--configfile", "real.yaml", "--", *targets, "results/metrics/bfcl/teacher.json")
     return project
 

@@ -1,6 +1,7 @@
 """The story that the product tells, on the embedded default: measured, refused, tuned, measured again, deployed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,7 +17,10 @@ def test_the_slm_misses_the_gate_and_tuning_changes_the_verdict(story, track):
     gate = story.read(f"compare/{track}.json")
     assert gate["decision"] == "fine_tune"
     assert gate["fine_tune"] == 1
-    value = {name: story.read(f"metrics/{track}/{name}.json")["metrics"][CORE[track]]["value"] for name in ("teacher", "slm", "tuned")}
+    value = {
+        name: story.read(f"metrics/{track}/{name}.json")["metrics"][CORE[track]]["value"]
+        for name in ("teacher", "slm", "tuned")
+    }
     assert 0.2 <= value["slm"] <= 0.8
     assert value["tuned"] - value["slm"] >= 0.25
     assert value["teacher"] > 0.85
@@ -75,13 +79,13 @@ def test_ten_rows_more_ask_only_for_those_ten(copied):
     assert before <= {row["id"] for row in copied.rows("data/structured/test.jsonl")}
     for rule in ("ask", "predict"):
         log = (copied.folder / f"logs/{rule}/structured.log").read_text()
-        assert f"{len(added)} to ask" in log, log
+        assert re.search(rf"\b{len(added)} (of them to be asked|answered)", log), log
 
 
 def test_removed_results_pay_nothing_again(copied):
     (copied.folder / "results/predictions/toolcall/teacher.jsonl").unlink()
     copied.build("results/predictions/toolcall/teacher.jsonl")
-    assert " 0 to ask" in (copied.folder / "logs/ask/toolcall.log").read_text()
+    assert ": 0 calls," in (copied.folder / "logs/ask/toolcall.log").read_text()
 
 
 def test_kill_and_resume_repeats_no_finished_row(copied):
@@ -89,14 +93,14 @@ def test_kill_and_resume_repeats_no_finished_row(copied):
     target = "results/predictions/toolcall/slm.jsonl"
     expected = [{**row, "latency_s": None} for row in copied.rows("predictions/toolcall/slm.jsonl")]
     (copied.folder / target).unlink()
-    for file in (copied.folder / ".journal").rglob("slm*"):
-        subprocess.run(["rm", "-rf", str(file)], check=True)
+    journal = copied.folder / ".journal/slm.jsonl"
+    journal.unlink()
     driver = subprocess.Popen(
         [sys.executable, "-m", "snakemake", "--cores", "all", target], cwd=copied.folder, start_new_session=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={k: v for k, v in os.environ.items() if k[:9] != "FLEDGLING"},
     )  # fmt: skip
     deadline = time.monotonic() + 120
-    while not any(file.stat().st_size for file in (copied.folder / ".journal").rglob("slm*/*") if file.is_file()):
+    while not (journal.exists() and journal.stat().st_size):
         assert time.monotonic() < deadline
         assert driver.poll() is None, "it was over before it could be killed"
         time.sleep(0.02)
@@ -106,7 +110,8 @@ def test_kill_and_resume_repeats_no_finished_row(copied):
     assert not (copied.folder / target).exists()
     copied.build(target)
     log = (copied.folder / "logs/predict/toolcall.log").read_text()
-    assert f"{len(expected)} to ask" not in log
+    asked = int(re.search(r"(\d+) of them to be asked", log)[1])
+    assert 0 < asked < len(expected)
     assert [{**row, "latency_s": None} for row in copied.rows("predictions/toolcall/slm.jsonl")] == expected
 
 
@@ -118,7 +123,9 @@ def test_another_seed_tells_the_same_story(root, tmp_path):
     (tmp_path / "seed.yaml").write_text("seed: 11\n")
     project.build("--configfile", "seed.yaml", "--", "all")
     for track, metric in CORE.items():
-        value = {name: project.read(f"metrics/{track}/{name}.json")["metrics"][metric]["value"] for name in ("slm", "tuned")}
+        value = {
+            name: project.read(f"metrics/{track}/{name}.json")["metrics"][metric]["value"] for name in ("slm", "tuned")
+        }
         assert 0.2 <= value["slm"] <= 0.8
         assert value["tuned"] - value["slm"] >= 0.25
         assert project.read(f"verdict/{track}.json")["deploy"] == "tuned"

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fledgling.cli import DRIVER, progress_bar
-from fledgling.errors import ConfigError, FledglingError, Unavailable
+from fledgling.errors import ConfigError, Unavailable
 from fledgling.failpoints import failpoint
 from fledgling.files import write_jsonl
 from fledgling.journal import Journal, decode
@@ -212,6 +212,7 @@ class _Run:
         self._reserved_money = 0.0
         self._failed_in_a_row = 0
         self._reached = False
+        self._sleepers: set[asyncio.Future[None]] = set()
         self._error: BaseException | None = None
 
     def complete(self, requests: Callable[[], Iterator[Request]], server: Server) -> dict[str, str]:
@@ -234,9 +235,7 @@ class _Run:
             try:
                 async with (
                     server(self._place) as place,
-                    Client(
-                        place, self._key, timeout_s=self._teacher.timeout_s, connections=self._teacher.concurrency
-                    ) as self._client,
+                    Client(place, self._key, timeout_s=self._teacher.timeout_s) as self._client,
                 ):
                     batches = Batches(
                         self._kept, self._client, self._place, self._opened, self._spent.run, self._teacher.max_tries,
@@ -476,6 +475,8 @@ class _Run:
         if self._error is None:
             self._error = error
         self._stopping.set()
+        for sleeper in self._sleepers:
+            _wake(sleeper)
 
     def _on_signal(self, number: int) -> None:
         name = signal.Signals(number).name
@@ -488,11 +489,18 @@ class _Run:
 
     async def _sleep(self, seconds: float) -> None:
         """Sleep, unless the run ends first."""
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except TimeoutError:
-            return
-        raise _Stopped
+        if not self._stopping.is_set():
+            loop = asyncio.get_running_loop()
+            woken = loop.create_future()
+            self._sleepers.add(woken)
+            timer = loop.call_later(seconds, _wake, woken)
+            try:
+                await woken
+            finally:
+                timer.cancel()
+                self._sleepers.discard(woken)
+        if self._stopping.is_set():
+            raise _Stopped
 
     def _report(self) -> None:
         cost = self._prices.cost(*self._spent.tokens) if self._prices else None
@@ -504,34 +512,49 @@ class _Run:
         )  # fmt: skip
 
 
+def _wake(sleeper: "asyncio.Future[None]") -> None:
+    if not sleeper.done():
+        sleeper.set_result(None)
+
+
 def _command() -> list[str]:
     return ["python", *sys.argv]
 
 
 class _Commits:
-    """Group commit: callers that wait at the same time share one fsync."""
+    """Group commit: callers that wait at the same time share one fsync, made on another thread."""
 
     def __init__(self, kept: Journal) -> None:
         self._kept = kept
-        self._next: asyncio.Future[None] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
+        self._waiting: list[asyncio.Future[None]] = []
+        self._running = False
 
     async def commit(self) -> None:
         """Return when everything appended so far is on disk."""
-        if self._next is None:
-            self._next = asyncio.get_running_loop().create_future()
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._loop())
-        await asyncio.shield(self._next)
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append(done)
+        if not self._running:
+            self._start()
+        await done
 
-    async def _loop(self) -> None:
-        while self._next is not None:
-            waiting, self._next = self._next, None
-            try:
-                await asyncio.to_thread(self._kept.sync)
-                waiting.set_result(None)
-            except FledglingError as error:
-                waiting.set_exception(error)
+    def _start(self) -> None:
+        self._running = True
+        served, self._waiting = self._waiting, []
+        sync = self._loop.run_in_executor(None, self._kept.sync)
+        sync.add_done_callback(lambda result: self._finish(result, served))
+
+    def _finish(self, result: "asyncio.Future[None]", served: "list[asyncio.Future[None]]") -> None:
+        error = result.exception()
+        for done in served:
+            if not done.done():
+                if error:
+                    done.set_exception(error)
+                else:
+                    done.set_result(None)
+        self._running = False
+        if self._waiting:
+            self._start()
 
 
 class _signals:

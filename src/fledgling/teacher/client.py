@@ -3,7 +3,8 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -116,67 +117,85 @@ def secret(place: Address, environment: Mapping[str, str] = os.environ) -> str:
 class Client:
     """Sends one body at a time to one endpoint; every reply comes back as a value, also the failed ones."""
 
-    def __init__(self, place: Address, key: str, *, timeout_s: float, connections: int) -> None:
+    def __init__(self, place: Address, key: str, *, timeout_s: float) -> None:
         import httpx2
         import openai
 
+        self._place = place
         self._key = key
         self._timeout_s = timeout_s
         self._response = httpx2.Response
-        local = urlsplit(place.base_url).hostname in LOOPBACK
+        self._options: Any = {}
+        if not place.azure and place.names.key == "AZURE_API_KEY":
+            self._options = {"headers": {"api-key": key, "Authorization": openai.Omit()}}
+        self._tls = httpx2.create_ssl_context()
+        self._all: list[openai.AsyncOpenAI] = []
+        self._idle: list[openai.AsyncOpenAI] = []
+
+    def _open(self) -> Any:
+        """A client of openai's with one connection."""
+        import httpx2
+        import openai
+
+        place, version = self._place, self._place.endpoint.api_version
         http = httpx2.AsyncClient(
+            verify=self._tls,
             follow_redirects=False,
             timeout=None,  # the deadline is the wall clock's, around the whole call
-            limits=httpx2.Limits(max_connections=connections, max_keepalive_connections=connections),
-            trust_env=not local,  # a proxy must not see calls to this machine
+            limits=httpx2.Limits(max_connections=1),
+            trust_env=urlsplit(place.base_url).hostname not in LOOPBACK,  # no proxy sees calls to this machine
         )
-        version = place.endpoint.api_version
-        self.api: openai.AsyncOpenAI
-        self._options: Any = {}
+        shared: Any = {"api_key": self._key, "max_retries": 0, "http_client": http}
+        api: openai.AsyncOpenAI
         if place.azure:
             root, _, deployment = place.base_url.partition("/openai/deployments/")
-            self.api = openai.AsyncAzureOpenAI(
-                azure_endpoint=root, azure_deployment=deployment, api_version=version, api_key=key, max_retries=0,
-                http_client=http,
-            )  # fmt: skip
-        elif place.names.key == "AZURE_API_KEY":
-            query = {"api-version": version} if version else None
-            self.api = openai.AsyncOpenAI(
-                base_url=place.base_url, api_key=key, max_retries=0, http_client=http, default_query=query
+            api = openai.AsyncAzureOpenAI(
+                azure_endpoint=root, azure_deployment=deployment, api_version=version, **shared
             )
-            self._options = {"headers": {"api-key": key, "Authorization": openai.Omit()}}
         else:
-            self.api = openai.AsyncOpenAI(base_url=place.base_url, api_key=key, max_retries=0, http_client=http)
+            query = {"api-version": version} if version else None
+            api = openai.AsyncOpenAI(base_url=place.base_url, default_query=query, **shared)
+        self._all.append(api)
+        return api
+
+    @contextmanager
+    def _client(self) -> Iterator[Any]:
+        """Lend a client: a pool of connections per client would look at all of them for each call."""
+        api = self._idle.pop() if self._idle else self._open()
+        try:
+            yield api
+        finally:
+            self._idle.append(api)
 
     async def __aenter__(self) -> "Client":
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        await self.api.close()
+        for api in self._all:
+            await api.close()
 
     async def send(self, body: dict[str, Any]) -> Reply:
         """Post one chat completion and read the whole reply, within the deadline."""
-        return await self._reply(
-            self.api.post("/chat/completions", cast_to=self._response, body=body, options=self._options),
-            self._timeout_s,
-        )
+        return await self.post("/chat/completions", body)
 
     async def get(self, path: str) -> Reply:
         """Read one address below the endpoint (files, batches)."""
-        call = self.api.get(path, cast_to=self._response, options=self._options)
-        return await self._reply(call, FILE_TIMES * self._timeout_s)
+        with self._client() as api:
+            call = api.get(path, cast_to=self._response, options=self._options)
+            return await self._reply(call, FILE_TIMES * self._timeout_s)
 
     async def post(self, path: str, body: dict[str, Any]) -> Reply:
-        """Post JSON to one address below the endpoint (batches)."""
-        call = self.api.post(path, cast_to=self._response, body=body, options=self._options)
-        return await self._reply(call, self._timeout_s)
+        """Post JSON to one address below the endpoint."""
+        with self._client() as api:
+            call = api.post(path, cast_to=self._response, body=body, options=self._options)
+            return await self._reply(call, self._timeout_s)
 
     async def upload(self, name: str, content: bytes) -> Reply:
         """Upload the input file of a batch."""
-        call = self.api.files.with_raw_response.create(
-            file=(name, content), purpose="batch", extra_headers=self._options.get("headers")
-        )
-        return await self._reply(call, FILE_TIMES * self._timeout_s)
+        with self._client() as api:
+            headers = self._options.get("headers")
+            call = api.files.with_raw_response.create(file=(name, content), purpose="batch", extra_headers=headers)
+            return await self._reply(call, FILE_TIMES * self._timeout_s)
 
     async def _reply(self, call: Awaitable[Any], timeout_s: float) -> Reply:
         import openai

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-CATCH_UP_S = 1.0  # how far a late event loop may catch up on the pace
+CATCH_UP_S = 0.2  # how far a late event loop may catch up on the pace
 
 
 class Gate:

@@ -1,0 +1,71 @@
+"""How close the teacher's client comes to the rate that is allowed, and what a call and a row cost here.
+
+    python benchmarks/throughput.py --rate 60 600 6000          rate reached, CPU a call (server: 200 ms, own process)
+    python benchmarks/throughput.py --memory 10000 100000       peak memory of a run over so many rows
+
+Prints one line a measurement. The server's own clock measures the rate.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tests.faults import harness  # noqa: E402
+
+SECONDS = {60: 60, 600: 30, 6000: 30}
+
+
+def ask(job: harness.Ask) -> tuple[float, float]:
+    """Run one scripts/ask.py; returns its CPU seconds and its peak memory in MiB."""
+    process = job.start()
+    assert process.stderr
+    error = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        sys.exit(error)
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def rate(per_minute: int, folder: Path) -> None:
+    count = max(30, per_minute * SECONDS.get(per_minute, 30) // 60)
+    with harness.server({"latency_s": 0.2}) as at:
+        teacher = harness.settings(at.url, requests_per_minute=per_minute, concurrency=32)
+        data = harness.write_rows(folder / "data.jsonl", harness.rows(count))
+        job = harness.Ask(folder, data, teacher)
+        cpu, peak = ask(job)
+        seen = at.counts()
+        again, _ = ask(job)
+    reached = (count - 1) / (seen["last_s"] - seen["first_s"]) * 60
+    print(
+        f"{per_minute:>6} calls a minute allowed: {reached:8.1f} reached ({reached / per_minute:.1%}), {count} calls, "
+        f"{1000 * (cpu - again) / count:.2f} ms CPU a call (start and publishing aside: {again:.2f} s), peak {peak:.0f} MiB"
+    )
+
+
+def memory(count: int, folder: Path) -> None:
+    with harness.server() as at:
+        teacher = harness.settings(at.url, concurrency=32)
+        data = harness.write_rows(folder / "data.jsonl", harness.rows(count))
+        cpu, peak = ask(harness.Ask(folder, data, teacher))
+    print(f"{count:>7} rows: peak {peak:.0f} MiB, {1000 * cpu / count:.2f} ms CPU a row in all")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rate", type=int, nargs="*", default=[], help="calls a minute")
+    parser.add_argument("--memory", type=int, nargs="*", default=[], help="rows")
+    options = parser.parse_args()
+    for work, values in ((rate, options.rate), (memory, options.memory)):
+        for value in values:
+            with tempfile.TemporaryDirectory() as folder:
+                work(value, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
