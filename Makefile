@@ -25,7 +25,8 @@ results/%: env FORCE
 	$(BIN)/snakemake --cores all $@
 
 test: env check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 tests/unit tests/graph tests/faults
+	$(BIN)/python -m pytest tests/smoke tests/gpu
 
 check: env
 	$(BIN)/ruff check .

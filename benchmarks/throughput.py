@@ -40,11 +40,12 @@ def rate(per_minute: int, folder: Path) -> None:
         job = harness.Ask(folder, data, teacher)
         cpu, peak = ask(job)
         seen = at.counts()
-        again, _ = ask(job)
+        harness.write_rows(job.data, harness.rows(count + 1))
+        start, _ = ask(job)
     reached = (count - 1) / (seen["last_s"] - seen["first_s"]) * 60
     print(
         f"{per_minute:>6} calls a minute allowed: {reached:8.1f} reached ({reached / per_minute:.1%}), {count} calls, "
-        f"{1000 * (cpu - again) / count:.2f} ms CPU a call (start and publishing aside: {again:.2f} s), peak {peak:.0f} MiB"
+        f"{1000 * (cpu - start) / count:.2f} ms CPU a call (a run that asks one row more: {start:.2f} s), peak {peak:.0f} MiB"
     )
 
 

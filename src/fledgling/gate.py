@@ -460,8 +460,13 @@ def scores_in_words(rule: Rule, body: dict[str, Any], metric: str) -> str:
 
 def bound_in_words(rule: Rule, entry: dict[str, Any]) -> str:
     """How large the gap may be, as a clause."""
-    if entry["high"] < 0:
-        return f"better by {points(entry['high'])} or more with {rule.confidence}"
+    if entry["high"] <= 0:
+        least = points(entry["high"])
+        return (
+            f"better by {least} or more with {rule.confidence}"
+            if least != "0 points"
+            else f"no worse with {rule.confidence}"
+        )
     return f"at most {points(entry['high'], rule.margin)} worse with {rule.confidence}, inside the {points(rule.margin)} allowed"
 
 

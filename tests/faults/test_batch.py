@@ -112,6 +112,16 @@ def test_kills_at_every_step_send_nothing_twice(work: Callable[..., Ask]) -> Non
         assert job.litter() == []
 
 
+def test_a_lost_batch_is_not_sent_twice_by_another_run(work: Callable[..., Ask]) -> None:
+    with server({"polls": 3}) as at:
+        job = work(4, at.url, batch=True)
+        processes = [work(4, at.url, batch=True).start() for _ in range(2)]
+        codes = [process.communicate(timeout=60) and process.returncode for process in processes]
+        assert codes == [0, 0]
+        assert at.counts()["received"] == 4
+        assert [row["outcome"] for row in job.answers()] == ["ok"] * 4
+
+
 def test_a_signal_leaves_the_batch_with_the_provider(work: Callable[..., Ask]) -> None:
     with server({"polls": 10_000}) as at:
         job = work(6, at.url, batch=True)
@@ -144,10 +154,8 @@ def test_two_runs_at_once_share_the_batch(work: Callable[..., Ask]) -> None:
 def test_compaction_keeps_an_open_batch(work: Callable[..., Ask]) -> None:
     with server({"polls": 1}) as at:
         job = work(4, at.url, batch=True)
-        at.fault({"fault": "status", "status": 500, "polls": 1})
         assert job.finish(FLEDGLING_FAILPOINT="batch.after_create:1")[0] == -signal.SIGKILL
         with Journal(job.journal, "teacher") as journal:
             journal.compact()
-        at.fault({"polls": 1})
         assert job.finish()[0] == 0
         assert at.counts()["received"] == 4

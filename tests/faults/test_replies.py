@@ -11,6 +11,7 @@ import pytest
 
 from fledgling.errors import ConfigError, Unavailable
 
+from . import harness
 from .conftest import Bench
 from .server import FILTERED
 
@@ -202,6 +203,19 @@ def test_f16_the_same_question_twice_is_one_call(asked: Bench) -> None:
     assert [row["id"] for row in rows] == ["a", "b"]
     assert rows[0]["raw"] == rows[1]["raw"]
     assert asked.server.received == 1
+
+
+def test_f17_a_row_beyond_the_context_is_final_without_a_call(asked: Bench) -> None:
+    rows = harness.rows(3)
+    rows[1]["messages"][0]["content"] = "word " * 5000
+    assert [row["outcome"] for row in asked.ask(rows, context_tokens=1000)] == ["ok", "length", "ok"]
+    assert asked.server.received == 2
+
+
+def test_characters_that_utf_8_cannot_hold_are_no_crash(asked: Bench) -> None:
+    rows = harness.rows(2)
+    rows[0]["messages"][0]["content"] = "lone \ud800 surrogate"
+    assert [row["outcome"] for row in asked.ask(rows)] == ["ok", "ok"]
 
 
 def test_one_added_row_is_one_call(asked: Bench) -> None:

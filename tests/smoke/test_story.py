@@ -79,13 +79,13 @@ def test_ten_rows_more_ask_only_for_those_ten(copied):
     assert before <= {row["id"] for row in copied.rows("data/structured/test.jsonl")}
     for rule in ("ask", "predict"):
         log = (copied.folder / f"logs/{rule}/structured.log").read_text()
-        assert re.search(rf"\b{len(added)} (of them to be asked|answered)", log), log
+        assert f" {len(added)} of them to be asked" in log, log
 
 
 def test_removed_results_pay_nothing_again(copied):
     (copied.folder / "results/predictions/toolcall/teacher.jsonl").unlink()
     copied.build("results/predictions/toolcall/teacher.jsonl")
-    assert ": 0 calls," in (copied.folder / "logs/ask/toolcall.log").read_text()
+    assert " 0 of them to be asked" in (copied.folder / "logs/ask/toolcall.log").read_text()
 
 
 def test_kill_and_resume_repeats_no_finished_row(copied):

@@ -20,7 +20,7 @@ from fledgling.errors import ConfigError, Unavailable
 from fledgling.failpoints import failpoint
 from fledgling.files import write_jsonl
 from fledgling.journal import Journal, decode
-from fledgling.records import Prediction, read_examples
+from fledgling.records import Outcome, Prediction, read_examples
 from fledgling.teacher.batch import Batches, OpenBatches
 from fledgling.teacher.client import Address, Client, address, secret
 from fledgling.teacher.limiter import Gate, Pace, Window, backoff_s
@@ -34,6 +34,7 @@ GRACE_S = 10.0  # how long calls in flight may go on after a first signal
 SAME_SIGNAL_S = 0.5  # a terminal and a driver may both pass on one Ctrl-C
 BREAKER_ROWS = 10  # rows in a row that failed: the provider is down, not the rows
 REFUSALS_A_TRY = 10  # a 429 is about the rate, not about the row, so it counts as a tenth of a try
+GUESS_FACTOR = 1.5  # no tokenizer is that far from the guess
 RESPONSE_BYTES = 4096  # room kept free for one reply
 
 
@@ -65,13 +66,20 @@ def ask(
         opened.observe(line)
 
     with Journal(journal, "teacher", observe) as kept:
-        keys = [call.key for call in _requests(data, teacher, place, prompt)]
-        missing = {key for key in keys if key not in kept}
+        keys: list[str] = []
+        too_long: set[str] = set()
+        for call in _requests(data, teacher, place, prompt):
+            keys.append(call.key)
+            if _is_too_long(call, teacher):
+                too_long.add(call.key)
+        missing = {key for key in keys if key not in kept} - too_long
         failures: dict[str, str] = {}
+        log.info("%s: %d rows, %d of them to be asked", track, len(keys), len(missing))
         if missing:
             run = _Run(kept, spent, opened, teacher, place, missing, len(keys), track, backoff_base_s)
             failures = run.complete(lambda: _requests(data, teacher, place, prompt), _server(data, teacher, prompt))
-        models = _publish(data, keys, kept, failures, out)
+        unanswered: dict[str, Outcome] = {**dict.fromkeys(too_long, "length"), **dict.fromkeys(failures, "error")}
+        models = _publish(data, keys, kept, unanswered, out)
     if len(models) > 1 and not teacher.allow_mixed_models:
         log.warning(
             "the deployment switched its model (%s); the gate will call this baseline invalid unless "
@@ -85,8 +93,13 @@ def _requests(
     return (request(example, teacher, place.endpoint, prompt) for example in read_examples(data))
 
 
+def _is_too_long(call: Request, teacher: Teacher) -> bool:
+    """Whether a row exceeds the context for certain, so that it is an outcome and no call."""
+    return bool(teacher.context_tokens) and prompt_tokens(call.body) > GUESS_FACTOR * (teacher.context_tokens or 0)
+
+
 def _publish(
-    data: str | os.PathLike[str], keys: list[str], kept: Journal, failures: Mapping[str, str],
+    data: str | os.PathLike[str], keys: list[str], kept: Journal, unanswered: Mapping[str, Outcome],
     out: str | os.PathLike[str],
 ) -> Counter[str]:  # fmt: skip
     """Write the predictions in data order; returns how many rows each model answered."""
@@ -99,8 +112,8 @@ def _publish(
                 answer = prediction(example.id, key, record)
                 models.update([answer.model] if answer.model else [])
                 yield answer.to_json()
-            elif key in failures:
-                yield Prediction(example.id, "error", request=key).to_json()
+            elif key in unanswered:
+                yield Prediction(example.id, unanswered[key], request=key).to_json()
             else:
                 raise Unavailable(f"{kept.path} lost the reply to row {example.id!r}; run the same command again")
 
@@ -409,7 +422,7 @@ class _Run:
         if verdict.kind == "finished":
             record = {"status": reply.status, "body": reply.text, "latency_s": reply.latency_s, "run": self._spent.run}
             self._kept.append("result", [(call.key, record)])
-            usage = _usage(record)
+            usage = verdict.usage
             if usage and self._teacher.tokens_per_minute:
                 self._tokens_pace.correct(sum(usage.values()) - guessed - self._usual_completion())
             self._spent.answer(usage)

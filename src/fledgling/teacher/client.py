@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from fledgling.errors import ConfigError
+from fledgling.files import json_line
 from fledgling.teacher.requests import Endpoint, Teacher
 from fledgling.teacher.taxonomy import Names, Reply, Trouble
 
@@ -187,7 +188,7 @@ class Client:
     async def post(self, path: str, body: dict[str, Any]) -> Reply:
         """Post JSON to one address below the endpoint."""
         with self._client() as api:
-            call = api.post(path, cast_to=self._response, body=body, options=self._options)
+            call = api.post(path, cast_to=self._response, content=json_line(body).encode(), options=self._options)
             return await self._reply(call, self._timeout_s)
 
     async def upload(self, name: str, content: bytes) -> Reply:

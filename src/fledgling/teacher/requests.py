@@ -20,6 +20,7 @@ class Teacher:
     temperature: float | None = 0
     seed: int | None = None
     max_tokens: int = 512
+    context_tokens: int | None = None
     max_tokens_key: str = "max_completion_tokens"
     response_format: Literal["json_schema", "json_object", "none"] = "json_schema"
     batch: bool = False

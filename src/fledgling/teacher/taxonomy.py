@@ -66,6 +66,7 @@ class Verdict:
     pause_s: float | None = None
     rate_limited: bool = False
     error: FledglingError | None = None
+    usage: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +87,9 @@ def judge(reply: Reply, names: Names) -> Verdict:
     if reply.status is None:
         return Verdict("transient", f"{reply.trouble}: {reply.detail}", "no" if reply.trouble == "connect" else "maybe")
     if reply.status == 200:
-        if read(200, reply.text or "") is not None:
-            return Verdict("finished", billed="yes")
+        answer = read(200, reply.text or "")
+        if answer is not None:
+            return Verdict("finished", billed="yes", usage=answer.usage)
         return Verdict("transient", f"HTTP 200 without an answer: {_shorten(reply.text)}", "maybe")
     error = _error(reply.text)
     code, message = str(error.get("code") or error.get("type") or ""), str(error.get("message") or _shorten(reply.text))

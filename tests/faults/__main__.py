@@ -1,0 +1,110 @@
+"""The long form of the fault bench: python -m tests.faults [kills|guards|races] [--kills N] [--seed N].
+
+kills    seeded random kills of worker and driver, invariants after each
+races    the three races: kill -9 with calls in flight, one row added, two runs at once
+guards   every guard removed once in a copy; its test must fail
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from . import harness
+from .guards import GUARDS, Guard
+from .kills import storm
+
+
+def kills(count: int, seed: int) -> None:
+    start = time.monotonic()
+    figures = storm(count, seed)
+    print(
+        f"{figures.kills} kills ({figures.worker} of the worker, {figures.driver} of the driver) in {figures.runs} runs "
+        f"of 400 rows at concurrency 8: {figures.billed} calls billed for {figures.rows} rows, "
+        f"{(figures.billed - figures.rows) / figures.kills:.2f} extra a kill (8 allowed), "
+        f"{time.monotonic() - start:.0f} s; every invariant held"
+    )
+
+
+def races() -> None:
+    with tempfile.TemporaryDirectory() as name, harness.server({"latency_s": 0.3}) as at:
+        folder = Path(name)
+        data = harness.write_rows(folder / "data.jsonl", harness.rows(40))
+        job = harness.Ask(folder, data, harness.settings(at.url, concurrency=4))
+        process = job.start()
+        harness.wait_for_calls(at, 17)
+        process.kill()
+        process.communicate()
+        assert job.finish()[0] == 0
+        killed = at.counts()["received"]
+        harness.write_rows(data, harness.rows(41))
+        assert job.finish()[0] == 0
+        added = at.counts()["received"] - killed
+    with tempfile.TemporaryDirectory() as name, harness.server({"latency_s": 0.1}) as at:
+        folder = Path(name)
+        data = harness.write_rows(folder / "data.jsonl", harness.rows(40))
+        teacher = harness.settings(at.url, concurrency=4)
+        jobs = [harness.Ask(folder, data, teacher, out=out) for out in ("one.jsonl", "two.jsonl")]
+        processes = [job.start() for job in jobs]
+        codes = [process.communicate() and process.returncode for process in processes]
+        assert codes == [0, 0]
+        assert jobs[0].answers() == jobs[1].answers()
+        both = at.counts()["received"]
+    print(f"kill -9 in 40 rows, 4 in flight: {killed} calls · one row added: {added} · two runs at once: {both}")
+    assert killed <= 44
+    assert (added, both) == (1, 40)
+
+
+def guards(chosen: list[Guard]) -> None:
+    """Remove each guard in a copy of the sources and demand that its test fails there."""
+    with tempfile.TemporaryDirectory() as name:
+        copy = Path(name)
+        for part in ("src", "tests", "scripts"):
+            shutil.copytree(harness.ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(harness.ROOT / "pyproject.toml", copy)
+        survived = [guard for guard in chosen if not _fails_without(guard, copy)]
+    for guard in survived:
+        print(f"NOT CAUGHT: {guard.faults} {guard.what} ({guard.test})")
+    print(f"{len(chosen) - len(survived)} of {len(chosen)} guards are held by their tests")
+    if survived:
+        raise SystemExit(1)
+
+
+def _fails_without(guard: Guard, copy: Path) -> bool:
+    file = copy / "src" / "fledgling" / guard.file
+    text = file.read_text()
+    assert text.count(guard.before) == 1, f"{guard.file} holds {guard.before!r} {text.count(guard.before)} times"
+    file.write_text(text.replace(guard.before, guard.after))
+    try:
+        result = subprocess.run(
+            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "60", guard.test],
+            cwd=copy, env=os.environ | {"PYTHONPATH": str(copy / "src")}, capture_output=True, text=True,
+        )  # fmt: skip
+    finally:
+        file.write_text(text)
+    caught = result.returncode == 1
+    print(f"{'caught' if caught else 'NOT CAUGHT'}: {guard.faults} {guard.what}", flush=True)
+    return caught
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="*", default=["races", "guards", "kills"])
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--only", default="", help="guards of these faults, e.g. F20")
+    options = parser.parse_args()
+    if "races" in options.part:
+        races()
+    if "guards" in options.part:
+        guards([guard for guard in GUARDS if options.only in guard.faults])
+    if "kills" in options.part:
+        kills(options.kills, options.seed)
+
+
+if __name__ == "__main__":
+    main()
