@@ -63,9 +63,10 @@ def guards(chosen: list[Guard]) -> None:
     """Remove each guard in a copy of the sources and demand that its test fails there."""
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name)
-        for part in ("src", "tests", "scripts"):
-            shutil.copytree(harness.ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(harness.ROOT / "pyproject.toml", copy)
+        ignore = shutil.ignore_patterns(".*", "results", "logs", "__pycache__")
+        shutil.copytree(harness.ROOT, copy, ignore=ignore, dirs_exist_ok=True)
+        tests = sorted({guard.test for guard in chosen})
+        assert _pytest(copy, *tests) == 0, "with all guards in place, every test passes in the copy"
         survived = [guard for guard in chosen if not _fails_without(guard, copy)]
     for guard in survived:
         print(f"NOT CAUGHT: {guard.faults} {guard.what} ({guard.test})")
@@ -75,20 +76,22 @@ def guards(chosen: list[Guard]) -> None:
 
 
 def _fails_without(guard: Guard, copy: Path) -> bool:
-    file = copy / "src" / "fledgling" / guard.file
+    file = copy / ("" if guard.file.startswith("rules/") else "src/fledgling") / guard.file
     text = file.read_text()
     assert text.count(guard.before) == 1, f"{guard.file} holds {guard.before!r} {text.count(guard.before)} times"
     file.write_text(text.replace(guard.before, guard.after))
     try:
-        result = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "60", guard.test],
-            cwd=copy, env=os.environ | {"PYTHONPATH": str(copy / "src")}, capture_output=True, text=True,
-        )  # fmt: skip
+        caught = _pytest(copy, guard.test) == 1
     finally:
         file.write_text(text)
-    caught = result.returncode == 1
     print(f"{'caught' if caught else 'NOT CAUGHT'}: {guard.faults} {guard.what}", flush=True)
     return caught
+
+
+def _pytest(copy: Path, *tests: str) -> int:
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "60", *tests]
+    environment = os.environ | {"PYTHONPATH": str(copy / "src")}
+    return subprocess.run(command, cwd=copy, env=environment, capture_output=True).returncode
 
 
 def main() -> None:

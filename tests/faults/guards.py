@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Guard:
-    """`before` in src/fledgling/`file` is the guard; with `after` in its place, `test` must fail."""
+    """`before` in `file` (below src/fledgling, or a rule) is the guard; with `after` in its place, `test` must fail."""
 
     faults: str
     what: str
@@ -40,6 +40,13 @@ GUARDS = [
     Guard("F4", "a second signal ends the process", "teacher/ask.py",
           "            os._exit(128 + number)", "            pass",
           KILLS + "test_f4_a_second_signal_ends_it_at_once"),
+    Guard("F5", "finished rows of the slm are kept", "slm/predict.py",
+          "if (known := finished.get(_key(identity, [row]))) is not None:", "if (known := None) is not None:",
+          UNIT + "test_predict.py::test_killed_and_started_again_asks_only_what_is_missing"),
+    Guard("F6", "what is written appears under its name at the end", "files.py",
+          'fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")',
+          "temporary = str(path)\n    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)",
+          UNIT + "test_files.py::test_a_file_appears_whole_or_not_at_all"),
     Guard("F9", "a line is synced before it is announced", "journal/__init__.py",
           "            os.fsync(self._fd)\n        except OSError as error:", "            pass\n        except OSError as error:",
           UNIT + "test_journal.py::test_f9_after_a_power_loss_every_announced_record_is_there"),
@@ -85,6 +92,15 @@ GUARDS = [
     Guard("F16", "the same question is one call", "teacher/requests.py",
           "return Request(digest(asked), body)", "return Request(digest([asked, example.id]), body)",
           REPLIES + "test_f16_the_same_question_twice_is_one_call"),
+    Guard("F16", "an id used twice is refused", "data/prepare.py",
+          'raise DataError(f"{message}; ids are unique in a track: rename or remove one of the rows")', "pass",
+          UNIT + "test_prepare.py::test_an_id_used_twice_names_both_lines"),
+    Guard("F18", "a link between splits is refused", "data/prepare.py",
+          "            raise DataError(self._refusal(refused))", "            pass",
+          UNIT + "test_prepare.py::test_a_planted_leak_is_refused_with_its_pair_or_cut"),
+    Guard("F19", "a schema that refuses its own gold is refused", "data/validate.py",
+          """        raise Unusable("schema_refuses_gold",""", """        (lambda *a: None)("schema_refuses_gold",""",
+          UNIT + "test_prepare.py::test_records_that_make_no_sense"),
     Guard("F17", "a row that cannot fit is an outcome without a call", "teacher/ask.py",
           "            if _is_too_long(call, teacher):", "            if False:",
           REPLIES + "test_f17_a_row_beyond_the_context_is_final_without_a_call"),
@@ -139,6 +155,9 @@ GUARDS = [
     Guard("F30", "missing usage is not 0", "teacher/taxonomy.py",
           "if isinstance(count, int) and not isinstance(count, bool)}", "} or {'prompt_tokens': 0}",
           REPLIES + "test_missing_usage_is_unknown_and_not_zero"),
+    Guard("F42", "one driver a folder", "cli.py",
+          "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB",
+          "tests/graph/test_kills.py::test_a_second_run_in_the_same_folder_is_refused"),
     Guard("F43", "one process a key", "teacher/ask.py",
           "                if not self._kept.claim(call.key):\n", "                if self._kept.claim(call.key) and False:\n",
           KILLS + "test_f43_two_runs_at_once_share_the_bill"),
@@ -164,6 +183,12 @@ GUARDS = [
     Guard("F46", "an unknown key is refused", "teacher/requests.py",
           "if unknown := settings.keys() - cls.__dataclass_fields__.keys():", "if unknown := ():",
           REPLIES + "test_f46_an_unknown_key_is_refused_before_any_call"),
+    Guard("F46", "a misspelt key of the configuration is refused", "config.py",
+          '    if name == "AdditionalProperties":\n', '    if name == "AdditionalProperties":\n        return []\n    if name == "":\n',
+          UNIT + "test_config.py::test_what_is_wrong_is_named"),
+    Guard("F47", "an unknown track names the known ones", "rules/common.smk",
+          """raise WorkflowError(f"no track""", """raise KeyError(f"{''}""",
+          "tests/graph/test_plans.py::test_an_unknown_track_names_the_known_ones"),
     Guard("F49", "a budget of money needs prices", "teacher/ask.py",
           'if teacher.budget.get("money") is not None and self._prices is None:', "if False:",
           REPLIES + "test_f49_a_budget_of_money_without_prices_is_refused"),

@@ -33,6 +33,7 @@ class FaultServer:
         self.in_flight = self.most_in_flight = 0
         self.tokens = [0, 0]
         self.times: list[float] = []
+        self.refused: list[float] = []
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
@@ -158,6 +159,7 @@ class FaultServer:
         writer.write(http(200, json.dumps(value)))
 
     async def _status(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        self.refused.append(asyncio.get_running_loop().time())
         given = self.fault.get("body", {"error": {"message": "fault", "type": "fault", "code": self.fault.get("code")}})
         text = given if isinstance(given, str) else json.dumps(given)
         writer.write(http(self.fault["status"], text, self.fault.get("headers", {})))

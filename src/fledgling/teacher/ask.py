@@ -308,8 +308,6 @@ class _Run:
     async def _work(self, requests: Iterator[Request]) -> None:
         try:
             for call in requests:
-                if self._stopping.is_set():
-                    return
                 if call.key not in self._missing or call.key in self._deferred:
                     continue
                 if not self._kept.claim(call.key):
