@@ -1,5 +1,7 @@
 """Files that are either whole or absent: atomic writes, JSON and JSON Lines, digests."""
 
+import fcntl
+import glob
 import hashlib
 import json
 import os
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fledgling.errors import DataError
+from fledgling.failpoints import failpoint
 
 
 def canonical(value: Any) -> str:
@@ -42,12 +45,14 @@ def publish(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
     """Open a file that appears under its name only when the block ends well.
 
     Written beside its place under a private name, flushed and fsynced, renamed, then the folder is
-    fsynced; on any exception the private file is removed and the old file stays as it was.
+    fsynced; on any exception the private file is removed and the old file stays as it was. What a
+    killed process left of the same file is removed by the next.
     `mode` is "w" (UTF-8, line feeds as given) or "wb".
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    _remove_abandoned(path)
+    fd, temporary = _private(path)
     try:
         binary = "b" in mode
         with os.fdopen(fd, mode, encoding=None if binary else "utf-8", newline=None if binary else "\n") as stream:
@@ -55,11 +60,32 @@ def publish(path: str | os.PathLike[str], mode: str = "w") -> Iterator[IO[Any]]:
             stream.flush()
             os.fchmod(stream.fileno(), 0o666 & ~_umask())
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+            failpoint("files.before_rename")
+            os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
     fsync_dir(path.parent)
+
+
+def _private(path: Path) -> tuple[int, str]:
+    """A new file beside `path` under a name of its own, locked for as long as its writer lives."""
+    while True:
+        fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.path.exists(temporary):
+            return fd, temporary
+        os.close(fd)  # taken for abandoned before it was locked
+
+
+def _remove_abandoned(path: Path) -> None:
+    for file in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        try:
+            with open(file, "rb") as stream:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.unlink()
+        except (BlockingIOError, FileNotFoundError):
+            pass
 
 
 def _umask() -> int:

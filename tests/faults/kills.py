@@ -76,11 +76,11 @@ def _one_run(folder: Path, at: harness.Server, kills: int, lots: random.Random, 
         with Journal(job.journal, "teacher") as kept:
             assert billed <= len(kept) + killed * CONCURRENCY, "more was billed than kept and in flight"
             figures.finished = len(kept)
-        assert set(job.litter()) <= {"teacher.torn"}, job.litter()
     code, error = job.finish()
     assert code == 0, error
     billed = at.counts()["received"]
     assert billed <= ROWS + killed * CONCURRENCY
+    assert set(job.litter()) <= {"teacher.torn"}, job.litter()
     figures.billed += billed
     figures.most_extra_a_kill = max(figures.most_extra_a_kill, (billed - ROWS) / max(1, killed))
     expected = [f"answer to question {number}" for number in range(ROWS)]

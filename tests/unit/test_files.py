@@ -1,5 +1,8 @@
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,23 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path):
         stream.write(f"half {1 / 0}")
     assert read_json(path) == {"x": 1}
     assert [file.name for file in path.parent.iterdir()] == ["b.json"]
+
+
+def test_what_a_killed_writer_left_is_removed_and_a_living_one_is_left_alone(tmp_path):
+    path = tmp_path / "x.json"
+    code = f"from fledgling.files import write_json; write_json({str(path)!r}, 1)"
+    killed = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"FLEDGLING_FAILPOINT": "files.before_rename"}
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 1
+    assert not path.exists()
+    with publish(path) as slow:
+        assert len(list(tmp_path.iterdir())) == 1
+        write_json(path, "fast")
+        slow.write('"slow"')
+    assert read_json(path) == "slow"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_mode_follows_the_umask(tmp_path):
