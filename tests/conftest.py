@@ -1,8 +1,13 @@
 """Fixtures that every kind of test shares."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Two workers with as many threads each as there are cores wait for each other most of the time, and a test
+# that forks to be killed must not have started OpenMP threads, which do not survive a fork.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -86,7 +86,7 @@ class FaultServer:
             self.in_flight -= 1
 
     def _strikes(self, question: str) -> bool:
-        lot = random.Random(f"{self.fault.get('seed', 0)}:{question}").random()
+        lot = random.Random(f"{self.fault.get('seed', 0)}:{question!a}").random()
         return lot < self.fault.get("share", 1) and self.tries[question] <= self.fault.get("times", 1 << 30)
 
     def completion(self, body: dict[str, Any], question: str, **message: Any) -> dict[str, Any]:

@@ -10,7 +10,14 @@ from fledgling.training.launch import arguments
 
 @pytest.mark.parametrize(
     ("cards", "deepspeed", "name", "processes"),
-    [(0, False, "cpu", 1), (1, False, "gpu1", 1), (2, False, "gpu4", 2), (3, False, "gpu4", 3), (2, True, "zero2", 2), (0, True, "cpu", 1)],
+    [
+        (0, False, "cpu", 1),
+        (1, False, "gpu1", 1),
+        (2, False, "gpu4", 2),
+        (3, False, "gpu4", 3),
+        (2, True, "zero2", 2),
+        (0, True, "cpu", 1),
+    ],
 )
 def test_one_process_a_card(root, cards, deepspeed, name, processes):
     options = arguments(cards, deepspeed=deepspeed)

@@ -81,6 +81,8 @@ TOOLS = [
         (f"[TOOL_CALLS][{CALL}, {TWO}]</s>", [READ, READ_TWO]),
         ('[TOOL_CALLS] [{"name": "f", "arguments": {}, "id": "abc123def"}]', [Call("f", {})]),
         ('[TOOL_CALLS]f{"a": 1}[TOOL_CALLS]g[ARGS]{}', [Call("f", {"a": 1}), Call("g", {})]),
+        ('[TOOL_CALLS] f [ARGS] {"a": 1}</s>', [Call("f", {"a": 1})]),
+        ('[TOOL_CALLS]3d.f-x[CALL_ID]abc123def[ARGS]{"s": "[TOOL_CALLS]"}', [Call("3d.f-x", {"s": "[TOOL_CALLS]"})]),
         # the historical wrapper: its body is the arguments
         ('<tool_call name="f">{"a": 1}</tool_call>', [Call("f", {"a": 1})]),
         ('<tool_call name="f">{"name": "g", "arguments": {}}</tool_call>', [Call("f", {"name": "g", "arguments": {}})]),
@@ -92,6 +94,11 @@ TOOLS = [
         ('{"name": "f", "arguments": {"type": "object", "properties": {}}}', [Call("f", {"type": "object", "properties": {}})]),
         ('{"name": "f", "arguments": {"s": "<tool_call>{}</tool_call>"}}', [Call("f", {"s": "<tool_call>{}</tool_call>"})]),
         ('{"name": "f", "parameters": {}}', [Call("f", {})]),
+        ('{"name": "f", "parameters": {"shape": {"type": "circle", "radius": 5}}}', [Call("f", {"shape": {"type": "circle", "radius": 5}})]),
+        ('{"name": "f", "parameters": {"a": {"type": "listing", "title": "x"}}}', [Call("f", {"a": {"type": "listing", "title": "x"}})]),
+        ('{"name": "f", "parameters": {"type": "object", "name": "sphere"}}', [Call("f", {"type": "object", "name": "sphere"})]),
+        ('{"name": "f", "description": "Does.", "parameters": {"a": 1}}', [Call("f", {"a": 1})]),
+        ('{"name": "f", "description": "Does.", "arguments": {"a": {"type": "string"}}}', [Call("f", {"a": {"type": "string"}})]),
     ],
 )  # fmt: skip
 def test_reads_every_dialect(text, calls):
@@ -108,6 +115,10 @@ def test_reads_every_dialect(text, calls):
         '{"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "string"}}}}',
         '<|tool_call|>[{"name": "f", "parameters": {"a": {"description": "A.", "type": "str", "default": "x"}}}]<|/tool_call|>',
         '{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}',
+        '{"name": "f", "description": "Does.", "parameters": {}}', '{"name": "f", "parameters": {"type": "dict", "properties": {"a": {"type": "string"}}}}',
+        '{"name": "f", "parameters": {"properties": {"a": {"type": "string"}}, "required": ["a"]}}', '{"name": "f", "parameters": {"type": "object"}}',
+        '{"name": "f", "parameters": {"a": {"type": "List[str]"}, "b": {"type": ["string", "null"], "description": "B."}}}',
+        '{"name": "f", "description": "Does.", "parameters": {"a": {"type": "date", "x-hint": 1}}}',
         # not a call
         '{"name": "f"}', '{"arguments": {}}', '{"name": 1, "arguments": {}}', '{"name": "", "arguments": {}}', '{"name": "f", "arguments": null}',
         '{"name": "f", "arguments": [1]}', '{"name": "f", "arguments": {}, "parameters": {}}', '{"function": "f", "arguments": {}}',
@@ -357,6 +368,18 @@ def test_arguments_are_assigned_so_that_most_are_right():
     assert values(score(json.dumps(calls), gold)) == (1, 1, 0, 0.75, 0.75, 0.75, 0, 0)
 
 
+def test_an_echoed_definition_is_no_call(shared_data):
+    for name in ("bfcl/shared", "toolcall/seal_test", "toolcall/sgd_test"):
+        for row in map(json.loads, (shared_data / f"{name}.jsonl").open()):
+            for tool in row["tools"]:
+                echo = {key: tool["function"][key] for key in ("name", "parameters")}
+                assert parse_calls(json.dumps(echo)) is None
+            for call in row["gold"] or []:
+                assert parse_calls(json.dumps({"name": call["name"], "parameters": call["arguments"]})) == [
+                    Call(**call)
+                ]
+
+
 def test_slices():
     assert KIND.slices(example([F, G])) == {"tool": "f+g", "calls": "2+", "category": "none", "length": "short"}
     assert KIND.slices(example([]))["tool"] == "none"
@@ -473,3 +496,17 @@ def test_hostile_text_is_scored_in_under_a_second(name):
         scored = track.score(row, prediction)
         assert time.process_time() - start < 1
         assert scored.reason is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "option"),
+    [("text", "É." * 65_000, str), ("counts", [1] * 65_000, lambda i: [i, i]), ("counts", [""] * 65_000, lambda i: [i]),
+     ("box", {"a": "É." * 65_000}, lambda i: {"a": [f"{i}.{j}" for j in range(24)]}), ("free", ["É." * 65_000], lambda i: [str(i)])],
+)  # fmt: skip
+def test_long_arguments_are_compared_in_under_a_second(name, value, option):
+    """The largest of the shared data: eight parallel calls, 24 allowed values; together the calls fill the longest reply."""
+    allowed = [{"name": "f", "arguments": {name: [option(i) for i in range(24)]}} for _ in range(8)]
+    calls = [Call("f", {name: json.loads(json.dumps(value))}) for _ in range(8)]
+    start = time.process_time()
+    assert not ast_match(calls, allowed, TOOLS)
+    assert time.process_time() - start < 1

@@ -20,7 +20,7 @@ from fledgling.errors import ConfigError, Unavailable
 from fledgling.failpoints import failpoint
 from fledgling.files import write_jsonl
 from fledgling.journal import Journal, decode
-from fledgling.records import Outcome, Prediction, read_examples
+from fledgling.records import Example, Outcome, Prediction, read_examples
 from fledgling.teacher.batch import Batches, OpenBatches
 from fledgling.teacher.client import Address, Client, address, secret
 from fledgling.teacher.limiter import Gate, Pace, Window, backoff_s
@@ -66,20 +66,21 @@ def ask(
         opened.observe(line)
 
     with Journal(journal, "teacher", observe) as kept:
-        keys: list[str] = []
+        rows = 0
+        missing: set[str] = set()
         too_long: set[str] = set()
         for call in _requests(data, teacher, place, prompt):
-            keys.append(call.key)
-            if _is_too_long(call, teacher):
-                too_long.add(call.key)
-        missing = {key for key in keys if key not in kept} - too_long
+            rows += 1
+            if call.key not in kept:
+                (too_long if _is_too_long(call, teacher) else missing).add(call.key)
         failures: dict[str, str] = {}
-        log.info("%s: %d rows, %d of them to be asked", track, len(keys), len(missing))
+        log.info("%s: %d rows, %d of them to be asked", track, rows, len(missing))
         if missing:
-            run = _Run(kept, spent, opened, teacher, place, missing, len(keys), track, backoff_base_s)
+            run = _Run(kept, spent, opened, teacher, place, missing, rows, track, backoff_base_s)
             failures = run.complete(lambda: _requests(data, teacher, place, prompt), _server(data, teacher, prompt))
         unanswered: dict[str, Outcome] = {**dict.fromkeys(too_long, "length"), **dict.fromkeys(failures, "error")}
-        models = _publish(data, keys, kept, unanswered, out)
+        asked = _requests(data, teacher, place, prompt)
+        models = _publish(zip(read_examples(data), asked, strict=True), kept, unanswered, out)
     if len(models) > 1 and not teacher.allow_mixed_models:
         log.warning(
             "the deployment switched its model (%s); the gate will call this baseline invalid unless "
@@ -99,21 +100,21 @@ def _is_too_long(call: Request, teacher: Teacher) -> bool:
 
 
 def _publish(
-    data: str | os.PathLike[str], keys: list[str], kept: Journal, unanswered: Mapping[str, Outcome],
+    asked: Iterable[tuple[Example, Request]], kept: Journal, unanswered: Mapping[str, Outcome],
     out: str | os.PathLike[str],
 ) -> Counter[str]:  # fmt: skip
     """Write the predictions in data order; returns how many rows each model answered."""
     models: Counter[str] = Counter()
 
     def rows() -> Iterator[dict[str, Any]]:
-        for example, key in zip(read_examples(data), keys, strict=True):
-            record = kept.get(key)
+        for example, call in asked:
+            record = kept.get(call.key)
             if record is not None:
-                answer = prediction(example.id, key, record)
+                answer = prediction(example.id, call.key, record)
                 models.update([answer.model] if answer.model else [])
                 yield answer.to_json()
-            elif key in unanswered:
-                yield Prediction(example.id, unanswered[key], request=key).to_json()
+            elif call.key in unanswered:
+                yield Prediction(example.id, unanswered[call.key], request=call.key).to_json()
             else:
                 raise Unavailable(f"{kept.path} lost the reply to row {example.id!r}; run the same command again")
 

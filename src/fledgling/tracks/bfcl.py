@@ -6,6 +6,7 @@ the best assignment), 1 passes for true inside an object (here never), and an in
 of numbers although it is accepted as a number (here it is accepted in both).
 """
 
+import functools
 from typing import Any
 
 from fledgling import strict_json
@@ -77,8 +78,10 @@ def _argument(value: Any, options: list[Any], schema: Any) -> bool:
     if kind != declared:  # a variable in the place of a value: the answer has another type than the definition says
         return kind == answer and _plainly(value, options)
     item = _declared(schema.get("items"), None) if isinstance(schema, dict) and kind == "array" else None
-    if item and not any(not isinstance(option, list) or _items(value, option, item) for option in options):
-        return False
+    if item:
+        kinds = set(map(_kind, value))
+        if not any(not isinstance(option, list) or _items(kinds, option, item) for option in options):
+            return False
     if answer not in (None, declared):
         return _plainly(value, options)
     if kind == "object":
@@ -119,10 +122,9 @@ def _declared(schema: Any, kind: str | None) -> str | None:
     return declared if isinstance(declared, str) else None
 
 
-def _items(value: list[Any], option: list[Any], declared: str) -> bool:
-    answer = _answer_kind(option)
-    widened = ("number", "integer") if declared == "number" else (declared,)
-    return all(_kind(item) in widened or _kind(item) == answer for item in value)
+def _items(kinds: set[str], option: list[Any], declared: str) -> bool:
+    widened = {"number", "integer"} if declared == "number" else {declared}
+    return kinds <= widened | {_answer_kind(option)}
 
 
 def _plainly(value: Any, options: list[Any]) -> bool:
@@ -164,5 +166,6 @@ def _item(value: Any, option: Any) -> bool:
     return strict_json.equal(value, option)
 
 
+@functools.lru_cache(maxsize=64)  # a long text is compared with every allowed value of every expected call
 def _standard(text: str) -> str:
     return text.translate(_IGNORED).lower()

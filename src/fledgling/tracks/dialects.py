@@ -35,8 +35,18 @@ _MARKER = re.compile(
 _CLOSING = {"<|tool_call|>": "<|/tool_call|>", "<tool_call": "</tool_call>"}
 _ATTEMPT = re.compile(r"```|\{|\[\s{0,64}[\[{\"]|\[[A-Za-z_][\w.]{0,256}\(|</?\|?/?tool_call")
 _BARE = re.compile(r"\s*(?:\{|\[\s*[\[{\"\]])")
-_MISTRAL_NAME = re.compile(r"\s*([A-Za-z_][\w.\-]{0,255})(?:\[CALL_ID\]\w{1,64})?(?:\[ARGS\])?\s*(?=\{)")
+_MISTRAL_NAME = re.compile(r"([\w.\-]{1,256})\s{0,8}(?:\[CALL_ID\]\s{0,8}\w{1,64}\s{0,8})?(?:\[ARGS\])?\s{0,8}(?=\{)")
 _END_OF_TURN = ("<|end|>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>")
+_SCHEMA_KEYS = frozenset((
+    "type", "description", "title", "default", "examples", "enum", "const", "format", "pattern", "properties", "required", "optional",
+    "nullable", "items", "additionalProperties", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "uniqueItems",
+    "anyOf", "oneOf", "allOf", "$ref", "$schema", "$defs",
+))  # fmt: skip
+_SCHEMA_TYPE = re.compile(
+    r"(?:str(?:ing)?|int(?:eger)?|num(?:ber)?|float|double|bool(?:ean)?|array|list|tuple|set|dict(?:ionary)?|object"
+    r"|null|none|any|optional|union)\b",
+    re.IGNORECASE,
+)
 _NAME_KEYS = ("name", "function", "tool", "tool_name", "function_name")
 _ARGUMENT_KEYS = ("arguments", "parameters", "args", "input", "params", "kwargs")
 
@@ -154,11 +164,24 @@ def _is_definition(value: dict[str, Any]) -> bool:
     parameters = value.get("parameters")
     if not isinstance(parameters, dict):
         return False
-    return (
-        "description" in value
-        or (parameters.get("type") == "object" and isinstance(parameters.get("properties", {}), dict))
-        or (parameters != {} and all(isinstance(item, dict) and "type" in item for item in parameters.values()))
-    )
+    properties = parameters.get("properties")
+    known = parameters.keys() <= _SCHEMA_KEYS
+    if parameters.get("type") in ("object", "dict") and (known or isinstance(properties, dict)):
+        return True
+    if "description" in value and all(isinstance(item, dict) for item in parameters.values()):
+        return True
+    if known and properties and isinstance(properties, dict):
+        parameters = properties
+    return parameters != {} and all(map(_is_schema, parameters.values()))
+
+
+def _is_schema(value: Any) -> bool:
+    """Whether a value describes a parameter: it has a type that definitions use, and no key that they do not."""
+    if not isinstance(value, dict) or not value.keys() <= _SCHEMA_KEYS:
+        return False
+    declared = value.get("type")
+    names = declared if isinstance(declared, list) and declared else [declared]
+    return all(isinstance(name, str) and _SCHEMA_TYPE.match(name) for name in names)
 
 
 def _native(call: Any) -> Call:
