@@ -150,7 +150,7 @@ def http_date(seconds: float) -> str:
 
 def test_f20_one_pause_holds_everybody(asked: Bench) -> None:
     asked.server.fault = {
-        "fault": "status", "status": 429, "headers": {"retry-after-ms": "600"}, "share": 0.1, "times": 1, "seed": 2,
+        "fault": "status", "status": 429, "headers": {"retry-after-ms": "600"}, "share": 0.1, "times": 1, "seed": 4,
         "latency_s": 0.05,
     }  # fmt: skip
     asked.ask(30, concurrency=2)

@@ -98,4 +98,4 @@ def test_one_more_source_row(empty, tmp_path):
 def test_removed_adapter_is_trained_again_when_it_is_asked_for(built):
     Path(built.folder, "results/adapters/toolcall/adapter_model.safetensors").unlink()
     assert built.plan() == {}, "everything that was made with it is still there"
-    assert built.plan("results/adapters/toolcall/manifest.json") == {"train": 1}
+    assert built.plan("results/adapters/toolcall/adapter_model.safetensors") == {"train": 1}
