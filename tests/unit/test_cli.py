@@ -37,9 +37,11 @@ def test_exit_codes(tmp_path, body, code, says):
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals(tmp_path, sent, code):
+    # A test run in the background of a shell has SIGINT ignored, and its children would inherit that.
     job = subprocess.Popen(
-        script(tmp_path, "run(lambda: (print('up', flush=True), time.sleep(30)))"), stdout=subprocess.PIPE
-    )
+        script(tmp_path, "run(lambda: (print('up', flush=True), time.sleep(30)))"), stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
     job.stdout.readline()
     job.send_signal(sent)
     assert job.wait(10) == code
