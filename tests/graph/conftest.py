@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.project import copy_project
+
 OUTPUTS = {
     "prepare": ["--train", "--val", "--test", "--datasheet"],
     "score": ["--out", "--rows"],
@@ -69,12 +71,7 @@ class Graph:
 
 def copy_graph(root: Path, folder: Path) -> Graph:
     """Copy the project's graph and put a placeholder before each script's own code."""
-    for name in ("Snakefile", "rules", "config", "profiles", "envs", "src", "report", "scripts"):
-        source = root / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy(source, folder / name)
+    copy_project(root, folder)
     for script in (folder / "scripts").glob("*.py"):
         options = OUTPUTS.get(script.stem, ["--out"])
         script.write_text(PLACEHOLDER.format(options=options, script=script.stem) + script.read_text())

@@ -11,12 +11,20 @@ from typing import Any
 
 import pytest
 
+from tests.project import copy_project
+
 
 @dataclass
 class Project:
     """A copy of the project in which the graph really runs."""
 
     folder: Path
+
+    @classmethod
+    def of(cls, root: Path, folder: Path) -> "Project":
+        """A copy without anything that was built."""
+        copy_project(root, folder)
+        return cls(folder)
 
     def run(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         """Run snakemake on all cores; the result holds stdout and stderr in one text."""
@@ -43,21 +51,10 @@ class Project:
         return [json.loads(line) for line in (self.folder / "results" / path).read_text().splitlines()]
 
 
-def copy_project(root: Path, folder: Path) -> Project:
-    """The files that the graph needs, without anything that was built."""
-    for name in ("Snakefile", "rules", "config", "profiles", "envs", "src", "report", "scripts"):
-        source = root / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy(source, folder / name)
-    return Project(folder)
-
-
 @pytest.fixture(scope="session")
 def story(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Everything built once on the embedded default; tests that change it work on a copy."""
-    project = copy_project(root, tmp_path_factory.mktemp("story"))
+    project = Project.of(root, tmp_path_factory.mktemp("story"))
     project.build()
     return project
 

@@ -2,14 +2,14 @@
 
 import pytest
 
-from .conftest import Project, copy_project
+from .conftest import Project
 
 TRACKS = ("sgd", "seal", "snips", "slurp")
 
 
 @pytest.fixture(scope="module")
 def real(root, shared_data, tmp_path_factory) -> Project:
-    project = copy_project(root, tmp_path_factory.mktemp("real"))
+    project = Project.of(root, tmp_path_factory.mktemp("real"))
     text = (root / "tests/smoke/real.yaml").read_text().replace("SHARED", str(shared_data))
     (project.folder / "real.yaml").write_text(text)
     targets = [f"results/verdict/{track}.json" for track in TRACKS] + [

@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from .conftest import Project
+
 CORE = {"toolcall": "ast_match_rate", "structured": "exact_match_rate"}
 
 
@@ -117,9 +119,7 @@ def test_kill_and_resume_repeats_no_finished_row(copied):
 
 @pytest.mark.slow
 def test_another_seed_tells_the_same_story(root, tmp_path):
-    from .conftest import copy_project
-
-    project = copy_project(root, tmp_path)
+    project = Project.of(root, tmp_path)
     (tmp_path / "seed.yaml").write_text("seed: 11\n")
     project.build("--configfile", "seed.yaml", "--", "all")
     for track, metric in CORE.items():
