@@ -1,7 +1,4 @@
-"""A simulated teacher: the chat-completions protocol over loopback HTTP, answers from gold, mistakes at a stated rate.
-
-By hand: python -m fledgling.teacher.simulated --data results/data/toolcall/test.jsonl --port 8080
-"""
+"""A simulated teacher: the chat-completions protocol over loopback HTTP, answers from gold, mistakes at a stated rate."""
 
 import asyncio
 import json
