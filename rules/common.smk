@@ -1,5 +1,6 @@
 """What all stages share: the validated configuration, settings and code digests as params. Builds nothing."""
 
+import gc
 import json
 import sys
 from glob import glob
@@ -7,6 +8,8 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+gc.freeze()
+gc.set_threshold(200_000, 50, 50)  # nearly all that a dry run makes is kept: looking for cycles costs a third of it
 sys.modules.setdefault("pandas", None)  # Snakemake imports it to look at params (0.4 s); ours are all text
 sys.path.insert(0, f"{workflow.basedir}/src")  # this folder's code, whatever is installed
 
