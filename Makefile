@@ -6,7 +6,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: all env test check faults gpu-check clean FORCE
+.PHONY: all env test check faults clean FORCE
 
 all: env
 	$(BIN)/snakemake --cores all

@@ -75,10 +75,8 @@ def validate(
 
 def where(config: Config) -> Config:
     """The part of the configuration that says where work is done; a change to it re-runs nothing."""
-    return {
-        section: {key: config[section][key] for key in keys if key in config[section]}
-        for section, keys in WHERE.items()
-    }
+    sections = {name: {key: config[name][key] for key in keys if key in config[name]} for name, keys in WHERE.items()}
+    return {**sections, "journal": config["journal"]}
 
 
 def section(config: Config, name: str) -> Any:

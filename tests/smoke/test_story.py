@@ -29,6 +29,8 @@ def test_the_slm_misses_the_gate_and_tuning_changes_the_verdict(story, track):
     verdict = story.read(f"verdict/{track}.json")
     assert verdict["deploy"] == "tuned", verdict["reasons"]
     assert verdict["simulated"] is True
+    assert verdict["looks"]["number"] == 1, "the verdict counts itself, beside the journal"
+    assert (story.folder / ".journal/looks.jsonl").exists()
     assert "simulated" in verdict["statement"].lower()
 
 

@@ -14,6 +14,7 @@ def test_where_keys_are_no_settings(root, default):
     assert "concurrency" not in config.section(loaded, "teacher")
     assert config.where(loaded)["teacher"]["concurrency"] == loaded["teacher"]["concurrency"]
     assert config.section(loaded, "decision") == loaded["decision"]
+    assert config.where(loaded)["journal"] == loaded["journal"]
 
 
 def test_a_track_set_to_null_is_removed(root, default, tmp_path):
