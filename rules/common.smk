@@ -18,6 +18,7 @@ from fledgling.code import digests
 from fledgling.config import section, validate, where
 from fledgling.errors import ConfigError
 from fledgling.files import canonical, sha256_file
+from fledgling.floors import FLOORS
 
 try:
     config = validate(config, files=list(reversed(workflow.configfiles)), root=workflow.basedir)
@@ -33,7 +34,6 @@ onstart:
 
 
 TORCH_ENV = "../envs/gpu.yaml" if config["training"]["gpus"] else "../envs/base.yaml"
-FLOORS = ["echo", "frequent", "empty"]
 
 
 wildcard_constraints:

@@ -1,5 +1,6 @@
 """What every entry point shares: log, progress, exit codes, and dying with the driver."""
 
+import errno
 import fcntl
 import json
 import logging
@@ -40,15 +41,13 @@ def run(main: Callable[[], int | None]) -> None:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         code = 130
     except OSError as error:
-        if error.errno not in (28, 122):  # ENOSPC, EDQUOT
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         print(
             f"error: no space left for {error.filename or 'an output'}; free some and run the same command",
             file=sys.stderr,
         )
         code = Unavailable.exit_code
-    except SystemExit:
-        raise
     except Exception:
         traceback.print_exc()
         code = 1

@@ -1,9 +1,28 @@
 """How a row's JSON Schema is put to a contender: the same words for the teacher and for the slm."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from fledgling.records import Example
 
 SENTENCE = "Answer with one JSON object that matches this JSON Schema:"
+
+Place = Literal["system", "none"]
+
+
+def schema_place(prompt: Mapping[str, Any]) -> Place:
+    """Where a track's `prompt` block puts the schema of its rows: the system message, unless it says none."""
+    return "none" if prompt.get("schema") == "none" else "system"
+
+
+def messages(example: Example, place: Place) -> list[dict[str, Any]]:
+    """The turns of a row as every contender gets them, with its schema, if it has one, in its place."""
+    return (
+        with_schema(example.messages, example.schema)
+        if place == "system" and example.schema is not None
+        else example.messages
+    )
 
 
 def with_schema(messages: list[dict[str, Any]], schema: Any) -> list[dict[str, Any]]:

@@ -133,7 +133,7 @@ def test_gpu_minutes_follow_from_the_last_time(tmp_path: Path) -> None:
     (tmp_path / "predictions/t").mkdir(parents=True)
     (tmp_path / "predictions/t/slm.jsonl").write_text('{"id": "r0", "outcome": "ok", "latency_s": 30.0}\n')
     (tmp_path / "adapters/t").mkdir(parents=True)
-    (tmp_path / "adapters/t/training.json").write_text('{"runtime_s": 90}')
+    (tmp_path / "adapters/t/training.json").write_text('{"seconds": 90}')
     minutes = {line.rule: line.gpu_minutes for line in plan(given, results=tmp_path, journal=tmp_path / "journal")}
     assert minutes == {"ask": 0, "predict": 4, "train": 6, "predict_tuned": None}
 

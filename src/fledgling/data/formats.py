@@ -10,7 +10,6 @@ from fledgling.data.invalid import Unusable
 
 Row = dict[str, Any]
 Call = dict[str, Any]
-FORMATS = ("example", "prompt_completion", "openai", "xlam", "bfcl")
 _ROLES = ("system", "user", "assistant", "tool")
 _MESSAGE_KEYS = ("role", "content", "tool_calls", "tool_call_id", "name")
 _WRAPPER = re.compile(r'\s*<tool_call name="([^"]*)">')

@@ -11,6 +11,7 @@ from fledgling.errors import DataError
 from fledgling.files import digest, write_jsonl
 from fledgling.journal import Journal
 from fledgling.models import manifest
+from fledgling.prompting import schema_place
 from fledgling.records import Example, Prediction, read_examples
 from fledgling.slm import prompts
 from fledgling.slm.engine import Answer, Decoding, Engine, Request, Slm, choose
@@ -121,7 +122,7 @@ def ask(examples: list[Example], tokenizer: Any, decoding: Decoding, settings: d
     """The examples as requests, in order."""
     slm, track = settings["slm"], settings["track"]
     dialect = prompts.dialect_of(tokenizer, slm.get("tool_dialect", "auto"))
-    schema = track.get("prompt", {}).get("schema", "system")
+    schema = schema_place(track.get("prompt", {}))
     texts = [prompts.prompt(tokenizer, example, schema=schema, dialect=dialect) for example in examples]
     ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     guided = slm.get("schema_guided", False)

@@ -3,12 +3,12 @@
 import json
 from typing import Any, Literal
 
+from fledgling import prompting
 from fledgling.errors import ConfigError, DataError
-from fledgling.prompting import with_schema
 from fledgling.records import Example
 
 Dialect = Literal["phi4", "native"]
-Schema = Literal["system", "none"]
+Schema = prompting.Place
 
 NO_CALL = "No tool is needed."
 SYSTEM = "You are a helpful assistant with some tools."  # the sentence of Phi-4-mini's model card
@@ -43,10 +43,7 @@ def messages_for(example: Example, *, schema: Schema = "none", dialect: Dialect 
     as objects; the tools go to `render`. schema="system" adds the row's JSON Schema to the system
     message.
     """
-    messages = example.messages
-    if schema == "system" and example.schema is not None:
-        messages = with_schema(messages, example.schema)
-    turns = [_turn(message, dialect) for message in messages]
+    turns = [_turn(message, dialect) for message in prompting.messages(example, schema)]
     if example.tools and dialect == "phi4":
         if not turns or turns[0]["role"] != "system":
             turns.insert(0, {"role": "system", "content": SYSTEM})

@@ -44,9 +44,10 @@ def plan(config: Mapping[str, Any], *, results: Path, journal: Path) -> list[Lin
     lines: list[Line] = []
     for track, block in config["tracks"].items():
         data = results / "data" / track / "test.jsonl"
-        lines.append(_ask(track, block, Teacher.of(config["teacher"]), data, journal))
+        asked = _ask(track, block, Teacher.of(config["teacher"]), data, journal)
+        rows = asked.rows
+        lines.append(asked)
         policy = block.get("finetune", "auto")
-        rows = sum(1 for _ in read_examples(data)) if data.exists() else None
         lines.append(_predict("predict", track, rows, "slm", config, results))
         if policy != "never":
             condition = "" if policy == "always" else "if the gate asks for it"
@@ -125,7 +126,7 @@ def _train(track: str, config: Mapping[str, Any], results: Path, note: str) -> L
     summary = results / "adapters" / track / "training.json"
     minutes: float | None = None if gpus else 0
     if gpus and summary.exists():
-        seconds = read_json(summary).get("runtime_s")
+        seconds = read_json(summary).get("seconds")
         minutes = None if seconds is None else gpus * seconds / 60
     return Line("train", track, gpu_minutes=minutes, note=note)
 

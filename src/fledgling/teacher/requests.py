@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from fledgling.errors import ConfigError
 from fledgling.files import digest
-from fledgling.prompting import with_schema
+from fledgling.prompting import messages, schema_place
 from fledgling.records import Example
 
 
@@ -86,10 +86,10 @@ def request(example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mapp
 
 
 def _body(example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mapping[str, Any]) -> dict[str, Any]:
-    messages = example.messages
-    if example.schema is not None and prompt.get("schema", "system") == "system":
-        messages = with_schema(messages, example.schema)
-    body: dict[str, Any] = {"model": teacher.model or endpoint.deployment, "messages": messages}
+    body: dict[str, Any] = {
+        "model": teacher.model or endpoint.deployment,
+        "messages": messages(example, schema_place(prompt)),
+    }
     if example.tools:
         body["tools"] = example.tools
     if example.schema is not None and teacher.response_format == "json_schema":

@@ -10,8 +10,8 @@ from os import PathLike
 from typing import Any
 
 from fledgling.files import digest
-from fledgling.prompting import with_schema
-from fledgling.records import Example, read_examples
+from fledgling.prompting import messages, schema_place
+from fledgling.records import read_examples
 from fledgling.teacher.prices import prompt_tokens, text_tokens
 
 RETRY_AFTER_MS = 20
@@ -52,7 +52,7 @@ class Simulated:
         self._tries: dict[str, int] = {}
         self._gold: dict[str, Any] = {}
         for example in read_examples(data):
-            self._gold[_question(_messages(example, prompt), example.tools)] = example.answer
+            self._gold[_question(messages(example, schema_place(prompt)), example.tools)] = example.answer
 
     async def __call__(self, request: HttpRequest) -> HttpResponse:
         """Answer one HTTP request."""
@@ -140,12 +140,6 @@ def _wrong_value(value: Any, rng: random.Random) -> Any:
     if isinstance(value, list):
         return value[:-1] if value else ["unknown"]
     return _wrong_object(value, rng) if isinstance(value, dict) else "unknown"
-
-
-def _messages(example: Example, prompt: Mapping[str, Any]) -> list[dict[str, Any]]:
-    if example.schema is not None and prompt.get("schema", "system") == "system":
-        return with_schema(example.messages, example.schema)
-    return example.messages
 
 
 def _question(messages: Any, tools: Any) -> str:

@@ -12,6 +12,7 @@ from fledgling.errors import DataError
 from fledgling.files import digest, publish, sha256_file, write_json
 from fledgling.gpus import die_with_launcher
 from fledgling.models import manifest
+from fledgling.prompting import Place, schema_place
 from fledgling.records import read_examples
 from fledgling.slm import prompts
 from fledgling.slm.quiet import offline_and_quiet
@@ -70,7 +71,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
         layout=plan,
         folder=out.parent / "checkpoints",
         run=digest(
-            [recipe.to_json(), data, base.fingerprint, base.chat_template_sha256, _prompting(settings), backend]
+            [recipe.to_json(), data, base.fingerprint, base.chat_template_sha256, list(_prompting(settings)), backend]
             + ([world] if deepspeed else [])  # DeepSpeed's checkpoints hold one part a process
         ),
         backend=backend,
@@ -105,9 +106,8 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     shutil.rmtree(work.folder, ignore_errors=True)  # the adapter is whole; nothing resumes from here any more
 
 
-def _prompting(settings: dict[str, Any]) -> list[str]:
-    schema = settings["track"].get("prompt", {}).get("schema", "system")
-    return [settings.get("slm", {}).get("tool_dialect", "auto"), schema]
+def _prompting(settings: dict[str, Any]) -> tuple[str, Place]:
+    return settings.get("slm", {}).get("tool_dialect", "auto"), schema_place(settings["track"].get("prompt", {}))
 
 
 def _rows(path: Path, tokenizer: Any, settings: dict[str, Any], recipe: Recipe) -> token_rows.Rows:
@@ -116,7 +116,7 @@ def _rows(path: Path, tokenizer: Any, settings: dict[str, Any], recipe: Recipe) 
         read_examples(path),
         tokenizer,
         dialect=prompts.dialect_of(tokenizer, choice),
-        schema="system" if schema == "system" else "none",
+        schema=schema,
         max_length=recipe.max_length,
     )
 
