@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,27 @@ def test_two_cards_train_the_same_model(root: Path, model: Path, data: Path, tmp
     two = train(root, model, data, tmp_path / "two", 2, backend="peft", deepspeed=deepspeed)
     assert two["world_size"] == 2
     assert two["final_loss"] == pytest.approx(alone["final_loss"], abs=1e-2)
+
+
+def test_a_killed_training_ends_where_the_undisturbed_one_does(
+    root: Path, model: Path, data: Path, tmp_path: Path
+) -> None:
+    alone = train(root, model, data, tmp_path / "alone", 1, backend="peft")
+    out = tmp_path / "killed"
+    settings = {"recipe": RECIPE | {"backend": "peft"}, "training": {"micro_batch": 4}, "track": {}, "seed": 0}
+    first = subprocess.Popen(
+        [
+            sys.executable, root / "scripts/train.py", "--track", "t", "--train", data / "train.jsonl",
+            "--val", data / "test.jsonl", "--model", model, "--settings", json.dumps(settings),
+            "--out", out / "adapter_model.safetensors",
+        ],
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    while not list(out.glob("checkpoints/checkpoint-*/seal.json")):
+        assert first.poll() is None, "it ended before it had sealed a checkpoint"
+        time.sleep(0.05)
+    first.kill()
+    first.wait()
+    resumed = train(root, model, data, out, 1, backend="peft")
+    assert resumed["final_loss"] == pytest.approx(alone["final_loss"], abs=1e-3)
+    assert len(resumed["history"]) == len(alone["history"])

@@ -7,6 +7,7 @@ replica outlives the run that started it.
 
 import contextlib
 import json
+import logging
 import os
 import queue
 import subprocess
@@ -19,6 +20,8 @@ from typing import IO, Any, Literal
 
 from fledgling.errors import ConfigError, Unavailable
 from fledgling.slm.engine import Answer, Decoding, Found, Request
+
+log = logging.getLogger(__name__)
 
 MODULE = "fledgling.slm.vllm_engine"
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes as max_lora_rank
@@ -80,7 +83,13 @@ class VllmSlm:
                 rows = []
                 for number, line in _waiting(lines):
                     if line is not None:
-                        rows.append(json.loads(line))
+                        row = json.loads(line)
+                        if "ready_s" in row:
+                            log.info(
+                                "the replica on card %s was ready after %.1f s", self._cards[number], row["ready_s"]
+                            )
+                        else:
+                            rows.append(row)
                         continue
                     running -= 1
                     if code := replicas[number].wait():
@@ -161,7 +170,8 @@ def _talk(
 
 
 def serve(job: dict[str, Any], out: IO[str]) -> None:
-    """Answer the rows of one job; one line {"i", "tokens", "latency_s"} a row, as each finishes."""
+    """Answer the rows of one job: {"ready_s"} once the engine is up, then {"i", "tokens", "latency_s"} as a row ends."""
+    begun = time.perf_counter()
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
     from vllm.sampling_params import StructuredOutputsParams
@@ -191,6 +201,7 @@ def serve(job: dict[str, Any], out: IO[str]) -> None:
         for _, _, schema in rows
     ]
     start = time.perf_counter()
+    print(json.dumps({"ready_s": start - begun}), file=out, flush=True)
     llm.enqueue(
         [{"prompt_token_ids": prompt} for _, prompt, _ in rows],
         params,

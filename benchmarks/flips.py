@@ -1,0 +1,112 @@
+"""How many answers change when only the batch changes: other sizes, another order.
+
+    python benchmarks/flips.py --model results/models/slm/manifest.json --data results/data/toolcall/test.jsonl
+        [--rows 200] [--engines bf16 nf4 int8 vllm]
+
+Every row is answered greedily in batches of 8, 1, 3 and 32, in batches of 8 once more, and in batches of 8 after a
+seeded permutation. Prints the share of rows whose text differs from the first run. vLLM batches
+by itself: there N is how many rows are handed to it at a time, and all of them at once is a run as well.
+"""
+
+import argparse
+import json
+import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "src"))
+Answers = list[list[int] | None]
+Ask = Callable[[list[list[int]], int], Answers]
+
+
+def transformers_engine(checkpoint: Path, precision: str, stops: tuple[int, ...], pad: int, tokens: int) -> Ask:
+    from fledgling.slm.engine import Decoding, Request
+    from fledgling.slm.transformers_engine import TransformersSlm
+
+    decoding = Decoding(max_new_tokens=tokens, stops=stops, pad=pad)
+    slm = TransformersSlm(checkpoint, precision=precision, batch_size=8, decoding=decoding, adapter=None)
+
+    def ask(prompts: list[list[int]], size: int) -> Answers:
+        slm._batch_size = size
+        answers: Answers = [None] * len(prompts)
+        for positions, given in slm.answers([Request(prompt=ids) for ids in prompts], lambda _: None):
+            for i, answer in zip(positions, given, strict=True):
+                answers[i] = answer.tokens
+        return answers
+
+    return ask
+
+
+def vllm_engine(checkpoint: Path, stops: tuple[int, ...], tokens: int) -> Ask:
+    from fledgling.slm.vllm_engine import ENVIRONMENT
+
+    os.environ.update(ENVIRONMENT)
+    from vllm import LLM, SamplingParams
+
+    llm = LLM(
+        model=str(checkpoint.resolve()), dtype="bfloat16", skip_tokenizer_init=True, max_model_len=2048,
+        enable_prefix_caching=True, gpu_memory_utilization=0.4,
+    )  # fmt: skip
+    params = SamplingParams(temperature=0, max_tokens=tokens, stop_token_ids=list(stops), detokenize=False)
+
+    def ask(prompts: list[list[int]], size: int) -> Answers:
+        answers: Answers = []
+        for start in range(0, len(prompts), size):
+            part = [{"prompt_token_ids": ids} for ids in prompts[start : start + size]]
+            answers += [list(out.outputs[0].token_ids) for out in llm.generate(part, params, use_tqdm=False)]
+        return answers
+
+    return ask
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=200)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--engines", nargs="+", default=["bf16", "nf4", "int8", "vllm"])
+    args = parser.parse_args()
+
+    from transformers import AutoTokenizer
+
+    from fledgling.models import manifest
+    from fledgling.records import read_examples
+    from fledgling.slm.predict import stop_tokens
+    from fledgling.slm.prompts import prompt
+    from fledgling.slm.quiet import offline_and_quiet
+
+    offline_and_quiet()
+    checkpoint = manifest.load(args.model).checkpoint
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint.resolve(), local_files_only=True)
+    stops = stop_tokens(tokenizer, checkpoint)
+    texts = [prompt(tokenizer, e, schema="system") for e in list(read_examples(args.data))[: args.rows]]
+    prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    shuffled = random.Random(1).sample(range(len(prompts)), len(prompts))
+    for name in args.engines:
+        if name == "vllm":
+            ask = vllm_engine(checkpoint, stops, args.tokens)
+        else:
+            ask = transformers_engine(checkpoint, name, stops, tokenizer.pad_token_id, args.tokens)
+        first = ask(prompts, 8)
+        again: dict[str, Answers] = {f"batches of {size}": ask(prompts, size) for size in (1, 3, 32)}
+        again["the same again"] = ask(prompts, 8)
+        if name == "vllm":
+            again["all at once"] = ask(prompts, len(prompts))
+        permuted = ask([prompts[i] for i in shuffled], 8)
+        back: Answers = [None] * len(prompts)
+        for i, answer in zip(shuffled, permuted, strict=True):
+            back[i] = answer
+        again["permuted"] = back
+        flips = {
+            how: round(sum(a != b for a, b in zip(first, other, strict=True)) / len(first), 4)
+            for how, other in again.items()
+        }
+        print(json.dumps({"engine": name, "rows": len(first), "flips": flips}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""How fast the slm answers on a card: the historical setting, a bare vLLM script, and Fledgling's predict stage.
+
+    python benchmarks/infer.py [--rows 2048] [--gpus 1] [--folder DIR] [--only historical bare fledgling]
+
+All three answer the same prompts (benchmarks/phi4mini.py) with 46 new tokens each. Fledgling's is the
+whole command that the graph runs: claiming cards, templates, engine, journal, files. Each contender
+runs in a process of its own. `requests_per_s` counts from the first request to the last answer (Fledgling's: to the end
+of its process), without loading the weights and starting the engine; `wall_s` is the whole process. The historical setting
+(LLM.int8, batches of 8 in the order of the rows) answers the first 48 rows: more take minutes and change nothing.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(Path(__file__).parent)]
+NEW_TOKENS = 46
+HISTORICAL_ROWS = 48
+VLLM = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_USE_FLASHINFER_SAMPLER": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+def prompts(model: Path, data: Path) -> list[list[int]]:
+    from transformers import AutoTokenizer
+
+    from fledgling.models import manifest
+    from fledgling.records import read_examples
+    from fledgling.slm.prompts import prompt
+
+    tokenizer = AutoTokenizer.from_pretrained(manifest.load(model).checkpoint, local_files_only=True)
+    return tokenizer([prompt(tokenizer, e, schema="system") for e in read_examples(data)], add_special_tokens=False)[
+        "input_ids"
+    ]
+
+
+def historical(model: Path, data: Path) -> tuple[int, float]:
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    from fledgling.models import manifest
+    from fledgling.slm.transformers_engine import left_padded
+
+    asked = prompts(model, data)[:HISTORICAL_ROWS]
+    slm = AutoModelForCausalLM.from_pretrained(
+        manifest.load(model).checkpoint, device_map="auto", dtype=torch.bfloat16,
+        quantization_config=BitsAndBytesConfig(load_in_8bit=True),
+    )  # fmt: skip
+
+    def answer(rows: list[list[int]]) -> None:
+        for start in range(0, len(rows), 8):
+            ids, mask = left_padded(rows[start : start + 8], 199999)
+            slm.generate(
+                input_ids=ids.cuda(), attention_mask=mask.cuda(), do_sample=False, max_new_tokens=NEW_TOKENS,
+                min_new_tokens=NEW_TOKENS, pad_token_id=199999,
+            )  # fmt: skip
+        torch.cuda.synchronize()
+
+    answer(asked[:8])
+    start = time.perf_counter()
+    answer(asked)
+    return len(asked), time.perf_counter() - start
+
+
+def bare(model: Path, data: Path) -> tuple[int, float]:
+    os.environ.update(VLLM)
+    from vllm import LLM, SamplingParams
+
+    from fledgling.models import manifest
+
+    asked = [{"prompt_token_ids": ids} for ids in prompts(model, data)]
+    llm = LLM(
+        model=str(manifest.load(model).checkpoint), skip_tokenizer_init=True, dtype="bfloat16", max_model_len=4096,
+        enable_prefix_caching=True,
+    )  # fmt: skip
+    params = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True, detokenize=False)
+    llm.generate(asked[:64], params, use_tqdm=False)
+    llm.reset_prefix_cache()
+    start = time.perf_counter()
+    llm.generate(asked, params, use_tqdm=False)
+    return len(asked), time.perf_counter() - start
+
+
+def fledgling(model: Path, data: Path, folder: Path, gpus: int) -> dict[str, Any]:
+    from fledgling.records import read_predictions
+
+    settings = {
+        "slm": {"engine": "vllm", "precision": "bf16", "batch_size": 8, "max_prompt_tokens": 4096 - NEW_TOKENS},
+        "track": {"kind": "structured", "max_new_tokens": NEW_TOKENS},
+        "seed": 0,
+    }
+    out = folder / f"predictions-{time.time_ns()}.jsonl"
+    start = time.time()
+    done = subprocess.run(
+        [sys.executable, "-m", "fledgling.gpus", str(gpus), sys.executable, ROOT / "scripts/predict.py",
+         "--track", "bench", "--data", data, "--model", model, "--settings", json.dumps(settings),
+         "--journal", folder / f"journal-{time.time_ns()}", "--out", out],
+        check=False, cwd=ROOT, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    end = time.time()
+    if done.returncode:
+        sys.exit(done.stderr[-5000:])
+    rows = list(read_predictions(out))
+    assert all(row.usage["completion_tokens"] == NEW_TOKENS for row in rows), "the work is not the same"
+    ready = [line[:23] for line in done.stderr.splitlines() if "was ready after" in line]
+    asking = end - max(datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp() for stamp in ready)
+    return {
+        "rows": len(rows),
+        "requests_per_s": round(len(rows) / asking, 2),
+        "gpus": len(ready),
+        "wall_s": round(end - start, 1),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=2048)
+    parser.add_argument("--gpus", type=int, default=1)
+    parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--folder", type=Path, default=Path("results/benchmark"))
+    parser.add_argument("--only", nargs="+", default=["historical", "bare", "fledgling"])
+    parser.add_argument("--one", choices=["make", "historical", "bare"], help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
+    model, data = args.folder / "model/manifest.json", args.folder / "rows.jsonl"
+    if args.one:
+        if args.one == "make":
+            import phi4mini
+
+            phi4mini.make(args.folder / "model", args.layers)
+            phi4mini.write(data, phi4mini.examples(args.rows))
+            return
+        rows, seconds = {"historical": historical, "bare": bare}[args.one](model, data)
+        print("RESULT " + json.dumps({"rows": rows, "requests_per_s": round(rows / seconds, 2)}))
+        return
+    again = [
+        sys.executable,
+        __file__,
+        "--rows",
+        str(args.rows),
+        "--folder",
+        str(args.folder),
+        "--layers",
+        str(args.layers),
+    ]
+    subprocess.run([*again, "--one", "make"], check=True)
+    for name in args.only:
+        start = time.perf_counter()
+        if name == "fledgling":
+            result = fledgling(model, data, args.folder, args.gpus)
+        else:
+            done = subprocess.run([*again, "--one", name], check=False, stdout=subprocess.PIPE, text=True)
+            if done.returncode:
+                sys.exit(f"{name} failed")
+            result = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))[7:])
+            result["wall_s"] = round(time.perf_counter() - start, 1)
+        print(json.dumps({"name": name, **result}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
