@@ -4,8 +4,9 @@
         [--rows 200] [--engines bf16 nf4 int8 vllm]
 
 Every row is answered greedily in batches of 8, 1, 3 and 32, in batches of 8 once more, and in batches of 8 after a
-seeded permutation. Prints the share of rows whose text differs from the first run. vLLM batches
-by itself: there N is how many rows are handed to it at a time, and all of them at once is a run as well.
+seeded permutation; batches are cut from the rows as they come, so another order makes other batches. Prints the share
+of rows whose tokens differ from the first run. vLLM batches by itself: there N is how many rows are handed to it at a
+time, and all of them at once is a run as well.
 """
 
 import argparse
@@ -17,30 +18,35 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "src"))
+sys.path[:0] = [str(ROOT / "src"), str(Path(__file__).parent)]
+
+from asked import prompts as prompts_of  # noqa: E402
+
+from fledgling.slm.engine import Decoding, Request  # noqa: E402
+
 Answers = list[list[int] | None]
 Ask = Callable[[list[list[int]], int], Answers]
 
 
-def transformers_engine(checkpoint: Path, precision: str, stops: tuple[int, ...], pad: int, tokens: int) -> Ask:
-    from fledgling.slm.engine import Decoding, Request
+def transformers_engine(checkpoint: Path, precision: str, decoding: Decoding) -> Ask:
     from fledgling.slm.transformers_engine import TransformersSlm
 
-    decoding = Decoding(max_new_tokens=tokens, stops=stops, pad=pad)
-    slm = TransformersSlm(checkpoint, precision=precision, batch_size=8, decoding=decoding, adapter=None)
+    slm = TransformersSlm(checkpoint, precision=precision, batch_size=32, decoding=decoding, adapter=None)
 
     def ask(prompts: list[list[int]], size: int) -> Answers:
-        slm._batch_size = size
-        answers: Answers = [None] * len(prompts)
-        for positions, given in slm.answers([Request(prompt=ids) for ids in prompts], lambda _: None):
-            for i, answer in zip(positions, given, strict=True):
-                answers[i] = answer.tokens
+        answers: Answers = []
+        for start in range(0, len(prompts), size):
+            part = [Request(prompt=ids) for ids in prompts[start : start + size]]
+            found: dict[int, list[int] | None] = {}
+            for positions, given in slm.answers(part, lambda _: None):
+                found |= zip(positions, (answer.tokens for answer in given), strict=True)
+            answers += [found[i] for i in range(len(part))]
         return answers
 
     return ask
 
 
-def vllm_engine(checkpoint: Path, stops: tuple[int, ...], tokens: int) -> Ask:
+def vllm_engine(checkpoint: Path, decoding: Decoding) -> Ask:
     from fledgling.slm.vllm_engine import ENVIRONMENT
 
     os.environ.update(ENVIRONMENT)
@@ -50,7 +56,9 @@ def vllm_engine(checkpoint: Path, stops: tuple[int, ...], tokens: int) -> Ask:
         model=str(checkpoint.resolve()), dtype="bfloat16", skip_tokenizer_init=True, max_model_len=2048,
         enable_prefix_caching=True, gpu_memory_utilization=0.4,
     )  # fmt: skip
-    params = SamplingParams(temperature=0, max_tokens=tokens, stop_token_ids=list(stops), detokenize=False)
+    params = SamplingParams(
+        temperature=0, max_tokens=decoding.max_new_tokens, stop_token_ids=list(decoding.stops), detokenize=False
+    )
 
     def ask(prompts: list[list[int]], size: int) -> Answers:
         answers: Answers = []
@@ -71,26 +79,19 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=["bf16", "nf4", "int8", "vllm"])
     args = parser.parse_args()
 
-    from transformers import AutoTokenizer
-
     from fledgling.models import manifest
-    from fledgling.records import read_examples
-    from fledgling.slm.predict import stop_tokens
-    from fledgling.slm.prompts import prompt
     from fledgling.slm.quiet import offline_and_quiet
 
     offline_and_quiet()
     checkpoint = manifest.load(args.model).checkpoint
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.resolve(), local_files_only=True)
-    stops = stop_tokens(tokenizer, checkpoint)
-    texts = [prompt(tokenizer, e, schema="system") for e in list(read_examples(args.data))[: args.rows]]
-    prompts = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    every, decoding = prompts_of(args.model, args.data, args.tokens)
+    prompts = every[: args.rows]
     shuffled = random.Random(1).sample(range(len(prompts)), len(prompts))
     for name in args.engines:
         if name == "vllm":
-            ask = vllm_engine(checkpoint, stops, args.tokens)
+            ask = vllm_engine(checkpoint, decoding)
         else:
-            ask = transformers_engine(checkpoint, name, stops, tokenizer.pad_token_id, args.tokens)
+            ask = transformers_engine(checkpoint, name, decoding)
         first = ask(prompts, 8)
         again: dict[str, Answers] = {f"batches of {size}": ask(prompts, size) for size in (1, 3, 32)}
         again["the same again"] = ask(prompts, 8)

@@ -21,27 +21,13 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(Path(__file__).parent)]
+
+import alone  # noqa: E402
+import phi4mini  # noqa: E402
+from asked import prompts  # noqa: E402
+
 NEW_TOKENS = 46
 HISTORICAL_ROWS = 48
-VLLM = {
-    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-    "VLLM_USE_FLASHINFER_SAMPLER": "0",
-    "VLLM_NO_USAGE_STATS": "1",
-    "HF_HUB_OFFLINE": "1",
-}
-
-
-def prompts(model: Path, data: Path) -> list[list[int]]:
-    from transformers import AutoTokenizer
-
-    from fledgling.models import manifest
-    from fledgling.records import read_examples
-    from fledgling.slm.prompts import prompt
-
-    tokenizer = AutoTokenizer.from_pretrained(manifest.load(model).checkpoint, local_files_only=True)
-    return tokenizer([prompt(tokenizer, e, schema="system") for e in read_examples(data)], add_special_tokens=False)[
-        "input_ids"
-    ]
 
 
 def historical(model: Path, data: Path) -> tuple[int, float]:
@@ -51,7 +37,7 @@ def historical(model: Path, data: Path) -> tuple[int, float]:
     from fledgling.models import manifest
     from fledgling.slm.transformers_engine import left_padded
 
-    asked = prompts(model, data)[:HISTORICAL_ROWS]
+    asked = prompts(model, data, NEW_TOKENS)[0][:HISTORICAL_ROWS]
     slm = AutoModelForCausalLM.from_pretrained(
         manifest.load(model).checkpoint, device_map="auto", dtype=torch.bfloat16,
         quantization_config=BitsAndBytesConfig(load_in_8bit=True),
@@ -73,12 +59,13 @@ def historical(model: Path, data: Path) -> tuple[int, float]:
 
 
 def bare(model: Path, data: Path) -> tuple[int, float]:
-    os.environ.update(VLLM)
+    from fledgling.models import manifest
+    from fledgling.slm.vllm_engine import ENVIRONMENT
+
+    os.environ.update(ENVIRONMENT)
     from vllm import LLM, SamplingParams
 
-    from fledgling.models import manifest
-
-    asked = [{"prompt_token_ids": ids} for ids in prompts(model, data)]
+    asked = [{"prompt_token_ids": ids} for ids in prompts(model, data, NEW_TOKENS)[0]]
     llm = LLM(
         model=str(manifest.load(model).checkpoint), skip_tokenizer_init=True, dtype="bfloat16", max_model_len=4096,
         enable_prefix_caching=True,
@@ -131,40 +118,23 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=["historical", "bare", "fledgling"])
     parser.add_argument("--one", choices=["make", "historical", "bare"], help=argparse.SUPPRESS)
     args = parser.parse_args()
-    args.folder.mkdir(parents=True, exist_ok=True)
     model, data = args.folder / "model/manifest.json", args.folder / "rows.jsonl"
+    if args.one == "make":
+        phi4mini.make(args.folder / "model", args.layers)
+        phi4mini.write(data, phi4mini.examples(args.rows))
+        return alone.tell({"rows": args.rows})
     if args.one:
-        if args.one == "make":
-            import phi4mini
-
-            phi4mini.make(args.folder / "model", args.layers)
-            phi4mini.write(data, phi4mini.examples(args.rows))
-            return
         rows, seconds = {"historical": historical, "bare": bare}[args.one](model, data)
-        print("RESULT " + json.dumps({"rows": rows, "requests_per_s": round(rows / seconds, 2)}))
-        return
-    again = [
-        sys.executable,
-        __file__,
-        "--rows",
-        str(args.rows),
-        "--folder",
-        str(args.folder),
-        "--layers",
-        str(args.layers),
-    ]
-    subprocess.run([*again, "--one", "make"], check=True)
-    for name in args.only:
-        start = time.perf_counter()
-        if name == "fledgling":
-            result = fledgling(model, data, args.folder, args.gpus)
-        else:
-            done = subprocess.run([*again, "--one", name], check=False, stdout=subprocess.PIPE, text=True)
-            if done.returncode:
-                sys.exit(f"{name} failed")
-            result = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("RESULT "))[7:])
-            result["wall_s"] = round(time.perf_counter() - start, 1)
-        print(json.dumps({"name": name, **result}), flush=True)
+        return alone.tell({"rows": rows, "requests_per_s": round(rows / seconds, 2)})
+    args.folder.mkdir(parents=True, exist_ok=True)
+    for name in ["make", *args.only]:
+        result = (
+            {"name": name, **fledgling(model, data, args.folder, args.gpus)} if name == "fledgling" else alone.run(name)
+        )
+        print(json.dumps(result), flush=True)
+        if "exit_code" in result:
+            sys.exit(f"{name} failed")
+    return None
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ row N tokens long, for the peak of memory.
 import argparse
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,13 +20,15 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(Path(__file__).parent)]
+
+import alone  # noqa: E402
+import phi4mini  # noqa: E402
+
 TARGETS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 RANK, ALPHA, LENGTH, BATCH = 64, 16, 2048, 32
 
 
 def rows_of(count: int, length: int | None) -> list[tuple[list[int], int]]:
-    import phi4mini
-
     rows = phi4mini.token_rows(count)
     if length:
         rows = [((ids * length)[:length], length - length // 6) for ids, _ in rows]
@@ -132,24 +133,16 @@ def main() -> None:
     os.environ.update({"HF_HUB_OFFLINE": "1", "UNSLOTH_DISABLE_STATISTICS": "1"})
     checkpoint = str((args.folder / "model/checkpoint").resolve())
     if args.one == "make":
-        import phi4mini
-
         phi4mini.make(args.folder / "model", args.layers)
-        return
+        return alone.tell({})
     if args.one:
         rows = rows_of(args.rows, args.length)
-        of = script if args.one == "script" else lambda *given: fledgling(*given, args.one)
-        print("RESULT " + json.dumps(of(checkpoint, rows, args.folder)))
-        return
-    again = [sys.executable, __file__, *sys.argv[1:]]
-    subprocess.run([*again, "--one", "make"], check=True)
-    for name in args.runs:
-        done = subprocess.run([*again, "--one", name], check=False, stdout=subprocess.PIPE, text=True)
-        result = [line[7:] for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-        print(
-            json.dumps({"name": name, **(json.loads(result[0]) if result else {"exit_code": done.returncode})}),
-            flush=True,
-        )
+        if args.one == "script":
+            return alone.tell(script(checkpoint, rows, args.folder))
+        return alone.tell(fledgling(checkpoint, rows, args.folder, args.one))
+    for name in ["make", *args.runs]:
+        print(json.dumps(alone.run(name)), flush=True)
+    return None
 
 
 if __name__ == "__main__":

@@ -18,11 +18,9 @@ def schema_place(prompt: Mapping[str, Any]) -> Place:
 
 def messages(example: Example, place: Place) -> list[dict[str, Any]]:
     """The turns of a row as every contender gets them, with its schema, if it has one, in its place."""
-    return (
-        with_schema(example.messages, example.schema)
-        if place == "system" and example.schema is not None
-        else example.messages
-    )
+    if place == "none" or example.schema is None:
+        return example.messages
+    return with_schema(example.messages, example.schema)
 
 
 def with_schema(messages: list[dict[str, Any]], schema: Any) -> list[dict[str, Any]]:

@@ -83,14 +83,20 @@ def test_engines_agree(root: Path, model: Path, data: Path, tmp_path: Path) -> N
     assert same > 0.9 * len(one)  # bf16 sums in another order flip near ties
 
 
-def train(root: Path, model: Path, data: Path, out: Path, processes: int, **given: Any) -> dict[str, Any]:
+def training(root: Path, model: Path, data: Path, out: Path, **given: Any) -> list[str | Path]:
+    """The script and its arguments, to be started by python or by a launcher."""
     where = {"micro_batch": 4, "deepspeed": given.pop("deepspeed", False)}
     settings = {"recipe": RECIPE | given, "training": where, "track": {}, "seed": 0}
-    run(
-        "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), root / "scripts/train.py",
+    return [
+        root / "scripts/train.py",
         "--track", "t", "--train", data / "train.jsonl", "--val", data / "test.jsonl", "--model", model,
         "--settings", json.dumps(settings), "--out", out / "adapter_model.safetensors",
-    )  # fmt: skip
+    ]  # fmt: skip
+
+
+def train(root: Path, model: Path, data: Path, out: Path, processes: int, **given: Any) -> dict[str, Any]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    run(*launcher, *training(root, model, data, out, **given))
     return json.loads((out / "training.json").read_text())
 
 
@@ -119,15 +125,8 @@ def test_a_killed_training_ends_where_the_undisturbed_one_does(
 ) -> None:
     alone = train(root, model, data, tmp_path / "alone", 1, backend="peft")
     out = tmp_path / "killed"
-    settings = {"recipe": RECIPE | {"backend": "peft"}, "training": {"micro_batch": 4}, "track": {}, "seed": 0}
-    first = subprocess.Popen(
-        [
-            sys.executable, root / "scripts/train.py", "--track", "t", "--train", data / "train.jsonl",
-            "--val", data / "test.jsonl", "--model", model, "--settings", json.dumps(settings),
-            "--out", out / "adapter_model.safetensors",
-        ],
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    command = [sys.executable, *training(root, model, data, out, backend="peft")]
+    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     while not list(out.glob("checkpoints/checkpoint-*/seal.json")):
         assert first.poll() is None, "it ended before it had sealed a checkpoint"
         time.sleep(0.05)

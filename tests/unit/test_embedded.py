@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fledgling.embedded import architecture, pretrain, world
 from fledgling.files import sha256_file
 from fledgling.models import fingerprint
+from fledgling.prompting import Place
 from fledgling.records import Example
 from fledgling.slm import prompts
 
@@ -25,7 +26,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def packs() -> list[tuple[list[Example], prompts.Schema]]:
+def packs() -> list[tuple[list[Example], Place]]:
     random = Random(5)
     return [rows for _ in range(3) for rows in pretrain._draw(random)]
 

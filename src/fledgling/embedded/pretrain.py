@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from fledgling.cli import progress
 from fledgling.embedded import architecture, world
+from fledgling.prompting import Place
 from fledgling.records import Example
 from fledgling.slm import prompts
 
@@ -99,7 +100,7 @@ def train(*, seed: int, steps: int = STEPS) -> tuple[Any, Any]:
     return model.eval(), tokens
 
 
-def pack(tokens: Any, rows: list[Example], schema: prompts.Schema) -> Pack:
+def pack(tokens: Any, rows: list[Example], schema: Place) -> Pack:
     """Pack rows that differ in nothing but the request and the answer, each rendered as it is when asked.
 
     Raises:
@@ -127,7 +128,7 @@ def _encode(tokens: Any, text: str) -> list[int]:
     return tokens(text, add_special_tokens=False)["input_ids"]
 
 
-def _draw(random: Random) -> Iterator[tuple[list[Example], prompts.Schema]]:
+def _draw(random: Random) -> Iterator[tuple[list[Example], Place]]:
     """The packs of one step: calls to the same tools, and records of one form, with its schema or without."""
     offered, form = world.offer(random), random.choice(world.RECORDS)
     calls = [world.call(random, offered, HOUSE_SHARE) for _ in range(REQUESTS["toolcall"])]

@@ -8,7 +8,6 @@ from fledgling.errors import ConfigError, DataError
 from fledgling.records import Example
 
 Dialect = Literal["phi4", "native"]
-Schema = prompting.Place
 
 NO_CALL = "No tool is needed."
 SYSTEM = "You are a helpful assistant with some tools."  # the sentence of Phi-4-mini's model card
@@ -34,7 +33,9 @@ def dialect_of(tokenizer: Any, choice: str = "auto") -> Dialect:
     return "phi4" if "<|tool|>" in text else "native"
 
 
-def messages_for(example: Example, *, schema: Schema = "none", dialect: Dialect = "phi4") -> list[dict[str, Any]]:
+def messages_for(
+    example: Example, *, schema: prompting.Place = "none", dialect: Dialect = "phi4"
+) -> list[dict[str, Any]]:
     """The chat turns of one example, as the chat template of the dialect renders them.
 
     phi4: tools are compact JSON text under the system message's `tools` key (a system message is
@@ -59,7 +60,7 @@ def render(tokenizer: Any, messages: list[dict[str, Any]], tools: list[dict[str,
     return tokenizer.apply_chat_template(messages, tools=tools, add_generation_prompt=True, tokenize=False)
 
 
-def prompt(tokenizer: Any, example: Example, *, schema: Schema = "none", dialect: Dialect = "phi4") -> str:
+def prompt(tokenizer: Any, example: Example, *, schema: prompting.Place = "none", dialect: Dialect = "phi4") -> str:
     """The prompt text of one example: its turns, its tools and, if asked, its schema, rendered.
 
     Raises:

@@ -82,18 +82,15 @@ class VllmSlm:
             while running:
                 rows = []
                 for number, line in _waiting(lines):
-                    if line is not None:
-                        row = json.loads(line)
-                        if "ready_s" in row:
-                            log.info(
-                                "the replica on card %s was ready after %.1f s", self._cards[number], row["ready_s"]
-                            )
-                        else:
-                            rows.append(row)
-                        continue
-                    running -= 1
-                    if code := replicas[number].wait():
-                        failed.append(f"the replica on card {self._cards[number]} ended with exit code {code}")
+                    card = self._cards[number]
+                    if line is None:
+                        running -= 1
+                        if code := replicas[number].wait():
+                            failed.append(f"the replica on card {card} ended with exit code {code}")
+                    elif "ready_s" in (row := json.loads(line)):
+                        log.info("the replica on card %s was ready after %.1f s", card, row["ready_s"])
+                    else:
+                        rows.append(row)
                 if rows:
                     answers = [Answer(tokens=row["tokens"], latency_s=row["latency_s"]) for row in rows]
                     yield [row["i"] for row in rows], answers

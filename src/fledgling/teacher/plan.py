@@ -45,14 +45,13 @@ def plan(config: Mapping[str, Any], *, results: Path, journal: Path) -> list[Lin
     for track, block in config["tracks"].items():
         data = results / "data" / track / "test.jsonl"
         asked = _ask(track, block, Teacher.of(config["teacher"]), data, journal)
-        rows = asked.rows
         lines.append(asked)
         policy = block.get("finetune", "auto")
-        lines.append(_predict("predict", track, rows, "slm", config, results))
+        lines.append(_predict("predict", track, asked.rows, "slm", config, results))
         if policy != "never":
             condition = "" if policy == "always" else "if the gate asks for it"
             lines.append(_train(track, config, results, condition))
-            lines.append(_predict("predict_tuned", track, rows, "tuned", config, results, condition))
+            lines.append(_predict("predict_tuned", track, asked.rows, "tuned", config, results, condition))
     return lines
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fledgling.errors import DataError
+from fledgling.prompting import Place
 from fledgling.records import Example
 from fledgling.slm import prompts
 
@@ -29,7 +30,7 @@ class Rows:
 
 
 def encode(
-    examples: Iterable[Example], tokenizer: Any, *, dialect: prompts.Dialect, schema: prompts.Schema, max_length: int
+    examples: Iterable[Example], tokenizer: Any, *, dialect: prompts.Dialect, schema: Place, max_length: int
 ) -> Rows:
     """Token rows of examples, in order; none is cut.
 
