@@ -55,10 +55,11 @@ def sources(wildcards):
     return sorted({file for pattern in patterns for file in glob(pattern, recursive=True)})
 
 
-def settings(*sections, track=()):
+def settings(*sections, track=(), **more):
     """Configuration sections as one canonical JSON text; Snakemake compares params by their repr.
 
-    `simulated` and `allow_mixed_models` are no sections, but follow from several or from one key.
+    `simulated` and `allow_mixed_models` are no sections, but follow from several or from one key; `more` is put in
+    as it stands.
     """
 
     def of(wildcards):
@@ -70,7 +71,7 @@ def settings(*sections, track=()):
         if track:
             block = track_of(wildcards)
             chosen["track"] = {key: block[key] for key in track if key in block}
-        return canonical(chosen)
+        return canonical(chosen | more)
 
     return of if track else of(None)
 
@@ -117,6 +118,16 @@ def metrics(wildcards):
     """Metrics of all contenders and floors of a track."""
     names = [*contenders(wildcards), *(f"floor-{floor}" for floor in FLOORS)]
     return [f"results/metrics/{wildcards.track}/{name}.json" for name in names]
+
+
+def repeats(suffix):
+    """The second runs that the configuration asks for: {contender} files of results/metrics/{track}/repeat."""
+
+    def of(wildcards):
+        twice = [name for name in contenders(wildcards) if name in config["repeats"]] if config["repeats"] else []
+        return [f"results/metrics/{wildcards.track}/repeat/{name}{suffix}" for name in twice]
+
+    return of
 
 
 def recipe(wildcards):

@@ -1,8 +1,8 @@
 """From answers to a verdict that people can read.
 
 needs   results/data/{track}, results/predictions/{track}
-builds  results/metrics/{track}/{contender}.json (and .jsonl, a line a row), results/compare/{track}.json,
-        results/verdict/{track}.json, results/report/{track}.html
+builds  results/metrics/{track}/{contender}.json (and .jsonl, a line a row), the same under repeat/ for second runs,
+        results/compare/{track}.json, results/verdict/{track}.json, results/report/{track}.html
 """
 
 
@@ -30,6 +30,17 @@ rule score:
     shell:
         "python scripts/score.py --data {input.data} --predictions {input.predictions} --track-kind {params.kind}"
         " --settings {params.settings:q} --out {output.metrics} --rows {output.rows} 2> {log}"
+
+
+use rule score as score_repeat with:
+    input:
+        data="results/data/{track}/test.jsonl",
+        predictions="results/predictions/{track}/repeat/{contender}.jsonl",
+    output:
+        metrics="results/metrics/{track}/repeat/{contender}.json",
+        rows="results/metrics/{track}/repeat/{contender}.jsonl",
+    log:
+        "logs/score_repeat/{track}-{contender}.log",
 
 
 checkpoint compare:
@@ -76,6 +87,8 @@ rule decide:
         ),
         floors=expand("results/metrics/{{track}}/floor-{floor}.jsonl", floor=FLOORS),
         metrics=metrics,
+        repeats=repeats(".jsonl"),
+        repeat_metrics=repeats(".json"),
     output:
         verdict=report(
             "results/verdict/{track}.json",
@@ -95,7 +108,8 @@ rule decide:
     shell:
         "python scripts/decide.py --track {wildcards.track} --settings {params.settings:q}"
         " --compare {input.compare} --datasheet {input.datasheet} --rows {input.rows}"
-        " --floors {input.floors} --metrics {input.metrics} --out {output.verdict} 2> {log}"
+        " --floors {input.floors} --metrics {input.metrics}"
+        " --repeat {input.repeats} --repeat-metrics {input.repeat_metrics} --out {output.verdict} 2> {log}"
 
 
 rule report:

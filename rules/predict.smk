@@ -1,7 +1,8 @@
 """Answers of every contender to the test rows of a track.
 
 needs   results/data/{track}/test.jsonl; results/models/slm/manifest.json; for tuned the adapter
-builds  results/predictions/{track}/{contender}.jsonl, one line an example, raw text kept
+builds  results/predictions/{track}/{contender}.jsonl, one line an example, raw text kept, and
+        results/predictions/{track}/repeat/{contender}.jsonl: a second run, of the contenders in `repeats`
 """
 
 
@@ -67,6 +68,36 @@ rule predict_tuned:
         "python -m fledgling.gpus {resources.gpu} python scripts/predict.py --track {wildcards.track}"
         " --data {input.data} --model {input.model} --adapter {input.adapter} --settings {params.settings:q}"
         " --out {output.predictions} 2> {log}"
+
+
+use rule ask as ask_repeat with:
+    output:
+        predictions="results/predictions/{track}/repeat/teacher.jsonl",
+    log:
+        "logs/ask_repeat/{track}.log",
+    params:
+        settings=settings("teacher", "seed", track=("kind", "prompt"), repeat=1),
+        code=code("scripts/ask.py"),
+
+
+use rule predict as predict_repeat with:
+    output:
+        predictions="results/predictions/{track}/repeat/slm.jsonl",
+    log:
+        "logs/predict_repeat/{track}.log",
+    params:
+        settings=settings("slm", "seed", track=("kind", "prompt", "max_new_tokens"), repeat=1),
+        code=code("scripts/predict.py"),
+
+
+use rule predict_tuned as predict_tuned_repeat with:
+    output:
+        predictions="results/predictions/{track}/repeat/tuned.jsonl",
+    log:
+        "logs/predict_tuned_repeat/{track}.log",
+    params:
+        settings=settings("slm", "seed", track=("kind", "prompt", "max_new_tokens"), repeat=1),
+        code=code("scripts/predict.py"),
 
 
 rule floor:

@@ -5,15 +5,16 @@
         --rows results/metrics/toolcall/{teacher,slm,tuned}.jsonl --floors results/metrics/toolcall/floor-*.jsonl \
         --metrics results/metrics/toolcall/*.json --out results/verdict/toolcall.json
 
-Each file is known by its name: teacher, slm and, where something was trained, tuned. `--repeat` takes the rows of a
-second run of one of them, in a file of the same name elsewhere; a contender that differs from itself by more than the
-margin gets no verdict. `--ledger` names a file outside results/ that counts the verdicts on each test split.
+Each file is known by its name: teacher, slm and, where something was trained, tuned. `--repeat` takes the rows of
+second runs, in files of the same names elsewhere; a contender that differs from itself by more than the margin gets no
+verdict. `--ledger` names a file outside results/ that counts the verdicts on each test split.
 """
 
 import argparse
 import json
 import logging
 from pathlib import Path
+from typing import Any
 
 from fledgling import looks
 from fledgling.cli import run, where
@@ -30,6 +31,10 @@ def _ledger() -> str | None:
     return f"{folder}/looks.jsonl" if folder else None
 
 
+def _by_name(paths: list[str]) -> dict[str, Any]:
+    return {Path(path).stem: read_json(path) for path in paths}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--track", required=True)
@@ -39,7 +44,8 @@ def main() -> None:
     parser.add_argument("--rows", required=True, nargs="+", help="scored rows of teacher, slm and tuned")
     parser.add_argument("--floors", required=True, nargs="+")
     parser.add_argument("--metrics", required=True, nargs="+")
-    parser.add_argument("--repeat", nargs="+", default=[], help="scored rows of second runs")
+    parser.add_argument("--repeat", nargs="*", default=[], help="scored rows of second runs")
+    parser.add_argument("--repeat-metrics", nargs="*", default=[], help="metrics beside these")
     parser.add_argument("--ledger", default=_ledger(), help="count this verdict here")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
@@ -62,8 +68,10 @@ def main() -> None:
     if args.ledger:
         test = datasheet["splits"]["test"]["sha256"]
         number = looks.look(args.ledger, test=test, inputs=inputs_digest(rule, rows))
-    metrics = {Path(path).stem: read_json(path) for path in args.metrics}
-    result = verdict(rule, rows, datasheet, problems=foreign(rows, datasheet, metrics), looks=number)
+    problems = foreign(rows.first_runs(), datasheet, _by_name(args.metrics))
+    again = foreign(rows.repeats, datasheet, _by_name(args.repeat_metrics))
+    problems += [f"second run: {problem}" for problem in again]
+    result = verdict(rule, rows, datasheet, problems=problems, looks=number)
     write_json(args.out, result)
     logging.getLogger("decide").info("%s: %s", result["deploy"], result["statement"])
 

@@ -1,6 +1,6 @@
 """The verdict on a track: which contender to deploy, and what that answer would survive."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -25,8 +25,12 @@ class Rows:
     floors: tuple[Scored, ...]
     repeats: tuple[Scored, ...] = ()
 
-    def __iter__(self) -> Any:
-        return chain((self.teacher,), self.candidates, self.floors, self.repeats)
+    def __iter__(self) -> Iterator[Scored]:
+        return chain(self.first_runs(), self.repeats)
+
+    def first_runs(self) -> Iterator[Scored]:
+        """All but the repeats: one a name."""
+        return chain((self.teacher,), self.candidates, self.floors)
 
     def of(self, contenders: Mapping[str, Scored]) -> "Rows":
         """The same with the teacher and the candidates replaced by those given."""

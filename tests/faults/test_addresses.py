@@ -140,6 +140,14 @@ def test_rows_are_told_apart_by_what_is_asked_and_nothing_else() -> None:
     assert len({ask_for(place=Endpoint(*place)).key for place in ("hdv", "gdv", "hev", "hdw")}) == 4
 
 
+def test_a_second_run_is_the_same_call_under_another_key() -> None:
+    teacher = Teacher.of(TEACHER)
+    calls = [request(ROW, teacher, PLACE, {"schema": "none"}, repeat) for repeat in (0, 1, 2)]
+    assert calls[0] == ask_for()
+    assert calls[0].body == calls[1].body == calls[2].body
+    assert len({call.key for call in calls}) == 3
+
+
 def test_the_schema_is_put_as_for_the_slm_and_as_response_format() -> None:
     body = request(ROW, Teacher.of(TEACHER), PLACE, {"schema": "system"}).body
     assert body["messages"][0]["role"] == "system"

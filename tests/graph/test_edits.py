@@ -31,6 +31,11 @@ def test_nothing_to_do(built):
             {"predict": 1, "score": 1, "compare": 1, "decide": 1, "report": 1},
         ),
         ("error_rate: 0.06", "error_rate: 0.07", {"ask": 2, "score": 2, **AFTER_COMPARE}),
+        (
+            "repeats: []",
+            "repeats: [teacher, slm, tuned]",
+            {"ask_repeat": 2, "predict_repeat": 2, "predict_tuned_repeat": 2, "score_repeat": 6, **AFTER_DECIDE},
+        ),
         ("gpus: 0, micro_batch: 4", "gpus: 2, micro_batch: 2", {}),
         ("concurrency: 8", "concurrency: 16", {}),
         ("journal: .journal", "journal: elsewhere", {}),

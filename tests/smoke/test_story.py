@@ -93,6 +93,23 @@ def test_removed_results_pay_nothing_again(copied):
     assert " 0 of them to be asked" in (copied.folder / "logs/ask/toolcall.log").read_text()
 
 
+def test_contenders_that_answer_twice_agree_with_themselves(copied):
+    """A/A: the simulated teacher is a function of its row, and the slm in fp32 depends on its batch in the last bit."""
+    config = copied.folder / "config/config.yaml"
+    config.write_text(config.read_text().replace("repeats: []", "repeats: [teacher, slm, tuned]"))
+    before = copied.read("verdict/structured.json")
+    copied.build("results/report/structured.html")
+    assert "405 rows, 405 of them to be asked" in (copied.folder / "logs/predict_repeat/structured.log").read_text()
+    verdict = copied.read("verdict/structured.json")
+    assert verdict["noise"].keys() == {"teacher", "slm", "tuned"}
+    assert verdict["noise"]["teacher"]["metrics"]["exact_match_rate"]["flips"] == 0
+    for entry in verdict["noise"].values():
+        assert entry["metrics"]["exact_match_rate"]["share"] <= 0.01
+        assert entry["reason"] in (copied.folder / "results/report/structured.html").read_text()
+    assert verdict["deploy"] == before["deploy"]
+    assert verdict["looks"]["number"] == 2, "it rests on more than the first did"
+
+
 def test_kill_and_resume_repeats_no_finished_row(copied):
     """SIGKILL in the middle of the slm's predictions; the plain command goes on and writes the same rows."""
     target = "results/predictions/toolcall/slm.jsonl"

@@ -43,13 +43,13 @@ def prepare(folder: Path, count: int) -> Path:
     return data
 
 
-def run(folder: Path, given: dict[str, Any]) -> dict[str, Any]:
+def run(folder: Path, given: dict[str, Any], repeat: int = 0) -> dict[str, Any]:
     """Asks what is missing; returns calls, tokens and money of this run, from the journal's lines."""
     journal = folder / "journal"
     before = len((journal / "teacher.jsonl").read_bytes().splitlines()) if journal.exists() else 0
     ask(
         data=folder / "data/t/test.jsonl", teacher=Teacher.of(given["teacher"]), prompt={}, journal=journal,
-        out=folder / "out.jsonl", backoff_base_s=0.01,
+        out=folder / "out.jsonl", repeat=repeat, backoff_base_s=0.01,
     )  # fmt: skip
     lines = [json.loads(line) for line in (journal / "teacher.jsonl").read_bytes().splitlines()[before:]]
     usages = [json.loads(line["record"]["body"])["usage"] for line in lines if line["kind"] == "result"]
@@ -88,6 +88,19 @@ def test_what_is_kept_costs_nothing_and_new_rows_do(tmp_path: Path) -> None:
     line = planned(tmp_path, config())
     assert (line.kept, line.calls) == (41, 10)
     assert run(tmp_path, config())["money"] == pytest.approx(line.money, rel=0.1)
+
+
+def test_a_second_run_is_planned_and_paid_like_the_first(tmp_path: Path) -> None:
+    prepare(tmp_path, 40)
+    run(tmp_path, config())
+    given = config() | {"repeats": ["teacher", "slm"]}
+    lines = {line.rule: line for line in plan(given, results=tmp_path, journal=tmp_path / "journal")}
+    assert list(lines) == ["ask", "predict", "ask_repeat", "predict_repeat"]
+    assert (lines["ask"].calls, lines["ask_repeat"].calls) == (0, 40)
+    assert f"total: {lines['ask_repeat'].money:.4f} EUR" in table(list(lines.values()))
+    happened = run(tmp_path, config(), repeat=1)
+    assert happened["money"] == pytest.approx(lines["ask_repeat"].money, rel=0.1)
+    assert run(tmp_path, config(), repeat=1)["calls"] == 0
 
 
 def test_replies_correct_the_guess_of_tokens(tmp_path: Path) -> None:

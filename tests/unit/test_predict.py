@@ -4,7 +4,7 @@ import itertools
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from fledgling.records import read_examples, read_predictions
 from fledgling.slm import engine as engines
 from fledgling.slm import predict as stage
 from fledgling.slm import vllm_engine
-from fledgling.slm.batches import OutOfMemory, batched
+from fledgling.slm.batches import OutOfMemory, batched, longest_first, shuffled
 from fledgling.slm.engine import Answer, Decoding, Found, Request
 
 SETTINGS: dict[str, Any] = {
@@ -40,9 +40,9 @@ def decoding(tokenizer: Any, tiny_checkpoint: Path) -> Decoding:
     return Decoding(max_new_tokens=6, stops=stops, pad=tokenizer.pad_token_id)
 
 
-def run(tmp_path: Path, model: Path, data: Path, name: str = "p.jsonl", **slm: Any) -> list[Any]:
+def run(tmp_path: Path, model: Path, data: Path, name: str = "p.jsonl", repeat: int = 0, **slm: Any) -> list[Any]:
     out = tmp_path / name
-    given = SETTINGS | {"slm": SETTINGS["slm"] | slm}
+    given = SETTINGS | {"slm": SETTINGS["slm"] | slm} | ({"repeat": repeat} if repeat else {})
     stage.predict(
         track="t", data=data, model=model, adapter_path=None, settings=given, journal=tmp_path / "journal", out=out
     )
@@ -55,13 +55,14 @@ class Fake:
     def __init__(self, unit: Literal["row", "batch"] = "row") -> None:
         self.unit = unit
         self.asked: list[list[int]] = []
+        self.order: Callable[[list[Request]], list[int]] = longest_first
 
     def answers(self, requests: list[Request], found: Found) -> Iterator[tuple[list[int], list[Answer]]]:
         def generate(batch: list[Request]) -> list[Answer]:
             self.asked += [request.prompt for request in batch]
             return [Answer(tokens=[request.prompt[-1], 0], latency_s=0.0) for request in batch]
 
-        yield from batched(requests, 4, generate, found if self.unit == "batch" else None)
+        yield from batched(requests, self.order(requests), 4, generate, found if self.unit == "batch" else None)
 
 
 @pytest.fixture
@@ -70,6 +71,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
     def load(*args: Any) -> Fake:
         slm.unit = "batch" if args[3]["slm"]["precision"] == "int8" else "row"
+        slm.order = (lambda rows: shuffled(rows, 1)) if args[3].get("repeat") else longest_first
         return slm
 
     monkeypatch.setattr(stage, "load", load)
@@ -96,7 +98,7 @@ def test_out_of_memory_loses_no_row_and_repeats_none(lengths: list[int], size: i
 
     requests = [Request(prompt=[i] * length) for i, length in enumerate(lengths)]
     answers: dict[int, Answer] = {}
-    for positions, batch in batched(requests, size, generate):
+    for positions, batch in batched(requests, longest_first(requests), size, generate):
         for position, answer in zip(positions, batch, strict=True):
             assert position not in answers
             answers[position] = answer
@@ -113,7 +115,8 @@ def test_the_longest_go_first() -> None:
         seen.extend(len(request.prompt) for request in batch)
         return [Answer(tokens=[], latency_s=0.0) for _ in batch]
 
-    list(batched([Request(prompt=[1] * n) for n in (3, 9, 1, 9, 5)], 2, generate))
+    requests = [Request(prompt=[1] * n) for n in (3, 9, 1, 9, 5)]
+    list(batched(requests, longest_first(requests), 2, generate))
     assert seen == [9, 9, 5, 3, 1]
 
 
@@ -171,6 +174,22 @@ def test_a_finished_row_is_never_asked_again(tmp_path: Path, tiny_model: Path, t
     assert len(fake.asked) == 24
     assert [row.id for row in grown] == [row.id for row in read_examples(tiny_rows)]
     assert grown[:14] == first
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_second_run_asks_every_row_again_in_other_batches(
+    precision: str, tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake
+) -> None:
+    first = run(tmp_path, tiny_model, tiny_rows, precision=precision)
+    again = run(tmp_path, tiny_model, tiny_rows, "again.jsonl", repeat=1, precision=precision)
+    assert len(fake.asked) == 48
+    assert sorted(fake.asked[:24]) == sorted(fake.asked[24:])
+    cut = [[sorted(fake.asked[i : i + 4]) for i in range(start, start + 24, 4)] for start in (0, 24)]
+    assert not any(batch in cut[1] for batch in cut[0]), "no batch is the same"
+    assert [row.fingerprint for row in again] == [row.fingerprint for row in first], "the same contender"
+    run(tmp_path, tiny_model, tiny_rows, precision=precision)
+    run(tmp_path, tiny_model, tiny_rows, "again.jsonl", repeat=1, precision=precision)
+    assert len(fake.asked) == 48, "each run has its own place in the journal"
 
 
 def test_equal_prompts_are_asked_once(tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake) -> None:
@@ -252,6 +271,20 @@ def test_answers_do_not_depend_on_the_batch(
         assert written[0] == written[1] == written[2]
     assert len({tuple(tokens or []) for tokens in written[0]}) > 1  # it does read its prompt
     assert all(tokens and len(tokens) <= 6 for tokens in written[0])
+
+
+def test_a_second_run_meets_other_neighbours(decoding: Decoding, tiny_checkpoint: Path) -> None:
+    from fledgling.slm.transformers_engine import TransformersSlm
+
+    requests = [Request(prompt=[5, 6, 7 + i]) for i in range(9)]
+    orders = []
+    for repeat in (0, 1, 1):
+        slm = TransformersSlm(
+            tiny_checkpoint, precision="fp32", batch_size=3, decoding=decoding, adapter=None, repeat=repeat
+        )
+        orders.append([sorted(positions) for positions, _ in slm.answers(requests, lambda _: None)])
+    assert sorted(i for batch in orders[1] for i in batch) == list(range(9))
+    assert orders[0] != orders[1] == orders[2]
 
 
 def test_padding_is_on_the_left() -> None:
@@ -416,7 +449,7 @@ def test_no_replica_outlives_its_run(fake_vllm: None, monkeypatch: pytest.Monkey
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=9), max_size=40), st.integers(1, 8))
 def test_rows_are_dealt_once_and_evenly(prompts: list[list[int]], replicas: int) -> None:
     requests = [Request(prompt=prompt) for prompt in prompts]
-    shards = vllm_engine.deal(requests, replicas)
+    shards = vllm_engine.deal(requests, vllm_engine.by_prompt(requests), replicas)
     assert len(shards) == replicas
     assert sorted(i for shard in shards for i in shard) == list(range(len(prompts)))
     loads = [sum(len(prompts[i]) for i in shard) for shard in shards]

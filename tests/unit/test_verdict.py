@@ -262,6 +262,10 @@ def test_script(root: Path, tmp_path: Path):
     write_jsonl(again / "tuned.jsonl", lines(scored("tuned", wrong(N, range(100)))))
     assert decide("--repeat", again / "tuned.jsonl").returncode == 0
     assert json.loads((tmp_path / "verdict.json").read_bytes())["deploy"] == "inconclusive"
+    write_json(again / "tuned.json", {"n": N, "data_sha256": "c" * 64})
+    assert decide("--repeat", again / "tuned.jsonl", "--repeat-metrics", again / "tuned.json").returncode == 0
+    result = json.loads((tmp_path / "verdict.json").read_bytes())
+    assert result["statement"].startswith("No verdict on Lights: second run: tuned was scored on other test data")
     write_json(tmp_path / "teacher.json", {"n": N, "data_sha256": "b" * 64})
     assert decide().returncode == 0
     result = json.loads((tmp_path / "verdict.json").read_bytes())

@@ -1,5 +1,6 @@
-"""Batches of rows of like length, halved where memory runs out."""
+"""Which rows go into a batch: rows of like length, halved where memory runs out."""
 
+import random
 from collections.abc import Callable, Iterator
 
 from fledgling.slm.engine import Answer, Found, Request
@@ -11,16 +12,27 @@ class OutOfMemory(Exception):
     """The batch does not fit on the device; nothing of it was kept."""
 
 
-def batched(
-    requests: list[Request], size: int, generate: Generate, found: Found | None = None
-) -> Iterator[tuple[list[int], list[Answer]]]:
-    """Yield (positions, answers) of batches of at most `size` rows, longest prompts first.
+def longest_first(requests: list[Request]) -> list[int]:
+    """Positions by length of prompt, so that little is padded and memory runs out at the start or not at all."""
+    return sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt), i))
 
-    The longest batch comes first, so that memory runs out at the start or not at all. A batch that
+
+def shuffled(requests: list[Request], seed: int) -> list[int]:
+    """Positions in a drawn order: a row meets other rows in its batch than it does in any sorted order."""
+    order = list(range(len(requests)))
+    random.Random(seed).shuffle(order)
+    return order
+
+
+def batched(
+    requests: list[Request], order: list[int], size: int, generate: Generate, found: Found | None = None
+) -> Iterator[tuple[list[int], list[Answer]]]:
+    """Yield (positions, answers) of batches of at most `size` rows, in the order given.
+
+    A batch that
     does not fit is cut in half and so are all later ones; a row that does not fit alone has no
     tokens. No row is lost or asked twice. `found` may hold the answers of a batch already.
     """
-    order = sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt), i))
     while order:
         positions, rest = order[:size], order[size:]
         batch = [requests[i] for i in positions]

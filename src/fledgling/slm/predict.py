@@ -44,7 +44,8 @@ def predict(
 
     Finished work lies in the journal: a run that was killed goes on, and rows that were added are
     the only ones asked. The unit is a row, or a whole batch where rows of a batch influence each
-    other (int8): then other rows make other batches, which are asked again.
+    other (int8): then other rows make other batches, which are asked again. `repeat` in the settings asks
+    everything a second time, in another order and so in other batches.
 
     Raises:
         DataError: the checkpoint or adapter is damaged, or the adapter belongs to another base.
@@ -70,10 +71,11 @@ def predict(
     fitting = {row.digest: row for row in rows if len(row.request.prompt) <= slm["max_prompt_tokens"]}
     unit = "batch" if slm["precision"] == "int8" else "row"
     answers: dict[str, Answer] = {}
+    run = digest([identity, settings["repeat"]]) if settings.get("repeat") else identity
     with Journal(journal, "slm") as finished:
         if unit == "row":
             for row in fitting.values():
-                if (known := finished.get(_key(identity, [row]))) is not None:
+                if (known := finished.get(_key(run, [row]))) is not None:
                     answers[row.digest] = Answer(**known["answers"][0])
         todo = [row for row in fitting.values() if row.digest not in answers]
         log.info("%s: %d rows, %d of them to be asked, %s on %s", track, len(rows), len(todo), slm["precision"], engine)
@@ -81,7 +83,7 @@ def predict(
             loaded = load(engine, base.checkpoint, decoding, settings, tuned)
             assert loaded.unit == unit
             bar = progress_bar(desc=f"slm {track}", total=len(fitting), initial=len(answers))
-            for batch, answered in _answers(loaded, todo, finished, identity):
+            for batch, answered in _answers(loaded, todo, finished, run):
                 answers |= zip((row.digest for row in batch), answered, strict=True)
                 bar.update(len(batch))
             bar.close()
@@ -95,27 +97,27 @@ def predict(
 
 
 def _answers(
-    slm: Slm, rows: list[Asked], finished: Journal, identity: str
+    slm: Slm, rows: list[Asked], finished: Journal, run: str
 ) -> Iterator[tuple[list[Asked], list[Answer]]]:
     by_request = {id(row.request): row for row in rows}
 
     def found(batch: list[Request]) -> list[Answer] | None:
-        known = finished.get(_key(identity, [by_request[id(request)] for request in batch]))
+        known = finished.get(_key(run, [by_request[id(request)] for request in batch]))
         return None if known is None else [Answer(**answer) for answer in known["answers"]]
 
     for positions, answers in slm.answers([row.request for row in rows], found):
         batch = [rows[i] for i in positions]
         units = [(batch, answers)] if slm.unit == "batch" else [([r], [a]) for r, a in zip(batch, answers, strict=True)]
         finished.put_many(
-            (_key(identity, unit), {"answers": [asdict(answer) for answer in given]})
+            (_key(run, unit), {"answers": [asdict(answer) for answer in given]})
             for unit, given in units
             if all(answer.tokens is not None for answer in given)  # out of memory may be over at the next run
         )
         yield batch, answers
 
 
-def _key(identity: str, rows: list[Asked]) -> str:
-    return digest([identity, [row.digest for row in rows]])
+def _key(run: str, rows: list[Asked]) -> str:
+    return digest([run, [row.digest for row in rows]])
 
 
 def ask(examples: list[Example], tokenizer: Any, decoding: Decoding, settings: dict[str, Any]) -> list[Asked]:
@@ -200,6 +202,7 @@ def load(
             seed=settings.get("seed", 0),
             adapter=folder,
             cards=visible_cards(),
+            repeat=settings.get("repeat", 0),
         )
     from fledgling.slm.transformers_engine import TransformersSlm
 
@@ -209,4 +212,5 @@ def load(
         batch_size=slm["batch_size"],
         decoding=decoding,
         adapter=folder,
+        repeat=settings.get("repeat", 0),
     )

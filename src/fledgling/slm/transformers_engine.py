@@ -11,7 +11,7 @@ import torch
 from transformers import GenerationConfig
 
 from fledgling.errors import ConfigError
-from fledgling.slm.batches import OutOfMemory, batched
+from fledgling.slm.batches import OutOfMemory, batched, longest_first, shuffled
 from fledgling.slm.engine import Answer, Decoding, Found, Request
 from fledgling.slm.loading import Precision, load_model
 
@@ -22,11 +22,13 @@ class TransformersSlm:
     """An slm in this process; see fledgling.slm.engine.Slm."""
 
     def __init__(
-        self, checkpoint: Path, *, precision: Precision, batch_size: int, decoding: Decoding, adapter: Path | None
-    ) -> None:
+        self, checkpoint: Path, *, precision: Precision, batch_size: int, decoding: Decoding, adapter: Path | None,
+        repeat: int = 0,
+    ) -> None:  # fmt: skip
         self.unit: Literal["row", "batch"] = "batch" if precision == "int8" else "row"
         self._batch_size = batch_size
         self._decoding = decoding
+        self._repeat = repeat
         model = load_model(checkpoint, precision)
         if adapter is not None:
             from peft import PeftModel
@@ -46,7 +48,8 @@ class TransformersSlm:
         """See fledgling.slm.engine.Slm.answers."""
         if any(request.schema is not None for request in requests):
             raise ConfigError("the transformers engine does not decode within a schema; set slm.schema_guided to false")
-        yield from batched(requests, self._batch_size, self._generate, found if self.unit == "batch" else None)
+        order = shuffled(requests, self._repeat) if self._repeat else longest_first(requests)
+        yield from batched(requests, order, self._batch_size, self._generate, found if self.unit == "batch" else None)
 
     def _generate(self, batch: list[Request]) -> list[Answer]:
         start = time.perf_counter()

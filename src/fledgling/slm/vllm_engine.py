@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from fledgling.errors import ConfigError, Unavailable
+from fledgling.slm.batches import shuffled
 from fledgling.slm.engine import Answer, Decoding, Found, Request
 
 log = logging.getLogger(__name__)
@@ -49,10 +50,12 @@ class VllmSlm:
         seed: int,
         adapter: Path | None,
         cards: list[str],
+        repeat: int = 0,
     ) -> None:
         if not cards:
             raise ConfigError("slm.engine vllm needs a CUDA card, and none is visible; set slm.engine to transformers")
         self._cards = cards
+        self._repeat = repeat
         self._job: dict[str, Any] = {
             "model": str(checkpoint.resolve()),
             "dtype": "float32" if precision == "fp32" else "bfloat16",
@@ -71,7 +74,8 @@ class VllmSlm:
             Unavailable: a replica ended early; the rows finished until then have been yielded.
         """
         lines: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()
-        shards = [shard for shard in deal(requests, len(self._cards)) if shard]
+        order = shuffled(requests, self._repeat) if self._repeat else by_prompt(requests)
+        shards = [shard for shard in deal(requests, order, len(self._cards)) if shard]
         replicas = [self._start(card) for card, _ in zip(self._cards, shards, strict=False)]
         failed: list[str] = []
         try:
@@ -126,11 +130,13 @@ def visible_cards() -> list[str]:
     return [str(i) for i in range(torch.cuda.device_count())]
 
 
-def deal(requests: list[Request], replicas: int) -> list[list[int]]:
-    """Positions for each replica: sorted by prompt, so that shared beginnings meet in one prefix cache, then cut
-    into parts of like size in tokens.
-    """
-    order = sorted(range(len(requests)), key=lambda i: requests[i].prompt)
+def by_prompt(requests: list[Request]) -> list[int]:
+    """Positions sorted by prompt, so that shared beginnings meet in one prefix cache."""
+    return sorted(range(len(requests)), key=lambda i: requests[i].prompt)
+
+
+def deal(requests: list[Request], order: list[int], replicas: int) -> list[list[int]]:
+    """Positions for each replica: the order cut into parts of like size in tokens."""
     total = sum(len(request.prompt) for request in requests)
     shards: list[list[int]] = [[] for _ in range(replicas)]
     seen = 0

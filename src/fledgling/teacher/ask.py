@@ -44,11 +44,13 @@ class _Stopped(Exception):
 
 def ask(
     *, data: str | os.PathLike[str], teacher: Teacher, prompt: Mapping[str, Any],
-    journal: str | os.PathLike[str], out: str | os.PathLike[str], track: str = "rows", backoff_base_s: float = 0.5,
+    journal: str | os.PathLike[str], out: str | os.PathLike[str], track: str = "rows", repeat: int = 0,
+    backoff_base_s: float = 0.5,
 ) -> None:  # fmt: skip
     """Ask every row of a split that the journal does not know yet, and publish all predictions in data order.
 
-    A row whose tries were exhausted has the outcome `error` in this run and is asked again by the next.
+    A row whose tries were exhausted has the outcome `error` in this run and is asked again by the next. `repeat` 1 asks
+    everything a second time, under keys of its own.
 
     Raises:
         ConfigError: something is missing, refused or cannot be written; at most one call was made.
@@ -61,6 +63,9 @@ def ask(
     _require_folder(Path(out))
     spent, opened = Spent(Prices.of(teacher.prices)), OpenBatches()
 
+    def requests() -> Iterator[Request]:
+        return (request(example, teacher, place.endpoint, prompt, repeat) for example in read_examples(data))
+
     def observe(line: bytes) -> None:
         spent.observe(line)
         opened.observe(line)
@@ -69,7 +74,7 @@ def ask(
         rows = 0
         missing: set[str] = set()
         too_long: set[str] = set()
-        for call in _requests(data, teacher, place, prompt):
+        for call in requests():
             rows += 1
             if call.key not in kept:
                 (too_long if _is_too_long(call, teacher) else missing).add(call.key)
@@ -77,21 +82,14 @@ def ask(
         log.info("%s: %d rows, %d of them to be asked", track, rows, len(missing))
         if missing:
             run = _Run(kept, spent, opened, teacher, place, missing, rows, track, backoff_base_s)
-            failures = run.complete(lambda: _requests(data, teacher, place, prompt), _server(data, teacher, prompt))
+            failures = run.complete(requests, _server(data, teacher, prompt))
         unanswered: dict[str, Outcome] = {**dict.fromkeys(too_long, "length"), **dict.fromkeys(failures, "error")}
-        asked = _requests(data, teacher, place, prompt)
-        models = _publish(zip(read_examples(data), asked, strict=True), kept, unanswered, out)
+        models = _publish(zip(read_examples(data), requests(), strict=True), kept, unanswered, out)
     if len(models) > 1 and not teacher.allow_mixed_models:
         log.warning(
             "the deployment switched its model (%s); the gate will call this baseline invalid unless "
             "teacher.allow_mixed_models is true", ", ".join(f"{name}: {models[name]} rows" for name in sorted(models)),
         )  # fmt: skip
-
-
-def _requests(
-    data: str | os.PathLike[str], teacher: Teacher, place: Address, prompt: Mapping[str, Any]
-) -> Iterator[Request]:
-    return (request(example, teacher, place.endpoint, prompt) for example in read_examples(data))
 
 
 def _is_too_long(call: Request, teacher: Teacher) -> bool:

@@ -16,6 +16,7 @@ from fledgling.teacher.prices import Prices, prompt_tokens, text_tokens
 from fledgling.teacher.requests import Endpoint, Teacher, request
 from fledgling.teacher.taxonomy import read
 
+ASKS = ("ask", "ask_repeat")  # the rules that cost money
 ENOUGH = 20  # replies from which the guess of tokens is corrected
 
 
@@ -44,20 +45,30 @@ def plan(config: Mapping[str, Any], *, results: Path, journal: Path) -> list[Lin
     lines: list[Line] = []
     for track, block in config["tracks"].items():
         data = results / "data" / track / "test.jsonl"
-        asked = _ask(track, block, Teacher.of(config["teacher"]), data, journal)
+        teacher = Teacher.of(config["teacher"])
+        asked = _ask("ask", track, block, teacher, data, journal)
         lines.append(asked)
         policy = block.get("finetune", "auto")
         lines.append(_predict("predict", track, asked.rows, "slm", config, results))
+        condition = "" if policy == "always" else "if the gate asks for it"
         if policy != "never":
-            condition = "" if policy == "always" else "if the gate asks for it"
             lines.append(_train(track, config, results, condition))
             lines.append(_predict("predict_tuned", track, asked.rows, "tuned", config, results, condition))
+        twice = config.get("repeats", [])
+        if "teacher" in twice:
+            lines.append(_ask("ask_repeat", track, block, teacher, data, journal, repeat=1))
+        if "slm" in twice:
+            lines.append(_predict("predict_repeat", track, asked.rows, "slm", config, results))
+        if "tuned" in twice and policy != "never":
+            lines.append(_predict("predict_tuned_repeat", track, asked.rows, "tuned", config, results, condition))
     return lines
 
 
-def _ask(track: str, block: Mapping[str, Any], teacher: Teacher, data: Path, journal: Path) -> Line:
+def _ask(
+    rule: str, track: str, block: Mapping[str, Any], teacher: Teacher, data: Path, journal: Path, repeat: int = 0
+) -> Line:
     if not data.exists():
-        return Line("ask", track, gpu_minutes=0, note=f"unknown until {data} is built")
+        return Line(rule, track, gpu_minutes=0, note=f"unknown until {data} is built")
     prompt = block.get("prompt", {})
     notes = [] if teacher.prices else ["prices are not configured (teacher.prices)"]
     try:
@@ -70,7 +81,7 @@ def _ask(track: str, block: Mapping[str, Any], teacher: Teacher, data: Path, jou
     # A plan makes no folder.
     with Journal(journal, "teacher") if (journal / "teacher.jsonl").exists() else nullcontext() as journalled:
         for example in read_examples(data):
-            call = request(example, teacher, endpoint, prompt)
+            call = request(example, teacher, endpoint, prompt, repeat)
             tokens = (prompt_tokens(call.body), min(answer_tokens(example), teacher.max_tokens))
             rows += 1
             record = None if journalled is None else journalled.get(call.key)
@@ -90,7 +101,7 @@ def _ask(track: str, block: Mapping[str, Any], teacher: Teacher, data: Path, jou
         guess = [total * actual / guessed for total, actual, guessed in zip(guess, said, known, strict=True)]
     prices = Prices.of(teacher.prices)
     return Line(
-        "ask", track, rows, kept if endpoint.host != "unknown" else None, calls, round(guess[0]), round(guess[1]),
+        rule, track, rows, kept if endpoint.host != "unknown" else None, calls, round(guess[0]), round(guess[1]),
         prices.cost(*guess) if prices else None, prices.currency if prices else None, 0, "; ".join(notes),
     )  # fmt: skip
 
@@ -138,14 +149,14 @@ def table(lines: list[Line]) -> str:
     rows = [COLUMNS, *(_cells(line) for line in lines)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    asks = [line for line in lines if line.rule == "ask"]
+    asks = [line for line in lines if line.rule in ASKS]
     known = all(line.money is not None for line in asks)
     total = f"{sum(line.money or 0 for line in asks):.4f} {asks[0].currency}" if asks and known else "unknown"
     return "\n".join([*padded, f"total: {total}"])
 
 
 def _cells(line: Line) -> tuple[str, ...]:
-    ask = line.rule == "ask"
+    ask = line.rule in ASKS
     counts = (line.kept, line.calls, line.prompt_tokens, line.completion_tokens)
     money = "unknown" if line.money is None else f"{line.money:.4f} {line.currency}"
     return (

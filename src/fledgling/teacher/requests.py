@@ -66,8 +66,12 @@ class Request:
     body: dict[str, Any]
 
 
-def request(example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mapping[str, Any]) -> Request:
+def request(
+    example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mapping[str, Any], repeat: int = 0
+) -> Request:
     """The call that asks one row; the row's id, group and place in the data have no part in it.
+
+    `repeat` counts how often the same has been asked before: the body stays, the key is another.
 
     A simulated teacher answers from the row's gold, so there the gold is part of the key.
     """
@@ -82,6 +86,8 @@ def request(example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mapp
         asked["simulated"] = {
             key: teacher.simulated.get(key, 0) for key in ("error_rate", "content_filter_rate")
         } | {"answer": example.answer}  # fmt: skip
+    if repeat:
+        asked["repeat"] = repeat
     return Request(digest(asked), body)
 
 
