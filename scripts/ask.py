@@ -19,7 +19,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--track", required=True, help="name, for the log")
     parser.add_argument("--data", type=Path, required=True, help="rows to ask (results/data/T/test.jsonl)")
-    parser.add_argument("--settings", type=json.loads, required=True, help="JSON with teacher, track and perhaps repeat: 1")
+    parser.add_argument(
+        "--settings", type=json.loads, required=True, help="JSON with teacher, track and perhaps repeat: 1"
+    )
     parser.add_argument("--journal", type=Path, help="folder of paid replies")
     parser.add_argument("--concurrency", type=int, help="calls in flight at most")
     parser.add_argument("--out", type=Path, required=True, help="predictions to write")

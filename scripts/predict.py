@@ -20,7 +20,9 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path, help="rows to answer (test.jsonl)")
     parser.add_argument("--model", required=True, type=Path, help="results/models/slm/manifest.json")
     parser.add_argument("--adapter", type=Path, help="results/adapters/{track}/manifest.json")
-    parser.add_argument("--settings", required=True, type=json.loads, help='JSON: {"slm": …, "track": …, "seed": …, "repeat": 1}')
+    parser.add_argument(
+        "--settings", required=True, type=json.loads, help='JSON: {"slm": …, "track": …, "seed": …, "repeat": 1}'
+    )
     parser.add_argument("--journal", type=Path, help="folder of finished work")
     parser.add_argument("--out", required=True, type=Path, help="predictions to write (.jsonl)")
     args = parser.parse_args()

@@ -96,9 +96,7 @@ def predict(
     )
 
 
-def _answers(
-    slm: Slm, rows: list[Asked], finished: Journal, run: str
-) -> Iterator[tuple[list[Asked], list[Answer]]]:
+def _answers(slm: Slm, rows: list[Asked], finished: Journal, run: str) -> Iterator[tuple[list[Asked], list[Answer]]]:
     by_request = {id(row.request): row for row in rows}
 
     def found(batch: list[Request]) -> list[Answer] | None:
