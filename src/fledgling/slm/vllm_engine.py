@@ -241,6 +241,8 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever vLLM prints belongs into the log
     serve(job, out)
+    sys.stderr.flush()
+    os._exit(0)  # every row is handed on; taking the engine down in order costs seconds and frees what the kernel frees
 
 
 if __name__ == "__main__":
