@@ -212,6 +212,8 @@ def faults(html: str) -> list[str]:
             found.append(f"svg without a name: {attributes}")
         if tag == "img" and not attributes.get("alt"):
             found.append("img without alt")
+        if tag == "pre" and attributes.get("tabindex") != "0":
+            found.append("pre that scrolls out of reach of the keyboard")
         for key in ("aria-labelledby", "aria-describedby"):
             found += [
                 f"{key} {name} leads nowhere" for name in (attributes.get(key) or "").split() if name not in page.ids
@@ -302,7 +304,7 @@ def test_structure_is_accessible_and_loads_nothing(pages: Any, case: tuple[str, 
     ("old", "new"),
     [
         ("<h3 id", "<h5 id"), ('role="img"', 'role="presentation"'), ("<caption>", "<p>"), ('scope="col"', ""),
-        ("</section>", ""), ('id="why"', 'id="metrics"'), ("<nav", "<div"),
+        ('<pre tabindex="0"', "<pre"), ("</section>", ""), ('id="why"', 'id="metrics"'), ("<nav", "<div"),
     ],
 )  # fmt: skip
 def test_the_structure_check_can_fail(pages: Any, old: str, new: str) -> None:
