@@ -1,12 +1,14 @@
 # Everything on a fresh machine: each target makes the environment first.
 #   make results/compare/toolcall.json    any file under results/ works this way
 #   make test                             all tests and checks
+#   make gpu-check                        what the cards hold; CONFIG="config/config.yaml config/phi4-mini.yaml"
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+CONFIG ?= config/config.yaml
 
-.PHONY: all env test check faults clean FORCE
+.PHONY: all env test check faults gpu-check clean FORCE
 
 all: env
 	$(BIN)/snakemake --cores all
@@ -37,6 +39,9 @@ check: env
 
 faults: env
 	$(BIN)/python -m tests.faults
+
+gpu-check: env
+	$(BIN)/python scripts/gpu_check.py --configfile $(CONFIG)
 
 clean:
 	rm -rf results logs

@@ -60,14 +60,17 @@ class Slm(Protocol):
         ...
 
 
-def choose(engine: str, precision: str, *, schema_guided: bool = False) -> Engine:
+def choose(engine: str, precision: str, *, schema_guided: bool = False, cards: int | None = None) -> Engine:
     """The engine that a setting means on this machine: auto takes vllm where it imports and a card is there.
+
+    `cards` is how many the engine will see; torch is asked unless it is given.
 
     Raises:
         ConfigError: the engine cannot do what is asked; says which key to change.
     """
     if engine == "auto":
-        engine = "vllm" if precision == "bf16" and find_spec("vllm") and _cards() else "transformers"
+        seen = _cards() if cards is None else cards
+        engine = "vllm" if precision == "bf16" and find_spec("vllm") and seen else "transformers"
     if engine == "vllm" and precision in ("int8", "nf4"):
         raise ConfigError(
             f"slm.engine vllm does not run slm.precision {precision}; set slm.precision to bf16, "

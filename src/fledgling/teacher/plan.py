@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fledgling import earlier
 from fledgling.errors import ConfigError
-from fledgling.files import read_json
 from fledgling.journal import Journal
-from fledgling.records import Example, read_examples, read_predictions
+from fledgling.records import Example, read_examples
 from fledgling.teacher.client import address
 from fledgling.teacher.prices import Prices, prompt_tokens, text_tokens
 from fledgling.teacher.requests import Endpoint, Teacher, request
@@ -122,21 +122,19 @@ def _predict(
 ) -> Line:
     """GPU minutes follow from how long the same rows took last time."""
     gpus = config["slm"].get("gpus", 0)
-    before = results / "predictions" / track / f"{contender}.jsonl"
     minutes: float | None = None if gpus else 0
-    if gpus and rows is not None and before.exists():
-        times = [row.latency_s for row in read_predictions(before) if row.latency_s is not None]
-        minutes = gpus * rows * sum(times) / len(times) / 60 if times else None
+    if gpus and rows is not None:
+        seconds = earlier.seconds_a_row(results, track, contender)
+        minutes = None if seconds is None else gpus * rows * seconds / 60
     return Line(rule, track, rows, gpu_minutes=minutes, note=note)
 
 
 def _train(track: str, config: Mapping[str, Any], results: Path, note: str) -> Line:
     """GPU minutes are those of the last training of this track."""
     gpus = config["training"]["gpus"]
-    summary = results / "adapters" / track / "training.json"
     minutes: float | None = None if gpus else 0
-    if gpus and summary.exists():
-        seconds = read_json(summary).get("seconds")
+    if gpus and (summary := earlier.training(results, track)):
+        seconds = summary.get("seconds")
         minutes = None if seconds is None else gpus * seconds / 60
     return Line("train", track, gpu_minutes=minutes, note=note)
 

@@ -1,0 +1,32 @@
+"""How long earlier runs took, from what they left behind under results/."""
+
+from pathlib import Path
+from typing import Any
+
+from fledgling.files import read_json
+from fledgling.records import read_predictions
+
+
+def seconds_a_row(
+    results: Path, track: str, contender: str, *, how: str = "", model: str | None = None
+) -> float | None:
+    """Mean latency (s) of the rows that a contender answered last time; None where there are none.
+
+    `how` is how the fingerprint of a row begins ("vllm-bf16-"), `model` what the row says answered it, if it matters.
+    """
+    path = results / "predictions" / track / f"{contender}.jsonl"
+    if not path.exists():
+        return None
+    times = [
+        row.latency_s
+        for row in read_predictions(path)
+        if row.latency_s is not None and (row.fingerprint or "").startswith(how) and model in (None, row.model)
+    ]
+    return sum(times) / len(times) if times else None
+
+
+def training(results: Path, track: str) -> dict[str, Any] | None:
+    """What the last training of a track wrote about itself (training.json); None where there was none."""
+    path = results / "adapters" / track / "training.json"
+    summary: dict[str, Any] | None = read_json(path) if path.exists() else None
+    return summary
