@@ -5,9 +5,9 @@
 All train LoRA of rank 64 on every projection of an NF4 base of Phi-4-mini's shape (benchmarks/phi4mini.py)
 over the same rows of about 365 tokens with the loss on the completion. `script` is Unsloth through TRL's
 SFTTrainer with 8 rows a step and a checkpointed backward pass, the fastest way that was known before.
-A run is BACKEND[-gc][-mN][-pf]: gradient checkpointing, N rows on the card at once (8), padding-free
-batches. `real_tokens_per_s` counts no padding and leaves the first quarter out; `--length N` makes every
-row N tokens long, for the peak of memory.
+A run is BACKEND[-gc][-tN]: gradient checkpointing, at most N tokens on the card at once (4096).
+`real_tokens_per_s` counts no padding and leaves the first quarter out; `--length N` makes every row N
+tokens long, for the peak of memory.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def script(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path) -> 
 
 def fledgling(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path, run: str) -> dict[str, float]:
     backend, *flags = run.split("-")
-    micro = next((int(flag[1:]) for flag in flags if flag.startswith("m")), 8)
+    tokens = next((int(flag[1:]) for flag in flags if flag.startswith("t")), 4096)
     if backend == "unsloth":
         from fledgling.training.unsloth_backend import load
     else:
@@ -92,28 +92,27 @@ def fledgling(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path, 
 
     from fledgling.training import loop
     from fledgling.training import rows as token_rows
-    from fledgling.training.recipe import Recipe, layout, order
+    from fledgling.training.recipe import Recipe, layout
 
     recipe = Recipe(
         learning_rate=2e-4, epochs=1, max_length=LENGTH, global_batch=BATCH, rank=RANK, alpha=ALPHA, dropout=0.0,
-        backend=backend, gradient_checkpointing="gc" in flags, packing="pf" in flags, save_steps=10_000,
+        backend=backend, gradient_checkpointing="gc" in flags, save_steps=10_000,
     )  # fmt: skip
-    plan = layout(recipe.global_batch, world=1, micro_batch=micro)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
     encoded = [token_rows.Row(input_ids=ids, labels=[token_rows.IGNORED] * start + ids[start:]) for ids, start in rows]
-    places = order([len(row.input_ids) for row in encoded], recipe, plan)
-    slots = [token_rows.empty(tokenizer) if i is None else encoded[i] for i in places]
+    plan = layout([len(row.input_ids) for row in encoded], recipe, world=1, tokens=tokens)
+    batches = [[encoded[i] for i in places] or [token_rows.empty(tokenizer)] for places in plan.micro_batches]
     model = load(Path(checkpoint), recipe, device=0)
     torch.cuda.reset_peak_memory_stats()
     result = loop.fit(
         model, tokenizer,
-        loop.Work(slots=slots, val=[], recipe=recipe, layout=plan, folder=folder / f"{run}-{os.getpid()}", run=run,
+        loop.Work(micro_batches=batches, val=[], recipe=recipe, layout=plan, folder=folder / f"{run}-{os.getpid()}", run=run,
                   backend=backend, deepspeed=False),
     )  # fmt: skip
     steady = result.history[len(result.history) // 4 :]
     before = result.history[len(result.history) // 4 - 1]
     seconds = steady[-1]["seconds"] - before["seconds"]
-    counted = [i for i in places[before["step"] * plan.slots :] if i is not None]
+    counted = [i for places in plan.micro_batches[before["step"] * plan.slots :] for i in places]
     return {
         "real_tokens_per_s": round(sum(len(encoded[i].input_ids) for i in counted) / seconds),
         "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1),
@@ -127,7 +126,7 @@ def main() -> None:
     parser.add_argument("--length", type=int)
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--folder", type=Path, default=Path("results/benchmark"))
-    parser.add_argument("--runs", nargs="+", default=["script", "unsloth-gc", "unsloth", "peft-gc", "peft-pf"])
+    parser.add_argument("--runs", nargs="+", default=["script", "unsloth-gc", "unsloth", "peft-gc", "peft"])
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.environ.update({"HF_HUB_OFFLINE": "1", "UNSLOTH_DISABLE_STATISTICS": "1"})

@@ -18,7 +18,7 @@ SCHEMA = "config/schemas/config.schema.yaml"
 WHERE: dict[str, tuple[str, ...]] = {
     "slm": ("gpus",),
     "teacher": ("timeout_s", "max_tries", "concurrency", "requests_per_minute", "tokens_per_minute", "budget"),
-    "training": ("gpus", "micro_batch", "deepspeed"),
+    "training": ("gpus", "micro_batch_tokens", "deepspeed"),
 }
 # libyaml where PyYAML was built with it: a dry run reads the schema each time.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,5 +1,6 @@
 """What a machine has, what a run would use of it, and whether each stage fits: asked once, before the first run."""
 
+import math
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,11 +19,10 @@ from fledgling.prompting import schema_place
 from fledgling.records import read_examples
 from fledgling.slm.engine import choose
 from fledgling.training.adapter import name_of
-from fledgling.training.recipe import Recipe, choose_backend, layout
+from fledgling.training.recipe import Recipe, choose_backend
 
 PACKAGES = ("torch", "transformers", "bitsandbytes", "peft", "trl", "vllm", "unsloth", "deepspeed")
 USABLE = 0.9  # share of a card that a stage may plan with: CUDA's context and fragmentation take the rest
-MICRO_BATCH = "micro_batch"  # the key under `training` that `padded_tokens` understands
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,11 +190,6 @@ def _sized(place: Path, folder: Path, model: manifest.Model | None) -> Checkpoin
     return Checkpoint(text, folder, shape, model)
 
 
-def padded_tokens(setting: int, recipe: Recipe, world: int, longest: int) -> int:
-    """Tokens on one card at once, with padding, under `training.micro_batch`, where rows have `longest` at most."""
-    return longest * layout(recipe.global_batch, world=world, micro_batch=setting).micro
-
-
 def _predict(
     rule: str, track: str, config: Mapping[str, Any], results: Path, machine: Machine, checkpoint: Checkpoint,
     notes: tuple[str, ...], refusals: list[str],
@@ -311,10 +306,14 @@ def _train(
         return stage
     shape = checkpoint.shape
     longest, why = _longest("train", track, config, results, checkpoint)
+    setting = where["micro_batch_tokens"]
+
+    def at_once(setting: int) -> int:
+        return max(longest, min(setting, math.ceil(recipe.global_batch / world) * longest))
 
     def parts(setting: int, recipe: Recipe) -> dict[str, int]:
         return training_parts(
-            shape, tokens=padded_tokens(setting, recipe, world, longest), rank=recipe.rank,
+            shape, tokens=at_once(setting), rank=recipe.rank,
             quantization=recipe.quantization, backend=backend, checkpointing=recipe.gradient_checkpointing,
             dropout=recipe.dropout > 0, world=world, deepspeed=deepspeed, cuda=cards > 0,
         )  # fmt: skip
@@ -323,16 +322,15 @@ def _train(
         checkpointed = replace(recipe, gradient_checkpointing=True)
         small = replace(checkpointed, quantization="nf4")
         if not recipe.gradient_checkpointing:
-            yield "recipe.gradient_checkpointing to true", parts(where[MICRO_BATCH], checkpointed)
-        for setting in _halves(where[MICRO_BATCH]):
-            yield f"training.{MICRO_BATCH} to {setting}", parts(setting, recipe)
-        yield f"recipe.gradient_checkpointing to true and training.{MICRO_BATCH} to 1", parts(1, checkpointed)
+            yield "recipe.gradient_checkpointing to true", parts(setting, checkpointed)
+        for fewer in _halves(setting):
+            yield f"training.micro_batch_tokens to {fewer}", parts(fewer, recipe)
+        yield "recipe.gradient_checkpointing to true and training.micro_batch_tokens to 1", parts(1, checkpointed)
         if recipe.quantization != "nf4":
-            yield f"recipe.quantization to nf4 (and training.{MICRO_BATCH} to 1)", parts(1, small)
+            yield "recipe.quantization to nf4 (and training.micro_batch_tokens to 1)", parts(1, small)
 
-    now = parts(where[MICRO_BATCH], recipe)
-    tokens = padded_tokens(where[MICRO_BATCH], recipe, world, longest)
-    size = f"{tokens:,} tokens on a card at once, rows of {longest:,} ({why})"
+    now = parts(setting, recipe)
+    size = f"at most {at_once(setting):,} tokens on a card at once, rows of {longest:,} ({why})"
     if recipe.dropout or backend == "peft":
         size += "; never measured with " + ("LoRA dropout" if backend == "unsloth" else "peft")
     verdict = _verdict(now, machine.cards, cards, remedies())

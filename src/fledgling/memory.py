@@ -195,7 +195,7 @@ def training_parts(
     deepspeed: bool = False,
     cuda: bool = True,
 ) -> dict[str, int]:
-    """Bytes at the peak of training on one card, by what they are for; `tokens` with padding lie on it at once.
+    """Bytes at the peak of training on one card, by what they are for; `tokens` lie on it at once.
 
     activations: what all layers keep; with checkpointing what one layer keeps while it is computed again, and the
     input of every layer (2 hidden a token), which unsloth moves to main memory.

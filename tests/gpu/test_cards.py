@@ -85,7 +85,7 @@ def test_engines_agree(root: Path, model: Path, data: Path, tmp_path: Path) -> N
 
 def training(root: Path, model: Path, data: Path, out: Path, **given: Any) -> list[str | Path]:
     """The script and its arguments, to be started by python or by a launcher."""
-    where = {"micro_batch": 4, "deepspeed": given.pop("deepspeed", False)}
+    where = {"micro_batch_tokens": 1024, "deepspeed": given.pop("deepspeed", False)}
     settings = {"recipe": RECIPE | given, "training": where, "track": {}, "seed": 0}
     return [
         root / "scripts/train.py",

@@ -36,7 +36,7 @@ def test_nothing_to_do(built):
             "repeats: [teacher, slm, tuned]",
             {"ask_repeat": 2, "predict_repeat": 2, "predict_tuned_repeat": 2, "score_repeat": 6, **AFTER_DECIDE},
         ),
-        ("gpus: 0, micro_batch: 4", "gpus: 2, micro_batch: 2", {}),
+        ("gpus: 0, micro_batch_tokens: 2048", "gpus: 2, micro_batch_tokens: 4096", {}),
         ("concurrency: 8", "concurrency: 16", {}),
         ("journal: .journal", "journal: elsewhere", {}),
         ("timeout_s: 60", "timeout_s: 30", {}),

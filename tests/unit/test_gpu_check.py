@@ -249,7 +249,7 @@ def test_a_checkpoint_of_another_shape_is_unknown(tmp_path: Path, tiny_checkpoin
 REAL = {
     "slm": {"engine": "auto", "precision": "bf16", "gpus": 1, "batch_size": 8, "max_prompt_tokens": 4096},
     "recipe": {"backend": "auto", "gradient_checkpointing": True, "global_batch": 32, "dropout": 0.0},
-    "training": {"gpus": 1, "micro_batch": 8},
+    "training": {"gpus": 1, "micro_batch_tokens": 8192},
 }
 
 
@@ -285,9 +285,11 @@ def test_the_remedy_is_one_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyP
     plain = {"gradient_checkpointing": False}
     assert verdict("train", recipe=plain) == "does not fit: set recipe.gradient_checkpointing to true"
     wide = {"backend": "peft", "dropout": 0.1, "quantization": "none"}
-    assert verdict("train", recipe=wide, training={"micro_batch": 32}).startswith("does not fit: set training.")
-    remedied = int(verdict("train", recipe=wide, training={"micro_batch": 32}).rpartition(" ")[2])
-    assert verdict("train", recipe=wide, training={"micro_batch": remedied}) == "fits"
+    assert verdict("train", recipe=wide, training={"micro_batch_tokens": 32768}).startswith(
+        "does not fit: set training."
+    )
+    remedied = int(verdict("train", recipe=wide, training={"micro_batch_tokens": 32768}).rpartition(" ")[2])
+    assert verdict("train", recipe=wide, training={"micro_batch_tokens": remedied}) == "fits"
     assert "slm.batch_size to 8" in verdict("predict", slm={"batch_size": 64})
     assert verdict("predict", slm={"batch_size": 8}) == "fits"
     assert "slm.precision to bf16" in verdict("predict", Machine([replace(SMALL, total=15 * GIB)], BASE),

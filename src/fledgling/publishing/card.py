@@ -21,7 +21,7 @@ GENERATED = (
 RECIPE_WORDS = {
     "quantization": "quantization of the base", "rank": "LoRA rank", "alpha": "LoRA alpha", "dropout": "LoRA dropout",
     "learning_rate": "learning rate", "scheduler": "schedule", "warmup_ratio": "warm-up", "weight_decay": "weight decay",
-    "epochs": "epochs", "global_batch": "global batch", "max_length": "longest row (tokens)", "packing": "packing",
+    "epochs": "epochs", "global_batch": "global batch", "max_length": "longest row (tokens)",
     "gradient_checkpointing": "gradient checkpointing", "seed": "seed",
 }  # fmt: skip
 

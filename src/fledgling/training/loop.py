@@ -35,9 +35,9 @@ SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one training does: rows slot by slot, and where its checkpoints go under which name."""
+    """What one training does: rows in the micro-batches of `layout`, and where its checkpoints go under which name."""
 
-    slots: list[Row]
+    micro_batches: list[list[Row]]
     val: list[Row]
     recipe: Recipe
     layout: Layout
@@ -88,18 +88,17 @@ def fit(model: Any, tokenizer: Any, work: Work) -> Result:
 def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
     recipe, layout = work.recipe, work.layout
     cuda = torch.cuda.is_available()
-    steps = len(work.slots) // layout.slots
     trainer = _Trainer(
         model=model,
         args=SFTConfig(
             output_dir=str(work.folder),
-            per_device_train_batch_size=layout.micro,
-            per_device_eval_batch_size=layout.micro,
+            per_device_train_batch_size=1,  # an item of the dataset is a micro-batch
+            per_device_eval_batch_size=1,
             gradient_accumulation_steps=layout.accumulation,
-            num_train_epochs=1,  # the slots hold every pass
+            num_train_epochs=1,  # the micro-batches hold every pass
             learning_rate=recipe.learning_rate,
             lr_scheduler_type=SCHEDULERS[recipe.scheduler],
-            warmup_steps=math.ceil(recipe.warmup_ratio * steps),
+            warmup_steps=math.ceil(recipe.warmup_ratio * layout.steps),
             weight_decay=recipe.weight_decay,
             optim="adamw_torch_fused" if cuda else "adamw_torch",
             max_grad_norm=1.0,
@@ -108,7 +107,7 @@ def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=None,  # rows that are too long were left out
             packing=False,
-            padding_free=recipe.packing and work.backend == "peft",
+            padding_free=True,
             bf16=cuda,
             use_cpu=not cuda,
             gradient_checkpointing=recipe.gradient_checkpointing,
@@ -119,7 +118,7 @@ def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
             deepspeed=ZERO2 if work.deepspeed else None,
             dataloader_pin_memory=cuda,
             logging_strategy="steps",
-            logging_steps=max(1, min(10, steps // 20)),
+            logging_steps=max(1, min(10, layout.steps // 20)),
             logging_nan_inf_filter=False,
             save_strategy="steps",
             save_steps=recipe.save_steps,
@@ -128,8 +127,8 @@ def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
             report_to="none",
             disable_tqdm=True,
         ),
-        train_dataset=_dataset(work.slots),
-        eval_dataset=_dataset(work.val) if work.val else None,
+        train_dataset=_dataset(work.micro_batches),
+        eval_dataset=_dataset([[row] for row in work.val]) if work.val else None,
         processing_class=tokenizer,
         callbacks=[_Seal(work.folder, work.run), _Bar()],
     )
@@ -211,14 +210,21 @@ def _not_finite(what: str) -> DataError:
     )
 
 
-def _dataset(rows: list[Row]) -> Any:
-    return Dataset.from_dict({"input_ids": [row.input_ids for row in rows], "labels": [row.labels for row in rows]})
+def _dataset(batches: list[list[Row]]) -> Any:
+    """One item a micro-batch: its rows one behind the other, with their lengths, which set positions and attention apart."""
+    return Dataset.from_dict(
+        {
+            "input_ids": [[i for row in rows for i in row.input_ids] for rows in batches],
+            "labels": [[i for row in rows for i in row.labels] for rows in batches],
+            "seq_lengths": [[len(row.input_ids) for row in rows] for rows in batches],
+        }
+    )
 
 
 def _tokens_by_step(work: Work) -> list[int]:
-    """Tokens of the rows (not of padding) seen after each step, from 0."""
+    """Tokens seen after each step, from 0."""
     size = work.layout.slots
-    lengths = [len(row.input_ids) for row in work.slots]
+    lengths = [sum(len(row.input_ids) for row in rows) for rows in work.micro_batches]
     return [0, *itertools.accumulate(sum(lengths[start : start + size]) for start in range(0, len(lengths), size))]
 
 

@@ -1,5 +1,6 @@
 """What is trained, apart from where: the recipe, and what follows from it on a given number of cards."""
 
+import heapq
 import math
 import random
 from collections.abc import Sequence
@@ -28,7 +29,6 @@ class Recipe:
     warmup_ratio: float = 0.05
     weight_decay: float = 0.0
     gradient_checkpointing: bool = True
-    packing: bool = False
     save_steps: int = 100
     seed: int = 0
 
@@ -54,52 +54,68 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the rows of one optimizer step lie on the cards: `world` cards × `accumulation` × `micro` rows."""
+    """How a training's rows lie on the cards.
+
+    `micro_batches` holds the positions of the rows that one card takes at once, those of a step after
+    those of the step before: `accumulation` for each of `world` cards, which take them in turn. One
+    may be empty.
+    """
 
     world: int
-    micro: int
     accumulation: int
+    micro_batches: list[list[int]]
 
     @property
     def slots(self) -> int:
-        """Places for rows in one step; at least the global batch."""
-        return self.world * self.micro * self.accumulation
+        """Micro-batches in one step."""
+        return self.world * self.accumulation
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return len(self.micro_batches) // self.slots
 
 
-def layout(global_batch: int, *, world: int, micro_batch: int) -> Layout:
-    """Accumulation and rows on a card at once for a global batch, with at most `micro_batch` rows on a card.
-
-    Slots beyond the global batch stay without a row, so any number of cards trains the same model.
+def batches(rows: int, recipe: Recipe) -> list[list[int]]:
+    """The rows of each optimizer step, whatever it runs on: seeded permutations of all rows, one after
+    another, cut into global batches; the last is filled up from the next pass over the rows.
     """
-    share = math.ceil(global_batch / world)
-    accumulation = math.ceil(share / micro_batch)
-    return Layout(world=world, micro=math.ceil(share / accumulation), accumulation=accumulation)
-
-
-def steps(rows: int, recipe: Recipe) -> int:
-    """Optimizer steps of the whole training; the last one is filled up from the next pass over the rows."""
-    return max(1, math.ceil(rows * recipe.epochs / recipe.global_batch))
-
-
-def order(lengths: Sequence[int], recipe: Recipe, layout: Layout) -> list[int | None]:
-    """Which row (position) lies in which slot, step after step; None is an empty slot.
-
-    A step holds the same rows whatever the layout: seeded permutations of all rows, one after
-    another, cut into global batches. Within a step the longest rows come first, so that rows of like
-    length share a micro-batch and little is padded; the loss is a mean over the step's tokens, so
-    their order does not matter.
-    """
+    steps = max(1, math.ceil(rows * recipe.epochs / recipe.global_batch))
     shuffler = random.Random(recipe.seed)
-    total = steps(len(lengths), recipe)
     stream: list[int] = []
-    while len(stream) < total * recipe.global_batch:
-        stream += shuffler.sample(range(len(lengths)), len(lengths))
-    slots: list[int | None] = []
-    for start in range(0, total * recipe.global_batch, recipe.global_batch):
-        batch = sorted(stream[start : start + recipe.global_batch], key=lambda i: (-lengths[i], i))
-        slots += batch
-        slots += [None] * (layout.slots - len(batch))
-    return slots
+    while len(stream) < steps * recipe.global_batch:
+        stream += shuffler.sample(range(rows), rows)
+    return [
+        stream[start : start + recipe.global_batch]
+        for start in range(0, steps * recipe.global_batch, recipe.global_batch)
+    ]
+
+
+def layout(lengths: Sequence[int], recipe: Recipe, *, world: int, tokens: int) -> Layout:
+    """The rows, given by their lengths in tokens, in micro-batches of at most `tokens` on each of `world` cards.
+
+    A longer row is alone. All steps accumulate equally often, as seldom as the fullest allows, and
+    within a step the rows are spread evenly (longest processing time first; Graham, 1969), so that no
+    card waits long for another. The loss is a mean over the tokens of a step, so every layout trains
+    the same model.
+    """
+    steps = batches(len(lengths), recipe)
+    accumulation = 1
+    while True:
+        spread = [rows for step in steps for rows in _spread(step, lengths, world * accumulation)]
+        if all(len(rows) == 1 or sum(lengths[row] for row in rows) <= tokens for rows in spread):
+            return Layout(world=world, accumulation=accumulation, micro_batches=spread)
+        accumulation += 1
+
+
+def _spread(rows: list[int], lengths: Sequence[int], bins: int) -> list[list[int]]:
+    spread: list[list[int]] = [[] for _ in range(bins)]
+    loads = [(0, place) for place in range(bins)]
+    for row in sorted(rows, key=lambda row: (-lengths[row], row)):
+        load, place = heapq.heappop(loads)
+        spread[place].append(row)
+        heapq.heappush(loads, (load + lengths[row], place))
+    return spread
 
 
 def choose_backend(wanted: str, *, unsloth: bool, cards: int, world: int, deepspeed: bool) -> Backend:

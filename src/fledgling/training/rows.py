@@ -53,7 +53,7 @@ def encode(
 
 
 def empty(tokenizer: Any) -> Row:
-    """A row without loss, for a slot that no example fills."""
+    """A row without loss, for a micro-batch that no example fills."""
     return Row(input_ids=[tokenizer.pad_token_id] * 2, labels=[IGNORED] * 2)
 
 

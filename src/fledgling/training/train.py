@@ -3,7 +3,6 @@
 import logging
 import os
 import shutil
-from collections.abc import Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ from fledgling.slm import prompts
 from fledgling.slm.quiet import offline_and_quiet
 from fledgling.training import adapter
 from fledgling.training import rows as token_rows
-from fledgling.training.recipe import Layout, Recipe, choose_backend, layout, order
+from fledgling.training.recipe import Recipe, choose_backend, layout
 
 log = logging.getLogger(__name__)
 
 FORMAT = "fledgling/training/1"
-MICRO_BATCH = 8  # where the configuration does not say
+MICRO_BATCH_TOKENS = 4096  # where the configuration does not say
 
 
 def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings: dict[str, Any], out: Path) -> None:
@@ -58,14 +57,16 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     val = _rows(val_data, tokenizer, settings, recipe)
     if rows.too_long:
         log.warning("%d rows are longer than recipe.max_length %d and left out", rows.too_long, recipe.max_length)
-    plan = layout(recipe.global_batch, world=world, micro_batch=where.get("micro_batch", MICRO_BATCH))
+    tokens = where.get("micro_batch_tokens", MICRO_BATCH_TOKENS)
+    plan = layout([len(row.input_ids) for row in rows.rows], recipe, world=world, tokens=tokens)
+    empty = [token_rows.empty(tokenizer)]
 
     from fledgling.training import cpu_loss, loop
 
     cpu_loss.install()
     data = {"train": sha256_file(train_data), "val": sha256_file(val_data)}
     work = loop.Work(
-        slots=_slots(rows.rows, recipe, plan, token_rows.empty(tokenizer)),
+        micro_batches=[[rows.rows[place] for place in places] or empty for places in plan.micro_batches],
         val=val.rows,
         recipe=recipe,
         layout=plan,
@@ -96,7 +97,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
             "eval_loss": result.eval_loss,
             "seconds": result.seconds,
             "world_size": world,
-            "micro_batch": plan.micro,
+            "micro_batch_tokens": tokens,
             "accumulation": plan.accumulation,
             "base_fingerprint": base.fingerprint,
             "backend": backend,
@@ -119,11 +120,6 @@ def _rows(path: Path, tokenizer: Any, settings: dict[str, Any], recipe: Recipe) 
         schema=schema,
         max_length=recipe.max_length,
     )
-
-
-def _slots(rows: list[token_rows.Row], recipe: Recipe, plan: Layout, empty: token_rows.Row) -> list[token_rows.Row]:
-    places: Iterable[int | None] = order([len(row.input_ids) for row in rows], recipe, plan)
-    return [empty if place is None else rows[place] for place in places]
 
 
 def _cards() -> int:
