@@ -4,6 +4,9 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -424,6 +427,34 @@ def test_a_replica_that_ends_early_stops_the_stage_and_loses_nothing(
     with pytest.raises(Unavailable, match="card 3 ended with exit code 9"):
         done.extend(i for positions, _ in answers for i in positions)
     assert len(done) == len(set(done)) == 16
+
+
+def test_answers_do_not_wait_for_a_replica_to_take_its_engine_down(
+    fake_vllm: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    def lingering(slm: Any, card: str) -> "subprocess.Popen[str]":
+        command = f"{sys.executable} -m {vllm_engine.MODULE}; read line"  # ends when its input does
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": card}
+        started.append(
+            subprocess.Popen(
+                ["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            )
+        )
+        return started[0]
+
+    monkeypatch.setattr(vllm_engine.VllmSlm, "_start", lingering)
+    before = set(threading.enumerate())
+    requests = [Request(prompt=[i, i, 7]) for i in range(20)]
+    assert sum(len(positions) for positions, _ in vllm_slm(["0"]).answers(requests, lambda _: None)) == 20
+    assert started[0].poll() is None
+    (waiting,) = set(threading.enumerate()) - before
+    assert not waiting.daemon  # so this process and its claim of the card stay until the replica is gone
+    assert started[0].stdin
+    started[0].stdin.close()
+    waiting.join(30)
+    assert started[0].returncode is not None
 
 
 def test_no_replica_outlives_its_run(fake_vllm: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,8 @@ from fledgling.slm.engine import Answer, Decoding, Found, Request
 
 log = logging.getLogger(__name__)
 
+Lines = queue.SimpleQueue[tuple[int, dict[str, Any] | int]]  # (replica, what it said or its exit code)
+
 MODULE = "fledgling.slm.vllm_engine"
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes as max_lora_rank
 ENVIRONMENT = {
@@ -73,35 +75,38 @@ class VllmSlm:
         Raises:
             Unavailable: a replica ended early; the rows finished until then have been yielded.
         """
-        lines: queue.SimpleQueue[tuple[int, str | None]] = queue.SimpleQueue()
+        lines: Lines = queue.SimpleQueue()
         order = shuffled(requests, self._repeat) if self._repeat else by_prompt(requests)
         shards = [shard for shard in deal(requests, order, len(self._cards)) if shard]
         replicas = [self._start(card) for card, _ in zip(self._cards, shards, strict=False)]
+        running = set(range(len(replicas)))
         failed: list[str] = []
         try:
             for number, (replica, shard) in enumerate(zip(replicas, shards, strict=True)):
                 job = self._job | {"rows": [[i, requests[i].prompt, requests[i].schema] for i in shard]}
-                threading.Thread(target=_talk, args=(replica, job, number, lines), daemon=True).start()
-            running = len(replicas)
+                # Not a daemon: this process, which claims the cards, does not end before its replicas have.
+                threading.Thread(target=_talk, args=(replica, job, number, lines)).start()
             while running:
                 rows = []
-                for number, line in _waiting(lines):
+                for number, said in _waiting(lines):
                     card = self._cards[number]
-                    if line is None:
-                        running -= 1
-                        if code := replicas[number].wait():
-                            failed.append(f"the replica on card {card} ended with exit code {code}")
-                    elif "ready_s" in (row := json.loads(line)):
-                        log.info("the replica on card %s was ready after %.1f s", card, row["ready_s"])
+                    if isinstance(said, int):
+                        if number in running:
+                            failed.append(f"the replica on card {card} ended with exit code {said}")
+                            running.remove(number)
+                    elif "ready_s" in said:
+                        log.info("the replica on card %s was ready after %.1f s", card, said["ready_s"])
+                    elif "done" in said:
+                        running.remove(number)
                     else:
-                        rows.append(row)
+                        rows.append(said)
                 if rows:
                     answers = [Answer(tokens=row["tokens"], latency_s=row["latency_s"]) for row in rows]
                     yield [row["i"] for row in rows], answers
         finally:
-            for replica in replicas:
-                replica.kill()
-                replica.wait()
+            for number in running:
+                replicas[number].kill()
+                replicas[number].wait()
         if failed:
             raise Unavailable("; ".join(failed) + "; its reason is above; the same command goes on from here")
 
@@ -112,8 +117,8 @@ class VllmSlm:
         )
 
 
-def _waiting(lines: "queue.SimpleQueue[tuple[int, str | None]]") -> Iterator[tuple[int, str | None]]:
-    """The next line and all that are there by then: journalled together, with one fsync."""
+def _waiting(lines: "Lines") -> Iterator[tuple[int, dict[str, Any] | int]]:
+    """The next line of a replica, or its exit code, and all that are there by then: journalled together, with one fsync."""
     yield lines.get()
     with contextlib.suppress(queue.Empty):
         while True:
@@ -154,12 +159,7 @@ def _rank(adapter: Path) -> int:
     raise ConfigError(f"{adapter}: LoRA rank {rank} is more than vLLM's {LORA_RANKS[-1]}; set slm.engine transformers")
 
 
-def _talk(
-    replica: "subprocess.Popen[str]",
-    job: dict[str, Any],
-    number: int,
-    lines: "queue.SimpleQueue[tuple[int, str | None]]",
-) -> None:
+def _talk(replica: "subprocess.Popen[str]", job: dict[str, Any], number: int, lines: "Lines") -> None:
     assert replica.stdin
     assert replica.stdout
     try:
@@ -167,13 +167,17 @@ def _talk(
             replica.stdin.write(json.dumps(job) + "\n")
             replica.stdin.flush()  # stays open: its end is the replica's sign to stop
         for line in replica.stdout:
-            lines.put((number, line))
+            if line.endswith("\n"):  # or it was killed while it wrote
+                lines.put((number, json.loads(line)))
     finally:
-        lines.put((number, None))
+        lines.put((number, replica.wait()))
 
 
 def serve(job: dict[str, Any], out: IO[str]) -> None:
-    """Answer the rows of one job: {"ready_s"} once the engine is up, then {"i", "tokens", "latency_s"} as a row ends."""
+    """Answer the rows of one job.
+
+    Writes {"ready_s"} once the engine is up, {"i", "tokens", "latency_s"} as a row ends, {"done"} after the last.
+    """
     begun = time.perf_counter()
     from vllm import LLM, SamplingParams
     from vllm.lora.request import LoRARequest
@@ -227,6 +231,7 @@ def serve(job: dict[str, Any], out: IO[str]) -> None:
                     "latency_s": (time.perf_counter() - start) / done,
                 }
                 print(json.dumps(row), file=out, flush=True)
+    print(json.dumps({"done": done}), file=out, flush=True)
 
 
 def _end_with_input() -> None:
@@ -242,7 +247,7 @@ def main() -> None:
     os.dup2(2, 1)  # whatever vLLM prints belongs into the log
     serve(job, out)
     sys.stderr.flush()
-    os._exit(0)  # every row is handed on; taking the engine down in order costs seconds and frees what the kernel frees
+    os._exit(0)  # taking the engine down in order costs seconds and frees what the kernel frees
 
 
 if __name__ == "__main__":
