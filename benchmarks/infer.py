@@ -124,7 +124,8 @@ def main() -> None:
         phi4mini.make(args.folder / "model", args.layers)
         phi4mini.write(data, phi4mini.examples(args.rows))
         return alone.tell({"rows": args.rows})
-    if args.one:
+    if args.one:  # on one card, though the machine may have more
+        os.environ["CUDA_VISIBLE_DEVICES"] = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
         rows, seconds = {"historical": historical, "bare": bare}[args.one](model, data)
         return alone.tell({"rows": rows, "requests_per_s": round(rows / seconds, 2)})
     args.folder.mkdir(parents=True, exist_ok=True)

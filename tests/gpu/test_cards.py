@@ -52,20 +52,33 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, seed, rows in (("train", 1, 200), ("test", 2, 128)):
         lines = (json.dumps(row) + "\n" for row in world.generate("toolcall", rows, seed))
         (folder / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    lines = (json.dumps(row) + "\n" for row in world.generate("structured", 64, 3))
+    (folder / "structured.jsonl").write_text("".join(lines), encoding="utf-8")
     return folder
 
 
-def predict(root: Path, model: Path, data: Path, out: Path, **slm: Any) -> list[Any]:
+def predict(
+    root: Path, model: Path, data: Path, out: Path, *, cards: int = 1, adapter: Path | None = None, **slm: Any
+) -> list[Any]:
+    """The predictions that one job of the graph writes for one file of rows, or for test.jsonl in a folder."""
     settings = {
         "slm": {"engine": "transformers", "precision": "bf16", "batch_size": 8, "max_prompt_tokens": 1024} | slm,
         "track": {"max_new_tokens": 64},
         "seed": 0,
     }
-    run(
-        root / "scripts/predict.py", "--track", "t", "--data", data / "test.jsonl", "--model", model,
-        "--settings", json.dumps(settings), "--journal", out.parent / f"journal-{out.name}", "--out", out,
+    log = run(
+        "-m", "fledgling.gpus", str(cards), sys.executable, root / "scripts/predict.py", "--track", "t",
+        "--data", data / "test.jsonl" if data.is_dir() else data, "--model", model, "--settings", json.dumps(settings),
+        *(["--adapter", adapter] if adapter else []), "--journal", out.parent / f"journal-{out.name}", "--out", out,
     )  # fmt: skip
+    assert log.count("was ready after") == (cards if slm.get("engine") == "vllm" else 0)
     return list(read_predictions(out))
+
+
+def agreement(some: list[Any], others: list[Any]) -> float:
+    """Share of rows with the same text; both answered the same requests."""
+    assert [row.request for row in some] == [row.request for row in others]
+    return sum(a.raw == b.raw for a, b in zip(some, others, strict=True)) / len(some)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "nf4", "int8"])
@@ -78,9 +91,49 @@ def test_engines_agree(root: Path, model: Path, data: Path, tmp_path: Path) -> N
     pytest.importorskip("vllm")
     one = predict(root, model, data, tmp_path / "one.jsonl")
     other = predict(root, model, data, tmp_path / "other.jsonl", engine="vllm")
-    assert [row.request for row in one] == [row.request for row in other]
-    same = sum(a.raw == b.raw for a, b in zip(one, other, strict=True))
-    assert same > 0.9 * len(one)  # bf16 sums in another order flip near ties
+    assert agreement(one, other) > 0.9  # bf16 sums in another order flip near ties
+
+
+def test_engines_agree_under_an_adapter(root: Path, model: Path, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("vllm")
+    train(root, model, data, tmp_path / "adapter", 1, backend="peft")
+    adapter = tmp_path / "adapter/manifest.json"
+    plain = predict(root, model, data, tmp_path / "plain.jsonl")
+    one = predict(root, model, data, tmp_path / "one.jsonl", adapter=adapter)
+    other = predict(root, model, data, tmp_path / "other.jsonl", adapter=adapter, engine="vllm")
+    assert agreement(one, other) > 0.9
+    assert agreement(plain, one) < 0.9
+
+
+def test_vllm_keeps_to_the_schema(root: Path, model: Path, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("vllm")
+    from jsonschema import validate
+
+    rows = data / "structured.jsonl"
+    asked = [json.loads(line)["schema"] for line in rows.read_text().splitlines()]
+    found = predict(root, model, rows, tmp_path / "p.jsonl", engine="vllm", schema_guided=True)
+    whole = [(row, schema) for row, schema in zip(found, asked, strict=True) if row.outcome == "ok"]
+    assert len(whole) > 0.5 * len(found)  # the others ran out of tokens
+    for row, schema in whole:
+        validate(json.loads(row.raw), schema)
+
+
+@pytest.mark.skipif(CARDS < 2, reason="needs two cards")
+def test_two_replicas_share_the_rows(root: Path, model: Path, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip("vllm")
+    one = predict(root, model, data, tmp_path / "one.jsonl", engine="vllm")
+    two = predict(root, model, data, tmp_path / "two.jsonl", engine="vllm", cards=2)
+    assert agreement(one, two) > 0.9
+
+
+@pytest.mark.skipif(CARDS < 2, reason="needs two cards")
+def test_two_jobs_of_one_card_use_two_cards() -> None:
+    code = "import os, time, torch; time.sleep(5); print(os.environ['CUDA_VISIBLE_DEVICES'], torch.cuda.device_count())"
+    command = [sys.executable, "-m", "fledgling.gpus", "1", sys.executable, "-c", code]
+    jobs = [subprocess.Popen(command, text=True, stdout=subprocess.PIPE) for _ in range(2)]
+    said = [job.communicate(timeout=120)[0].split() for job in jobs]
+    assert said[0][0] != said[1][0]
+    assert [count for _, count in said] == ["1", "1"]
 
 
 def training(root: Path, model: Path, data: Path, out: Path, **given: Any) -> list[str | Path]:
