@@ -13,6 +13,7 @@ take minutes and change nothing. `--gpus 1 2` runs Fledgling once on each number
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -100,8 +101,8 @@ def fledgling(model: Path, data: Path, folder: Path, gpus: int) -> dict[str, Any
         sys.exit(done.stderr[-5000:])
     rows = list(read_predictions(out))
     assert all(row.usage["completion_tokens"] == NEW_TOKENS for row in rows), "the work is not the same"
-    ready = [line[:23] for line in done.stderr.splitlines() if "was ready after" in line]
-    asking = out.stat().st_mtime - max(datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp() for stamp in ready)
+    ready = re.findall(r"([-0-9]{10} [:,0-9]{12}) INFO [^\n]* was ready after", done.stderr)
+    asking = out.stat().st_mtime - min(datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp() for stamp in ready)
     return {
         "rows": len(rows),
         "requests_per_s": round(len(rows) / asking, 2),

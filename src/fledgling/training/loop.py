@@ -88,6 +88,8 @@ def fit(model: Any, tokenizer: Any, work: Work) -> Result:
 def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
     recipe, layout = work.recipe, work.layout
     cuda = torch.cuda.is_available()
+    # It warns of packing without flash attention, where every attention here keeps the rows apart.
+    logging.getLogger("trl.trainer.sft_trainer").setLevel(logging.ERROR)
     trainer = _Trainer(
         model=model,
         args=SFTConfig(
@@ -106,8 +108,7 @@ def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
             train_sampling_strategy="sequential",
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=None,  # rows that are too long were left out
-            packing=False,
-            padding_free=True,
+            packing=True,  # done already: each micro-batch names the lengths of its rows
             bf16=cuda,
             use_cpu=not cuda,
             gradient_checkpointing=recipe.gradient_checkpointing,
