@@ -1,7 +1,12 @@
 """LoRA through unsloth: the fastest on CUDA cards. Import this before trl, peft and transformers."""
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
+
+# What it compiles for the installed versions, else left in the folder that it is started from.
+os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(Path(tempfile.gettempdir()) / f"fledgling-unsloth-{os.getuid()}"))
 
 import unsloth  # patches transformers, trl and peft, so it comes first  # noqa: F401
 from unsloth import FastLanguageModel
