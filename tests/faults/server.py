@@ -5,6 +5,7 @@ GET /counts gives what it has seen; POST /fault replaces the fault.
 """
 
 import asyncio
+import email.policy
 import json
 import random
 import socket
@@ -105,9 +106,10 @@ class FaultServer:
         path = request.path.partition("?")[0]
         self.paths.append(f"{request.method} {request.path}")
         if request.method == "POST" and path.endswith("/files"):
-            content = request.body.split(b"application/octet-stream\r\n\r\n", 1)[-1].rsplit(b"\r\n--", 1)[0]
+            fields = form(request)
+            assert fields["purpose"] == "batch"
             name = f"file-{len(self.files)}"
-            self.files[name] = content.decode()
+            self.files[name] = fields["file"]
             writer.write(http(200, json.dumps({"id": name, "object": "file", "purpose": "batch"})))
         elif request.method == "POST":
             value = json.loads(request.body)
@@ -219,6 +221,16 @@ def http(status: int, body: str, headers: dict[str, str] | None = None) -> bytes
         f"HTTP/1.1 {status} -\r\ncontent-type: application/json\r\n{extra}content-length: {len(data)}\r\n\r\n".encode()
         + data
     )
+
+
+def form(request: HttpRequest) -> dict[str, str]:
+    """The fields of a multipart form (RFC 7578)."""
+    kind = f"content-type: {request.headers['content-type']}\r\n\r\n".encode()
+    message = email.message_from_bytes(kind + request.body, policy=email.policy.HTTP)
+    return {
+        str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True).decode()
+        for part in message.iter_parts()
+    }
 
 
 class Background:

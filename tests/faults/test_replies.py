@@ -2,6 +2,8 @@
 
 import email.utils
 import json
+import socketserver
+import threading
 import time
 from datetime import datetime
 from typing import Any
@@ -137,6 +139,18 @@ def test_f23_a_provider_that_is_down_stops_the_stage(asked: Bench) -> None:
 def test_f24_nobody_listens(asked: Bench) -> None:
     with pytest.raises(Unavailable, match=r"the first call failed \(connect"):
         asked.ask(20, base_url="http://127.0.0.1:9/v1")
+
+
+def test_f24_no_tls_no_question(asked: Bench) -> None:
+    class NoTls(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.sendall(b"this is not TLS")
+
+    with socketserver.TCPServer(("127.0.0.1", 0), NoTls) as plain:
+        threading.Thread(target=plain.serve_forever, daemon=True).start()
+        with pytest.raises(Unavailable, match=r"the first call failed \(connect: ClientConnector"):
+            asked.ask(20, base_url=f"https://127.0.0.1:{plain.server_address[1]}/v1")
+        plain.shutdown()
 
 
 def test_f24_a_connection_that_fails_later_is_tried_again(asked: Bench) -> None:

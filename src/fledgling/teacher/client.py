@@ -1,10 +1,10 @@
-"""One call to the teacher through openai's own clients, without their retries and redirects."""
+"""One call to the teacher over HTTP: what OpenAI, Azure and everything compatible understand."""
 
 import asyncio
 import os
+import ssl
 import time
-from collections.abc import Awaitable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -17,6 +17,8 @@ from fledgling.teacher.taxonomy import Names, Reply, Trouble
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 FILE_TIMES = 10  # files may take so many times longer than a call
 OPENAI = "https://api.openai.com/v1"
+HEADER_BYTES = 65536  # of one header; gateways add long ones
+JSON = {"Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,111 +118,93 @@ def secret(place: Address, environment: Mapping[str, str] = os.environ) -> str:
 
 
 class Client:
-    """Sends one body at a time to one endpoint; every reply comes back as a value, also the failed ones."""
+    """Sends one body at a time to one endpoint; every reply comes back as a value, also the failed ones.
+
+    Speaks OpenAI's HTTP API (chat completions, files, batches) with one header for the key and Azure's api-version in
+    the query. Nothing is retried, redirected or kept in cookies here: each request is one call.
+    """
 
     def __init__(self, place: Address, key: str, *, timeout_s: float) -> None:
-        import httpx2
-        import openai
-
-        self._place = place
         self._key = key
         self._timeout_s = timeout_s
-        self._response = httpx2.Response
-        self._options: Any = {}
-        if not place.azure and place.names.key == "AZURE_API_KEY":
-            self._options = {"headers": {"api-key": key, "Authorization": openai.Omit()}}
-        self._tls = httpx2.create_ssl_context()
-        self._all: list[openai.AsyncOpenAI] = []
-        self._idle: list[openai.AsyncOpenAI] = []
-
-    def _open(self) -> Any:
-        """A client of openai's with one connection."""
-        import httpx2
-        import openai
-
-        place, version = self._place, self._place.endpoint.api_version
-        http = httpx2.AsyncClient(
-            verify=self._tls,
-            follow_redirects=False,
-            timeout=None,  # the deadline is the wall clock's, around the whole call
-            limits=httpx2.Limits(max_connections=1),
-            trust_env=urlsplit(place.base_url).hostname not in LOOPBACK,  # no proxy sees calls to this machine
-        )
-        shared: Any = {"api_key": self._key, "max_retries": 0, "http_client": http}
-        api: openai.AsyncOpenAI
+        azure = place.names.key == "AZURE_API_KEY"
+        self._headers = {"api-key": key} if azure else {"Authorization": f"Bearer {key}"}
+        version = place.endpoint.api_version
+        self._query = {"api-version": version} if version else None
+        self._calls = place.base_url.rstrip("/")
+        self._files = self._calls  # files and batches belong to the resource, not to a deployment
         if place.azure:
-            root, _, deployment = place.base_url.partition("/openai/deployments/")
-            api = openai.AsyncAzureOpenAI(
-                azure_endpoint=root, azure_deployment=deployment, api_version=version, **shared
-            )
-        else:
-            query = {"api-version": version} if version else None
-            api = openai.AsyncOpenAI(base_url=place.base_url, default_query=query, **shared)
-        self._all.append(api)
-        return api
-
-    @contextmanager
-    def _client(self) -> Iterator[Any]:
-        """Lend a client: a pool of connections per client would look at all of them for each call."""
-        api = self._idle.pop() if self._idle else self._open()
-        try:
-            yield api
-        finally:
-            self._idle.append(api)
+            self._files = self._calls.partition("/deployments/")[0]
+        # No proxy sees calls to this machine.
+        self._proxies = urlsplit(place.base_url).hostname not in LOOPBACK
 
     async def __aenter__(self) -> "Client":
+        import aiohttp
+
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=ssl.create_default_context()),
+            timeout=aiohttp.ClientTimeout(),  # none: the deadline is the wall clock's, around the whole call
+            headers={"Accept": "application/json", "User-Agent": "fledgling", **self._headers},
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=self._proxies,
+            max_line_size=HEADER_BYTES,
+            max_field_size=HEADER_BYTES,
+        )
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        for api in self._all:
-            await api.close()
+        await self._session.close()
 
     async def send(self, body: dict[str, Any]) -> Reply:
         """Post one chat completion and read the whole reply, within the deadline."""
-        return await self.post("/chat/completions", body)
+        content = json_line(body).encode()
+        return await self._request("POST", self._calls + "/chat/completions", self._timeout_s, content, JSON)
 
     async def get(self, path: str) -> Reply:
-        """Read one address below the endpoint (files, batches)."""
-        with self._client() as api:
-            call = api.get(path, cast_to=self._response, options=self._options)
-            return await self._reply(call, FILE_TIMES * self._timeout_s)
+        """Read one address of files or batches."""
+        return await self._request("GET", self._files + path, FILE_TIMES * self._timeout_s)
 
     async def post(self, path: str, body: dict[str, Any]) -> Reply:
-        """Post JSON to one address below the endpoint."""
-        with self._client() as api:
-            call = api.post(path, cast_to=self._response, content=json_line(body).encode(), options=self._options)
-            return await self._reply(call, self._timeout_s)
+        """Post JSON to one address of files or batches."""
+        return await self._request("POST", self._files + path, self._timeout_s, json_line(body).encode(), JSON)
 
     async def upload(self, name: str, content: bytes) -> Reply:
         """Upload the input file of a batch."""
-        with self._client() as api:
-            headers = self._options.get("headers")
-            call = api.files.with_raw_response.create(file=(name, content), purpose="batch", extra_headers=headers)
-            return await self._reply(call, FILE_TIMES * self._timeout_s)
+        import aiohttp
 
-    async def _reply(self, call: Awaitable[Any], timeout_s: float) -> Reply:
-        import openai
+        form = aiohttp.FormData({"purpose": "batch"})
+        form.add_field("file", content, filename=name, content_type="application/jsonl")
+        return await self._request("POST", self._files + "/files", FILE_TIMES * self._timeout_s, form)
+
+    async def _request(
+        self, method: str, url: str, timeout_s: float, data: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        import aiohttp
 
         start = time.monotonic()
         try:
-            async with asyncio.timeout(timeout_s):
-                response = await call
-                response = getattr(response, "http_response", response)
-        except openai.APIStatusError as error:
-            response = error.response
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.request(
+                    method, url, params=self._query, data=data, headers=headers, allow_redirects=False
+                ) as response,
+            ):
+                content = await response.read()
         except TimeoutError:
             return self._failed(start, "timeout", f"no whole reply within {timeout_s:g} s")
-        except openai.APIConnectionError as error:
-            cause = error.__cause__
-            connect = type(cause).__name__ in ("ConnectError", "ConnectTimeout", "UnsupportedProtocol")
-            return self._failed(start, "connect" if connect else "broken", f"{type(cause).__name__}: {cause}")
+        except aiohttp.ClientError as error:
+            unsent = (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, aiohttp.InvalidURL)
+            trouble: Trouble = "connect" if isinstance(error, unsent) else "broken"
+            return self._failed(start, trouble, f"{type(error).__name__}: {error}")
         try:
-            text = response.content.decode("utf-8")
+            text = content.decode("utf-8")
         except UnicodeDecodeError:
             return self._failed(start, "broken", "the reply is not UTF-8")
-        if response.status_code != 200 and len(self._key) > 8:  # some endpoints quote the key that they refuse
+        if response.status != 200 and len(self._key) > 8:  # some endpoints quote the key that they refuse
             text = text.replace(self._key, "[key]")
-        return Reply(_seconds(start), response.status_code, text, dict(response.headers))
+        return Reply(
+            _seconds(start), response.status, text, {name.lower(): value for name, value in response.headers.items()}
+        )
 
     @staticmethod
     def _failed(start: float, trouble: Trouble, detail: str) -> Reply:
