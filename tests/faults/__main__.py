@@ -77,7 +77,7 @@ def guards(chosen: list[Guard]) -> None:
 
 
 def _fails_without(guard: Guard, copy: Path) -> bool:
-    file = copy / ("" if guard.file.startswith("rules/") else "src/fledgling") / guard.file
+    file = guard.path(copy)
     text = file.read_text()
     assert text.count(guard.before) == 1, f"{guard.file} holds {guard.before!r} {text.count(guard.before)} times"
     file.write_text(text.replace(guard.before, guard.after))

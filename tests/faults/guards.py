@@ -5,11 +5,15 @@ a copy of src/ and demands that its test fails; docs/faults.md shows the same ta
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Guard:
-    """`before` in `file` (below src/fledgling, or a rule) is the guard; with `after` in its place, `test` must fail."""
+    """`before` in `file` is the guard; with `after` in its place, `test` must fail.
+
+    `file` lies below src/fledgling, unless it is a rule or a profile.
+    """
 
     faults: str
     what: str
@@ -17,6 +21,10 @@ class Guard:
     before: str
     after: str
     test: str
+
+    def path(self, root: Path) -> Path:
+        """The guarded file of a checkout."""
+        return root / ("" if self.file.startswith(("rules/", "profiles/")) else "src/fledgling") / self.file
 
 
 REPLIES, KILLS, UNIT = "tests/faults/test_replies.py::", "tests/faults/test_kills.py::", "tests/unit/"
@@ -40,6 +48,9 @@ GUARDS = [
     Guard("F4", "a second signal ends the process", "teacher/ask.py",
           "            os._exit(128 + number)", "            pass",
           KILLS + "test_f4_a_second_signal_ends_it_at_once"),
+    Guard("F5", "the slm's finished rows are kept", "slm/predict.py",
+          "if (known := finished.get(_key(run, [row]))) is not None:", "if (known := None) is not None:",
+          UNIT + "test_predict.py::test_killed_and_started_again_asks_only_what_is_missing"),
     Guard("F6", "what is written appears under its name at the end", "files.py",
           "    fd, temporary = _private(path)\n",
           "    temporary = str(path)\n    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC)\n",
@@ -173,6 +184,9 @@ GUARDS = [
     Guard("F43", "a lost answer to a batch's creation makes no second batch", "teacher/batch.py",
           "if attempt and look and (found := await look()) is not None:", "if False:",
           "tests/faults/test_batch.py::test_an_answer_to_the_creation_that_is_lost_makes_no_second_batch"),
+    Guard("F44", "a lock that a killed run left holds nobody up", "profiles/default/profile.yaml",
+          "nolock: true", "nolock: false",
+          "tests/graph/test_kills.py::test_a_killed_driver"),
     Guard("F45", "waits follow the monotonic clock", "teacher/limiter.py",
           "clock: Callable[[], float] = time.monotonic) -> None:\n        self._clock = clock\n        self._until",
           "clock: Callable[[], float] = lambda: time.time()) -> None:\n        self._clock = clock\n        self._until",

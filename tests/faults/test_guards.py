@@ -17,8 +17,7 @@ def table() -> str:
 
 @pytest.mark.parametrize("guard", GUARDS, ids=lambda guard: f"{guard.faults} {guard.what}")
 def test_the_guard_is_there_and_so_is_its_test(guard: Guard) -> None:
-    file = ROOT / ("" if guard.file.startswith("rules/") else "src/fledgling") / guard.file
-    assert file.read_text().count(guard.before) == 1
+    assert guard.path(ROOT).read_text().count(guard.before) == 1
     path, _, name = guard.test.partition("::")
     assert f"def {name}" in (ROOT / path).read_text()
 
