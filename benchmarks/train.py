@@ -1,13 +1,13 @@
 """QLoRA speed and memory on a card: a plain Unsloth script, and Fledgling's recipe on the same rows.
 
-    python benchmarks/train.py [--rows 512] [--folder DIR] [--runs script unsloth-gc unsloth peft-gc …]
+    python benchmarks/train.py [--rows 1024] [--folder DIR] [--runs script unsloth-gc unsloth peft-gc …]
 
 All train LoRA of rank 64 on every projection of an NF4 base of Phi-4-mini's shape (benchmarks/phi4mini.py)
 over the same rows of about 365 tokens with the loss on the completion. `script` is Unsloth through TRL's
 SFTTrainer with 8 rows a step and a checkpointed backward pass, the fastest way that was known before.
 A run is BACKEND[-gc][-tN]: gradient checkpointing, at most N tokens on the card at once (4096).
-`real_tokens_per_s` counts no padding and leaves the first quarter out; `--length N` makes every row N
-tokens long, for the peak of memory.
+`real_tokens_per_s` counts no padding and leaves the first half out, in which kernels are still
+compiled for new shapes; `--length N` makes every row N tokens long, for the peak of memory.
 """
 
 import argparse
@@ -72,7 +72,7 @@ def script(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path) -> 
     )  # fmt: skip
     torch.cuda.reset_peak_memory_stats()
     trainer.train()
-    warm = steps // 4
+    warm = steps // 2
     tokens = sum(len(ids) for ids, _ in rows[: steps * 8]) / steps * (steps - warm)
     return {
         "real_tokens_per_s": round(tokens / (times[-1] - times[warm - 1])),
@@ -109,8 +109,8 @@ def fledgling(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path, 
         loop.Work(micro_batches=batches, val=[], recipe=recipe, layout=plan, folder=folder / f"{run}-{os.getpid()}", run=run,
                   backend=backend, deepspeed=False),
     )  # fmt: skip
-    steady = result.history[len(result.history) // 4 :]
-    before = result.history[len(result.history) // 4 - 1]
+    half = len(result.history) // 2
+    steady, before = result.history[half:], result.history[half - 1]
     seconds = steady[-1]["seconds"] - before["seconds"]
     counted = [i for places in plan.micro_batches[before["step"] * plan.slots :] for i in places]
     return {
@@ -122,7 +122,7 @@ def fledgling(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=512)
+    parser.add_argument("--rows", type=int, default=1024)
     parser.add_argument("--length", type=int)
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--folder", type=Path, default=Path("results/benchmark"))

@@ -146,14 +146,18 @@ class _Trainer(SFTTrainer):
 
     fledgling_tokens: list[int]
     _mark: tuple[int, float, float] | None = None  # step, clock and seconds of the last log
+    _loss: Any = 0.0  # of the micro-batches of this step so far
 
     def training_step(self, *args: Any, **kwargs: Any) -> Any:
         loss = super().training_step(*args, **kwargs)
         if self._mark is None:
             earlier = [logged["seconds"] for logged in self.state.log_history if "seconds" in logged]
             self._mark = (self.state.global_step, time.monotonic(), earlier[-1] if earlier else 0.0)
-        if not bool(torch.isfinite(loss).all()):
-            raise _not_finite(f"the loss is {loss.item()} at step {self.state.global_step + 1}")
+        self._loss = self._loss + loss.detach()
+        if self.accelerator.sync_gradients:  # before the weights change; more often would make the card wait
+            if not bool(torch.isfinite(self._loss).all()):
+                raise _not_finite(f"the loss is {self._loss.item()} at step {self.state.global_step + 1}")
+            self._loss = 0.0
         return loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
