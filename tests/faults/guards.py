@@ -84,7 +84,7 @@ GUARDS = [
           "                if is_whole(line):\n                    if line", "                if True:\n                    if line",
           UNIT + "test_journal.py::test_f14_a_flipped_byte_costs_one_line"),
     Guard("F14", "a line is checked when it is read", "journal/__init__.py",
-          "        if not is_whole(line):\n            del", "        if False:\n            del",
+          "        if not is_whole(line):\n            self._offsets.drop", "        if False:\n            self._offsets.drop",
           UNIT + "test_journal.py::test_f14_damage_after_opening_is_found_when_read"),
     Guard("F15", "a byte order mark is no part of the first row", "files.py",
           'raw = raw.removeprefix(b"\\xef\\xbb\\xbf")', "pass",

@@ -15,7 +15,7 @@ from typing import Any
 from fledgling.errors import Unavailable
 from fledgling.failpoints import failpoint
 from fledgling.files import digest
-from fledgling.journal import Journal, decode
+from fledgling.journal import Journal, decode, key_of
 from fledgling.teacher.client import Address, Client
 from fledgling.teacher.limiter import backoff_s
 from fledgling.teacher.requests import Request
@@ -46,7 +46,7 @@ class OpenBatches:
             elif entry.kind == "intent" and "created" in entry.record:
                 self.batch[entry.key] = entry.record["created"]
         elif self.token and b'"kind":"intent"' not in line[:130]:
-            self.token.pop(line[33:97].decode(), None)
+            self.token.pop(key_of(line), None)
 
     def keys(self, token: str) -> list[str]:
         """The keys of one batch that have no result yet."""
