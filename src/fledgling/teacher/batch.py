@@ -72,7 +72,7 @@ class Batches:
     done: Callable[[str, dict[str, Any]], None]
     failed: Callable[[str, str], None]
 
-    async def collect(self, missing: set[str]) -> None:
+    async def collect(self, missing: Iterable[str]) -> None:
         """Collect what earlier runs have sent, except where their process still lives and does it itself."""
         for token in sorted({self.opened.token[key] for key in missing if key in self.opened.token}):
             if not self.kept.claim(token):
