@@ -9,8 +9,8 @@ import signal
 import sys
 import tempfile
 import uuid
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,14 @@ from fledgling.errors import ConfigError, Unavailable
 from fledgling.failpoints import failpoint
 from fledgling.files import write_jsonl
 from fledgling.journal import Journal, decode
-from fledgling.records import Example, Outcome, Prediction, read_examples
+from fledgling.journal.places import Keys
+from fledgling.records import Example, Outcome, Prediction
 from fledgling.teacher.batch import Batches, OpenBatches
 from fledgling.teacher.client import Address, Client, address, secret
 from fledgling.teacher.limiter import Gate, Pace, Window, backoff_s
 from fledgling.teacher.prices import Prices, prompt_tokens
 from fledgling.teacher.requests import Request, Teacher, request
+from fledgling.teacher.rows import Rows, State
 from fledgling.teacher.taxonomy import Verdict, judge, prediction, read
 
 log = logging.getLogger(__name__)
@@ -63,28 +65,27 @@ def ask(
     _require_folder(Path(out))
     spent, opened = Spent(Prices.of(teacher.prices)), OpenBatches()
 
-    def requests() -> Iterator[Request]:
-        return (request(example, teacher, place.endpoint, prompt, repeat) for example in read_examples(data))
+    def call(example: Example) -> Request:
+        return request(example, teacher, place.endpoint, prompt, repeat)
 
     def observe(line: bytes) -> None:
         spent.observe(line)
         opened.observe(line)
 
     with Journal(journal, "teacher", observe) as kept:
-        rows = 0
-        missing: set[str] = set()
-        too_long: set[str] = set()
-        for call in requests():
-            rows += 1
-            if call.key not in kept:
-                (too_long if _is_too_long(call, teacher) else missing).add(call.key)
-        failures: dict[str, str] = {}
-        log.info("%s: %d rows, %d of them to be asked", track, rows, len(missing))
-        if missing:
-            run = _Run(kept, spent, opened, teacher, place, missing, rows, track, backoff_base_s)
-            failures = run.complete(requests, _server(data, teacher, prompt))
-        unanswered: dict[str, Outcome] = {**dict.fromkeys(too_long, "length"), **dict.fromkeys(failures, "error")}
-        models = _publish(zip(read_examples(data), requests(), strict=True), kept, unanswered, out)
+
+        def state(call: Request) -> State:
+            if call.key in kept:
+                return State.ANSWERED
+            return State.TOO_LONG if _is_too_long(call, teacher) else State.LEFT
+
+        rows = Rows(data, call, state)
+        left = rows.count(State.LEFT)
+        log.info("%s: %d rows, %d of them to be asked", track, len(rows), left)
+        if left:
+            run = _Run(kept, spent, opened, teacher, place, rows, track, backoff_base_s)
+            run.complete(_server(data, teacher, prompt))
+        models = _publish(rows, kept, out)
     if len(models) > 1 and not teacher.allow_mixed_models:
         log.warning(
             "the deployment switched its model (%s); the gate will call this baseline invalid unless "
@@ -97,27 +98,27 @@ def _is_too_long(call: Request, teacher: Teacher) -> bool:
     return bool(teacher.context_tokens) and prompt_tokens(call.body) > GUESS_FACTOR * (teacher.context_tokens or 0)
 
 
-def _publish(
-    asked: Iterable[tuple[Example, Request]], kept: Journal, unanswered: Mapping[str, Outcome],
-    out: str | os.PathLike[str],
-) -> Counter[str]:  # fmt: skip
+UNANSWERED: Mapping[State, Outcome] = {State.TOO_LONG: "length", State.FAILED: "error"}
+
+
+def _publish(rows: Rows, kept: Journal, out: str | os.PathLike[str]) -> Counter[str]:
     """Write the predictions in data order; returns how many rows each model answered."""
     models: Counter[str] = Counter()
 
-    def rows() -> Iterator[dict[str, Any]]:
-        for example, call in asked:
+    def predictions() -> Iterator[dict[str, Any]]:
+        for example, call, state in rows:
             record = kept.get(call.key)
             if record is not None:
                 answer = prediction(example.id, call.key, record)
                 models.update([answer.model] if answer.model else [])
                 yield answer.to_json()
-            elif call.key in unanswered:
-                yield Prediction(example.id, unanswered[call.key], request=call.key).to_json()
+            elif state in UNANSWERED:
+                yield Prediction(example.id, UNANSWERED[state], request=call.key).to_json()
             else:
                 raise Unavailable(f"{kept.path} lost the reply to row {example.id!r}; run the same command again")
 
     failpoint("ask.before_publish")
-    write_jsonl(out, rows())
+    write_jsonl(out, predictions())
     return models
 
 
@@ -195,11 +196,11 @@ def _usage(record: Mapping[str, Any]) -> Mapping[str, int]:
 
 
 class _Run:
-    """One run over the missing keys: who works on what, what was spent, and why it ends."""
+    """One run over the rows that are left: who works on what, what was spent, and why it ends."""
 
     def __init__(
-        self, kept: Journal, spent: Spent, opened: OpenBatches, teacher: Teacher, place: Address, missing: set[str],
-        rows: int, track: str, base_s: float,
+        self, kept: Journal, spent: Spent, opened: OpenBatches, teacher: Teacher, place: Address, rows: Rows,
+        track: str, base_s: float,
     ) -> None:  # fmt: skip
         self._kept = kept
         self._spent = spent
@@ -207,10 +208,8 @@ class _Run:
         self._teacher = teacher
         self._place = place
         self._key = secret(place) if teacher.provider != "simulated" else "none"
-        self._missing = missing
-        self._deferred: set[str] = set()
-        self._failures: dict[str, str] = {}
         self._rows = rows
+        self._failed = Keys()
         self._track = track
         self._base_s = base_s
         self._prices = spent.prices
@@ -227,21 +226,21 @@ class _Run:
         self._sleepers: set[asyncio.Future[None]] = set()
         self._error: BaseException | None = None
 
-    def complete(self, requests: Callable[[], Iterator[Request]], server: Server) -> dict[str, str]:
-        """Ask until nothing is missing; returns {key: reason} of the rows that failed in this run."""
-        self._kept.require_space(RESPONSE_BYTES * len(self._missing))
+    def complete(self, server: Server) -> None:
+        """Ask until no row is left; those that failed in this run are noted as FAILED."""
+        self._kept.require_space(RESPONSE_BYTES * self._rows.count(State.LEFT))
         try:
-            asyncio.run(self._main(requests, server))
+            asyncio.run(self._main(server))
         finally:
             self._report()
-        return self._failures
 
-    async def _main(self, requests: Callable[[], Iterator[Request]], server: Server) -> None:
+    async def _main(self, server: Server) -> None:
         self._stopping = asyncio.Event()
         self._first = asyncio.Lock()
         self._commits = _Commits(self._kept)
+        total = len(self._rows)
         self._bar = progress_bar(
-            desc=f"teacher {self._track}", total=self._rows, initial=self._rows - len(self._missing)
+            desc=f"teacher {self._track}", total=total, initial=total - self._rows.count(State.LEFT)
         )
         with _signals(self._on_signal):
             try:
@@ -253,13 +252,11 @@ class _Run:
                         self._kept, self._client, self._place, self._opened, self._spent.run, self._teacher.max_tries,
                         self._sleep, self._afford, self._collected, self._uncollected,
                     )  # fmt: skip
-                    while self._missing and not self._error:
-                        await batches.collect(self._missing)
-                        if self._teacher.batch:
-                            await batches.ask(call for call in requests() if call.key in self._missing)
-                            self._deferred = set(self._missing)
-                        else:
-                            await self._pass(requests())
+                    while self._rows.count(State.LEFT) and not self._error:
+                        if self._opened.token or self._teacher.batch:
+                            await self._batches(batches)
+                        if not self._teacher.batch:
+                            await self._pass()
                         await self._others()
             except _Stopped:
                 pass
@@ -268,9 +265,32 @@ class _Run:
         if self._error:
             raise self._error
 
-    async def _pass(self, requests: Iterable[Request]) -> None:
+    def _left(self) -> Iterator[tuple[int, Request]]:
+        """The rows without an outcome; those that got one in another way are noted when their turn comes."""
+        for number, call in self._rows.left():
+            if call.key in self._kept:
+                self._note(number, State.ANSWERED)
+            elif call.key in self._failed:
+                self._note(number, State.FAILED)
+            else:
+                yield number, call
+
+    def _note(self, number: int, state: State) -> None:
+        self._rows.note(number, state)
+        self._bar.update()
+
+    async def _batches(self, batches: Batches) -> None:
+        """Collect the batches of earlier runs, and send the rows that are left where this is a run of batches."""
+        try:
+            await batches.collect(call.key for _, call in self._left())
+            if self._teacher.batch:
+                await batches.ask(call for _, call in self._left())
+        finally:
+            deque(self._left(), maxlen=0)
+
+    async def _pass(self) -> None:
         """Work once through the rows: ask what no other process works on."""
-        shared = iter(requests)
+        shared = self._left()
         workers = [asyncio.create_task(self._work(shared)) for _ in range(self._teacher.concurrency)]
         stop: asyncio.Task[Any] = asyncio.create_task(self._stopping.wait())
         try:
@@ -290,59 +310,49 @@ class _Run:
 
     async def _others(self) -> None:
         """Wait until a row that another process works on is finished or free."""
-        while self._deferred and not self._error:
-            self._kept.refresh()
-            done = {key for key in self._deferred if key in self._kept}
-            self._deferred -= done
-            self._missing -= done
-            self._bar.update(len(done))
-            for key in self._deferred:
-                holder = self._opened.token.get(key, key)
-                if self._kept.claim(holder):
-                    self._kept.release(holder)
-                    self._deferred.clear()
-                    return
+        self._kept.refresh()
+        _, call = next(self._left(), (0, None))
+        while call and call.key not in self._kept and not self._error:
+            holder = self._opened.token.get(call.key, call.key)
+            if self._kept.claim(holder):
+                self._kept.release(holder)
+                return
             await self._sleep(0.1)
+            self._kept.refresh()
 
-    async def _work(self, requests: Iterator[Request]) -> None:
+    async def _work(self, rows: Iterator[tuple[int, Request]]) -> None:
         try:
-            for call in requests:
-                if call.key not in self._missing or call.key in self._deferred:
-                    continue
+            for number, call in rows:
                 if not self._kept.claim(call.key):
-                    self._deferred.add(call.key)
                     continue
-                if call.key in self._opened.token and call.key not in self._kept:
-                    self._kept.release(call.key)
-                    self._deferred.add(call.key)
-                    continue
-                self._missing.remove(call.key)
                 try:
-                    done = call.key in self._kept or await self._row(call)
-                except BaseException:
-                    self._missing.add(call.key)
-                    raise
+                    if call.key in self._kept:
+                        state = State.ANSWERED
+                    elif call.key in self._opened.token:
+                        continue
+                    else:
+                        state = await self._row(call)
                 finally:
                     self._kept.release(call.key)
-                self._bar.update(done)
+                self._note(number, state)
         except _Stopped:
             return
 
-    async def _row(self, call: Request) -> bool:
+    async def _row(self, call: Request) -> State:
         """Ask one row until its reply is final or its tries are used up."""
         tries = 0.0
         while True:
             verdict = await self._attempt(call)
             if verdict.kind == "finished":
                 self._failed_in_a_row = 0
-                return True
+                return State.ANSWERED
             if verdict.kind == "stop":
                 self._stop(verdict.error)
                 raise _Stopped
             tries += 1 / REFUSALS_A_TRY if verdict.rate_limited else 1
             if verdict.kind == "rejected" or tries >= self._teacher.max_tries:
                 self._fail(call, verdict)
-                return True
+                return State.FAILED
             pause = verdict.pause_s
             if pause is None:
                 pause = backoff_s(int(tries), self._base_s)
@@ -352,7 +362,7 @@ class _Run:
                 await self._sleep(pause)
 
     def _fail(self, call: Request, verdict: Verdict) -> None:
-        self._failures[call.key] = verdict.message
+        self._failed.add(call.key)
         self._failed_in_a_row += 1
         log.warning("a row failed and will be asked again by the next run: %s", verdict.message)
         if self._failed_in_a_row >= BREAKER_ROWS:
@@ -447,17 +457,13 @@ class _Run:
     def _collected(self, key: str, record: Mapping[str, Any]) -> None:
         """A batch brought a reply."""
         self._settle(key)
-        self._missing.discard(key)
         self._spent.answer(_usage(record))
-        self._bar.update()
 
     def _uncollected(self, key: str, why: str) -> None:
         """A batch ended without a reply."""
         self._settle(key)
-        if key in self._missing:
-            self._missing.remove(key)
-            self._failures[key] = why
-            log.warning("a row failed and will be asked again by the next run: %s", why)
+        self._failed.add(key)
+        log.warning("a row failed and will be asked again by the next run: %s", why)
 
     def _spend(self, call: Request, guessed: int) -> None:
         """Set aside what a call may cost at most, or raise Unavailable where the budget has no room for it."""
@@ -516,8 +522,8 @@ class _Run:
         cost = self._prices.cost(*self._spent.tokens) if self._prices else None
         log.info(
             "%s: %d calls, %d answered, %d rows failed, %d still to ask; %d prompt and %d completion tokens; cost %s",
-            self._track, self._spent.calls, self._spent.answered, len(self._failures), len(self._missing),
-            *self._spent.tokens,
+            self._track, self._spent.calls, self._spent.answered, self._rows.count(State.FAILED),
+            self._rows.count(State.LEFT), *self._spent.tokens,
             "unknown (no teacher.prices)" if cost is None or not self._prices else f"{cost:.4f} {self._prices.currency}",
         )  # fmt: skip
 

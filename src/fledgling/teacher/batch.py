@@ -15,7 +15,7 @@ from typing import Any
 from fledgling.errors import Unavailable
 from fledgling.failpoints import failpoint
 from fledgling.files import digest
-from fledgling.journal import Journal, decode
+from fledgling.journal import Journal, decode, key_of
 from fledgling.teacher.client import Address, Client
 from fledgling.teacher.limiter import backoff_s
 from fledgling.teacher.requests import Request
@@ -46,7 +46,7 @@ class OpenBatches:
             elif entry.kind == "intent" and "created" in entry.record:
                 self.batch[entry.key] = entry.record["created"]
         elif self.token and b'"kind":"intent"' not in line[:130]:
-            self.token.pop(line[33:97].decode(), None)
+            self.token.pop(key_of(line), None)
 
     def keys(self, token: str) -> list[str]:
         """The keys of one batch that have no result yet."""
@@ -72,7 +72,7 @@ class Batches:
     done: Callable[[str, dict[str, Any]], None]
     failed: Callable[[str, str], None]
 
-    async def collect(self, missing: set[str]) -> None:
+    async def collect(self, missing: Iterable[str]) -> None:
         """Collect what earlier runs have sent, except where their process still lives and does it itself."""
         for token in sorted({self.opened.token[key] for key in missing if key in self.opened.token}):
             if not self.kept.claim(token):
