@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,9 @@ def rows(count: int, first: int = 0) -> list[dict[str, Any]]:
     ]
 
 
-def write_rows(path: Path, examples: list[dict[str, Any]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in examples))
+def write_rows(path: Path, examples: Iterable[dict[str, Any]]) -> Path:
+    with open(path, "w") as stream:
+        stream.writelines(json.dumps(row) + "\n" for row in examples)
     return path
 
 

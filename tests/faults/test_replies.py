@@ -204,6 +204,14 @@ def test_f16_the_same_question_twice_is_one_call(asked: Bench) -> None:
     assert asked.server.received == 1
 
 
+def test_f16_the_same_question_twice_fails_once(asked: Bench) -> None:
+    asked.server.fault = {"fault": "status", "status": 500}
+    row = {"group": "g", "messages": [{"role": "user", "content": "same"}], "answer": {}}
+    rows = asked.ask([{"id": "a", **row}, {"id": "b", **row}], max_tries=3)
+    assert [row["outcome"] for row in rows] == ["error", "error"]
+    assert asked.server.received == 3
+
+
 def test_f17_a_row_beyond_the_context_is_final_without_a_call(asked: Bench) -> None:
     rows = harness.rows(3)
     rows[1]["messages"][0]["content"] = "word " * 5000
