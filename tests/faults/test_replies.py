@@ -159,6 +159,14 @@ def test_f20_one_pause_holds_everybody(asked: Bench) -> None:
         assert not [time for time in asked.server.times if refused + 0.15 < time < refused + 0.55]
 
 
+def test_f20_a_used_up_limit_is_waited_out(asked: Bench) -> None:
+    asked.server.fault = {"fault": "allowance", "limit": 4, "window_s": 0.4}
+    start = time.monotonic()
+    assert {row["outcome"] for row in asked.ask(10, concurrency=1)} == {"ok"}
+    assert asked.server.refused == []
+    assert 0.8 <= time.monotonic() - start < 5
+
+
 def test_f20_a_long_wait_ends_the_stage_and_can_be_resumed(asked: Bench) -> None:
     asked.server.fault = {"fault": "status", "status": 429, "headers": {"retry-after": http_date(3600)}}
     with pytest.raises(Unavailable, match=r"asks to wait 3,[56]\d\d s"):
