@@ -7,6 +7,7 @@ GET /counts gives what it has seen; POST /fault replaces the fault.
 import asyncio
 import email.policy
 import json
+import math
 import random
 import socket
 import struct
@@ -41,6 +42,7 @@ class FaultServer:
         self.files: dict[str, str] = {}
         self.batches: dict[str, dict[str, Any]] = {}
         self.polls = 0
+        self.window = (0.0, 0)  # until when, and how many requests remain
 
     def counts(self) -> dict[str, Any]:
         return {
@@ -153,12 +155,12 @@ class FaultServer:
     async def _ok(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
         self._send(writer, self.completion(body, question))
 
-    def _send(self, writer: asyncio.StreamWriter, value: Any) -> None:
+    def _send(self, writer: asyncio.StreamWriter, value: Any, headers: dict[str, str] | None = None) -> None:
         self.answered += 1
         usage = value.get("usage") if isinstance(value, dict) else None
         for index, name in enumerate(("prompt_tokens", "completion_tokens")):
             self.tokens[index] += usage[name] if usage else 0
-        writer.write(http(200, json.dumps(value)))
+        writer.write(http(200, json.dumps(value), headers))
 
     async def _status(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
         self.refused.append(asyncio.get_running_loop().time())
@@ -172,6 +174,23 @@ class FaultServer:
         else:
             await asyncio.sleep(self.fault.get("work_s", 0))
             await self._ok(writer, body, question)
+
+    async def _allowance(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        """`limit` requests in each window of `window_s` that a request opens; every reply says what remains."""
+        now = asyncio.get_running_loop().time()
+        if now >= self.window[0]:
+            self.window = (now + self.fault["window_s"], self.fault["limit"])
+        end, remaining = self.window
+        self.window = (end, max(0, remaining - 1))
+        headers = {
+            "x-ratelimit-remaining-requests": str(self.window[1]),
+            "x-ratelimit-reset-requests": f"{math.ceil(1000 * (end - now))}ms",
+        }
+        if remaining:
+            self._send(writer, self.completion(body, question), headers)
+        else:
+            self.refused.append(now)
+            writer.write(http(429, "{}", headers))
 
     async def _body(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
         self.answered += 1

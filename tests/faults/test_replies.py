@@ -173,6 +173,14 @@ def test_f20_one_pause_holds_everybody(asked: Bench) -> None:
         assert not [time for time in asked.server.times if refused + 0.15 < time < refused + 0.55]
 
 
+def test_f20_a_used_up_limit_is_waited_out(asked: Bench) -> None:
+    asked.server.fault = {"fault": "allowance", "limit": 4, "window_s": 0.4}
+    start = time.monotonic()
+    assert {row["outcome"] for row in asked.ask(10, concurrency=1)} == {"ok"}
+    assert asked.server.refused == []
+    assert 0.8 <= time.monotonic() - start < 5
+
+
 def test_f20_a_long_wait_ends_the_stage_and_can_be_resumed(asked: Bench) -> None:
     asked.server.fault = {"fault": "status", "status": 429, "headers": {"retry-after": http_date(3600)}}
     with pytest.raises(Unavailable, match=r"asks to wait 3,[56]\d\d s"):
@@ -216,6 +224,14 @@ def test_f16_the_same_question_twice_is_one_call(asked: Bench) -> None:
     assert [row["id"] for row in rows] == ["a", "b"]
     assert rows[0]["raw"] == rows[1]["raw"]
     assert asked.server.received == 1
+
+
+def test_f16_the_same_question_twice_fails_once(asked: Bench) -> None:
+    asked.server.fault = {"fault": "status", "status": 500}
+    row = {"group": "g", "messages": [{"role": "user", "content": "same"}], "answer": {}}
+    rows = asked.ask([{"id": "a", **row}, {"id": "b", **row}], max_tries=3)
+    assert [row["outcome"] for row in rows] == ["error", "error"]
+    assert asked.server.received == 3
 
 
 def test_f17_a_row_beyond_the_context_is_final_without_a_call(asked: Bench) -> None:

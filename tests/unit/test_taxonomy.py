@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fledgling.errors import ConfigError, Unavailable
-from fledgling.teacher.taxonomy import MAX_PAUSE_S, Names, Reply, judge, prediction, read, retry_after
+from fledgling.teacher.taxonomy import MAX_PAUSE_S, Names, Reply, judge, prediction, read, reset_s, retry_after
 
 NAMES = Names("AZURE_API_KEY", "AZURE_ENDPOINT", "AZURE_DEPLOYMENT", "AZURE_API_VERSION")
 
@@ -52,6 +52,55 @@ def test_f20_all_forms_of_retry_after(headers: dict[str, str], seconds: float | 
         assert found is None
     else:
         assert found == pytest.approx(seconds, abs=1.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1s", 1),
+        ("6m0s", 360),
+        ("20ms", 0.02),
+        ("1m2.5s", 62.5),
+        ("1h0m0s", 3600),
+        ("1d1h", 90_000),
+        ("800µs", 0.0008),
+        (" 7 ", 7),
+        ("0", 0),
+        ("0s", 0),
+        ("9" * 400 + "s", 1e9),
+        ("inf", 0),
+        ("nan", 0),
+        ("-5", 0),
+        ("-5s", 0),
+        ("soon", 0),
+        ("1s soon", 0),
+        ("s", 0),
+        ("1 s", 0),
+        ("١s", 0),
+        ("", 0),
+    ],
+)
+@pytest.mark.parametrize("what", ["requests", "tokens"])
+def test_f20_a_used_up_limit_says_when_it_is_reset(what: str, text: str, seconds: float) -> None:
+    headers = {f"x-ratelimit-remaining-{what}": "0", f"x-ratelimit-reset-{what}": text}
+    assert reset_s(headers) == pytest.approx(min(seconds, MAX_PAUSE_S))
+
+
+@pytest.mark.parametrize("remaining", ["1", "-1", "", "none", "149984", None])
+def test_f20_a_limit_that_is_not_used_up_is_no_wait(remaining: str | None) -> None:
+    headers = {"x-ratelimit-reset-requests": "6m0s"}
+    assert reset_s(headers if remaining is None else headers | {"x-ratelimit-remaining-requests": remaining}) == 0
+
+
+def test_f20_of_two_used_up_limits_the_longer_counts() -> None:
+    headers = {
+        "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s",
+        "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "3s",
+    }  # fmt: skip
+    assert reset_s(headers) == 3
+    assert reset_s(headers | {"x-ratelimit-remaining-tokens": "1"}) == 1
+    assert reset_s(headers | {"x-ratelimit-reset-tokens": "?"}) == 1
+    assert reset_s({}) == reset_s({"x-ratelimit-remaining-tokens": "0"}) == 0
 
 
 @pytest.mark.parametrize(("ahead", "seconds"), [(20, 20), (-20, 0), (-(10**8), 0)])

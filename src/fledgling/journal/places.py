@@ -30,17 +30,18 @@ class Places:
 
     def get(self, key: str) -> int | None:
         """The place that was put last under a key, or None."""
-        at = self._find(key)
-        return self._slots[at] - FIRST if self._slots[at] else None
+        found = self._slots[self._find(key)]
+        return found - FIRST if found else None
 
     def put(self, key: str, place: int) -> None:
         """Set the place of a key."""
         at = self._find(key)
         if self._slots[at] == FREE:
+            self._tags[at] = int(key[:16], 16)
             self._count += 1
             self._used += 1
-        self._tags[at], self._slots[at] = int(key[:16], 16), place + FIRST
-        if self._used > LOAD * (self._mask + 1):
+        self._slots[at] = place + FIRST
+        if self._used > LOAD * self._mask:
             self._rebuild()
 
     def drop(self, key: str) -> None:
@@ -88,7 +89,7 @@ class Keys:
         return len(self._places)
 
     def __contains__(self, key: str) -> bool:
-        return self._places.get(key) is not None
+        return bool(self._digests) and self._places.get(key) is not None
 
     def add(self, key: str) -> None:
         """Put a key into the set."""

@@ -28,7 +28,7 @@ from fledgling.teacher.limiter import Gate, Pace, Window, backoff_s
 from fledgling.teacher.prices import Prices, prompt_tokens
 from fledgling.teacher.requests import Request, Teacher, request
 from fledgling.teacher.rows import Rows, State
-from fledgling.teacher.taxonomy import Verdict, judge, prediction, read
+from fledgling.teacher.taxonomy import Verdict, judge, prediction, read, reset_s
 
 log = logging.getLogger(__name__)
 
@@ -425,6 +425,7 @@ class _Run:
         sent = self._window.clock()
         reply = await self._client.send(call.body)
         failpoint("ask.after_reply")
+        self._gate.close(reset_s(reply.headers))
         verdict = judge(reply, self._place.names)
         if verdict.kind == "finished":
             record = {"status": reply.status, "body": reply.text, "latency_s": reply.latency_s, "run": self._spent.run}

@@ -10,6 +10,7 @@ from typing import Any
 from fledgling import earlier
 from fledgling.errors import ConfigError
 from fledgling.journal import Journal
+from fledgling.journal.places import Keys
 from fledgling.records import Example, read_examples
 from fledgling.teacher.client import address
 from fledgling.teacher.prices import Prices, prompt_tokens, text_tokens
@@ -76,7 +77,7 @@ def _ask(
     except ConfigError as error:
         endpoint = Endpoint("unknown", "unknown")
         notes.append(f"at most: what is kept is unknown, as {error}")
-    rows, seen, guess, known, said = 0, set[str](), [0.0, 0.0], [0.0, 0.0], [0, 0]
+    rows, counted, guess, known, said = 0, Keys(), [0.0, 0.0], [0.0, 0.0], [0, 0]
     replies = kept = calls = 0
     # A plan makes no folder.
     with Journal(journal, "teacher") if (journal / "teacher.jsonl").exists() else nullcontext() as journalled:
@@ -86,7 +87,8 @@ def _ask(
             rows += 1
             record = None if journalled is None else journalled.get(call.key)
             if record is None:
-                if call.key not in seen:
+                if call.key not in counted:
+                    counted.add(call.key)
                     calls += 1
                     guess = [total + count for total, count in zip(guess, tokens, strict=True)]
             else:
@@ -96,7 +98,6 @@ def _ask(
                     replies += 1
                     said = [said[0] + answer.usage["prompt_tokens"], said[1] + answer.usage["completion_tokens"]]
                     known = [total + count for total, count in zip(known, tokens, strict=True)]
-            seen.add(call.key)
     if replies >= ENOUGH:
         guess = [total * actual / guessed for total, actual, guessed in zip(guess, said, known, strict=True)]
     prices = Prices.of(teacher.prices)

@@ -3,6 +3,7 @@
 import email.utils
 import json
 import math
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from fledgling.records import Outcome, Prediction
 MAX_PAUSE_S = 120.0
 QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 PARAMETER_CODES = ("unsupported_parameter", "unsupported_value", "unknown_parameter", "invalid_value")
+UNITS_S = {"d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "": 1}
+DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|us|µs|ns|[dhms]|$)")
 CONFIG_KEYS = {
     "temperature": "teacher.temperature (null leaves it out)",
     "seed": "teacher.seed (null leaves it out)",
@@ -161,6 +164,28 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     if until is None:
         return None
     return max(0.0, until - (time.time() if now is None else now))
+
+
+def reset_s(headers: Mapping[str, str]) -> float:
+    """Seconds until calls are allowed again where the provider says that requests or tokens are used up, else 0.
+
+    Reads x-ratelimit-remaining-* and x-ratelimit-reset-* (`1s`, `6m0s`, `20ms`; a plain number is seconds); what makes
+    no sense is ignored. At most MAX_PAUSE_S: a reset is when everything is allowed again, and one call may be sooner.
+    """
+    waits = [
+        _duration_s(headers.get(f"x-ratelimit-reset-{what}", ""))
+        for what in ("requests", "tokens")
+        if headers.get(f"x-ratelimit-remaining-{what}", "").strip() == "0"
+    ]
+    return min(MAX_PAUSE_S, max(waits, default=0.0))
+
+
+def _duration_s(text: str) -> float:
+    """Seconds of a duration as Go writes it, or of a plain number; 0 where it is neither."""
+    parts = DURATION.findall(text.strip())
+    if "".join(map("".join, parts)) != text.strip():
+        return 0.0
+    return sum(float(number) * UNITS_S[unit] for number, unit in parts)
 
 
 def _date(text: str | None) -> float | None:
