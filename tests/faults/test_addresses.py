@@ -1,12 +1,13 @@
 """Where the teacher lives: both Azure forms and any compatible endpoint, by what really arrives at the server."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fledgling.errors import ConfigError
 from fledgling.records import Example
-from fledgling.teacher.client import address, secret
+from fledgling.teacher.client import address, proxy, secret
 from fledgling.teacher.requests import Endpoint, Request, Teacher, request
 
 from .conftest import Bench
@@ -155,3 +156,44 @@ def test_the_schema_is_put_as_for_the_slm_and_as_response_format() -> None:
     assert body["response_format"]["json_schema"]["schema"] == {"type": "object"}
     assert ask_for().body["messages"] == ROW.messages
     assert "response_format" not in ask_for(response_format="none").body
+
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> str:
+    """An endpoint on another machine, which is reached through a proxy or not at all."""
+    for name in PROXIES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    return "http://provider.invalid/v1"
+
+
+def test_a_proxy_of_the_environment_is_used(asked: Bench, away: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", asked.url.removesuffix("/v1"))
+    assert asked.ask(3, base_url=away)[0]["outcome"] == "ok"
+    assert asked.server.paths == ["http://provider.invalid/v1/chat/completions"] * 3
+    monkeypatch.setenv("NO_PROXY", "provider.invalid")
+    assert proxy(away) is None
+    assert proxy(asked.url) is None, "no proxy sees calls to this machine"
+
+
+def test_a_proxy_that_is_not_spoken_is_refused_without_its_password(
+    asked: Bench, away: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:secret@127.0.0.1:1")
+    with pytest.raises(ConfigError, match=r"provider\.invalid is no http:// address; set HTTP_PROXY") as caught:
+        asked.ask(1, base_url=away)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_netrc_does_not_replace_the_key(
+    asked: Bench, away: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login someone password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("HTTP_PROXY", asked.url.removesuffix("/v1"))
+    asked.ask(1, base_url=away)
+    assert asked.server.headers[0]["authorization"] == f"Bearer {KEY}"

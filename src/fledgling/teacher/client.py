@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from fledgling.errors import ConfigError
 from fledgling.files import json_line
@@ -117,6 +118,27 @@ def secret(place: Address, environment: Mapping[str, str] = os.environ) -> str:
     return value
 
 
+def proxy(base_url: str) -> str | None:
+    """The proxy that the environment names for an address (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY).
+
+    Calls to this machine have none.
+
+    Raises:
+        ConfigError: it is of a kind that is not spoken.
+    """
+    parts = urlsplit(base_url)
+    if parts.hostname in LOOPBACK or not parts.hostname or proxy_bypass(parts.hostname):
+        return None
+    known = getproxies()
+    found = known.get(parts.scheme) or known.get("all")
+    if found and urlsplit(found).scheme != "http":
+        raise ConfigError(
+            f"the proxy for {parts.hostname} is no http:// address; set {parts.scheme.upper()}_PROXY to one, "
+            f"or NO_PROXY to {parts.hostname}"
+        )
+    return found
+
+
 class Client:
     """Sends one body at a time to one endpoint; every reply comes back as a value, also the failed ones.
 
@@ -135,8 +157,7 @@ class Client:
         self._files = self._calls  # files and batches belong to the resource, not to a deployment
         if place.azure:
             self._files = self._calls.partition("/deployments/")[0]
-        # No proxy sees calls to this machine.
-        self._proxies = urlsplit(place.base_url).hostname not in LOOPBACK
+        self._proxy = proxy(place.base_url)
 
     async def __aenter__(self) -> "Client":
         import aiohttp
@@ -146,7 +167,8 @@ class Client:
             timeout=aiohttp.ClientTimeout(),  # none: the deadline is the wall clock's, around the whole call
             headers={"Accept": "application/json", "User-Agent": "fledgling", **self._headers},
             cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=self._proxies,
+            proxy=self._proxy,
+            trust_env=False,  # it would look for a proxy at each call, and put a .netrc's password over the key
             max_line_size=HEADER_BYTES,
             max_field_size=HEADER_BYTES,
         )
