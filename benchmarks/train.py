@@ -104,7 +104,7 @@ def fledgling(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path, 
     batches = [[encoded[i] for i in places] or [token_rows.empty(tokenizer)] for places in plan.micro_batches]
     model = load(Path(checkpoint), recipe, device=0)
     torch.cuda.reset_peak_memory_stats()
-    _, result = loop.fit(
+    result = loop.fit(
         model, tokenizer,
         loop.Work(micro_batches=batches, val=[], recipe=recipe, layout=plan, folder=folder / f"{run}-{os.getpid()}", run=run,
                   backend=backend, deepspeed=False),

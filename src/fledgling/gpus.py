@@ -138,16 +138,11 @@ def die_with_launcher() -> None:
     cards that are free to claim. Does nothing in a process that was not launched so.
     """
     if "LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ:
-        die_with_parent()
-
-
-def die_with_parent() -> None:
-    """End this process when the one that started it ends, however it does."""
-    pr_set_pdeathsig = 1
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    if parent == 1 or os.getppid() != parent:
-        raise SystemExit(143)
+        pr_set_pdeathsig = 1
+        parent = os.getppid()
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+        if parent == 1 or os.getppid() != parent:
+            raise SystemExit(143)
 
 
 def main() -> None:

@@ -28,9 +28,7 @@ def test_the_slm_misses_the_gate_and_tuning_changes_the_verdict(story, track):
     assert value["teacher"] > 0.85
     verdict = story.read(f"verdict/{track}.json")
     assert verdict["deploy"] == "tuned", verdict["reasons"]
-    training = story.read(f"adapters/{track}/training.json")
-    assert training["seconds"] > 0, "what the plan estimates the next run from"
-    assert training["selection"]["step"] in {each["step"] for each in training["selection"]["candidates"]}
+    assert story.read(f"adapters/{track}/training.json")["seconds"] > 0, "what the plan estimates the next run from"
     assert verdict["simulated"] is True
     assert verdict["looks"]["number"] == 1, "the verdict counts itself, beside the journal"
     assert (story.folder / ".journal/looks.jsonl").exists()

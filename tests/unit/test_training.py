@@ -1,6 +1,5 @@
 """Training: the same rows on any layout, loss where it belongs, resume that changes nothing."""
 
-import itertools
 import json
 import math
 import os
@@ -17,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fledgling.errors import ConfigError, DataError, Unavailable
+from fledgling.errors import ConfigError, DataError
 from fledgling.models import manifest
 from fledgling.records import Example, read_examples
-from fledgling.training import adapter, cpu_loss, recipe, rows, select
+from fledgling.training import adapter, cpu_loss, recipe, rows
 from fledgling.training.train import train
 
 SETTINGS: dict[str, Any] = {
@@ -30,7 +29,7 @@ SETTINGS: dict[str, Any] = {
         "gradient_checkpointing": False, "save_steps": 2,
     },
     "training": {"gpus": 0, "micro_batch_tokens": 512, "deepspeed": False},
-    "track": {"kind": "toolcall", "prompt": {"schema": "none"}},
+    "track": {"prompt": {"schema": "none"}},
     "seed": 3,
 }  # fmt: skip
 
@@ -198,13 +197,13 @@ class Runner:
         )  # fmt: skip
         return name
 
-    def killed(self, name: str, failpoint: str, given: dict[str, Any] = SETTINGS) -> None:
+    def killed(self, name: str, failpoint: str) -> None:
         """Train in a process that is killed at a failpoint."""
         child = os.fork()
         if child == 0:
             os.environ["FLEDGLING_FAILPOINT"] = failpoint
             try:
-                self(name, given)
+                self(name)
             finally:
                 os._exit(0)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
@@ -371,66 +370,6 @@ def test_another_recipe_starts_anew(trained: Runner, whole: str, caplog: pytest.
         trained("anew", settings_with(recipe={"learning_rate": 0.02}))
     assert "going on" not in caplog.text
     assert trained.weights("anew").read_bytes() != trained.weights(whole).read_bytes()
-
-
-# --- the choice of an adapter
-
-
-@given(st.integers(1, 500), st.integers(1, 12))
-def test_candidates_are_evenly_spaced_and_end_with_the_last_step(total: int, count: int) -> None:
-    kept = select.steps(total, count)
-    assert len(kept) == min(total, count)
-    assert kept[-1] == total
-    gaps = [later - earlier for earlier, later in itertools.pairwise((0, *kept))]
-    assert max(gaps) - min(gaps) <= 1
-
-
-def test_of_equals_the_latest_stays() -> None:
-    assert select.best({2: 0.5, 4: 0.75, 6: 0.75}) == 6
-    assert select.best({2: 0.5, 4: 0.75, 6: 0.5}) == 4
-
-
-CHOOSING = {"candidates": 2, "candidate_rows": 5}
-
-
-def test_each_candidate_answers_rows_of_val(trained: Runner, whole: str) -> None:
-    trained("choosing", settings_with(recipe=CHOOSING))
-    selection = trained.summary("choosing")["selection"]
-    assert (selection["metric"], selection["rows"]) == ("ast_match_rate", 5)
-    values = {candidate["step"]: candidate["value"] for candidate in selection["candidates"]}
-    assert list(values) == [3, 6]
-    assert all(0 <= value <= 1 for value in values.values())
-    assert selection["step"] == select.best(values)
-    same = trained.weights("choosing").read_bytes() == trained.weights(whole).read_bytes()
-    assert same == (selection["step"] == 6)
-    assert not (trained.folder / "choosing" / "checkpoints").exists()
-
-
-def test_the_chosen_adapter_is_what_is_sealed(
-    trained: Runner, whole: str, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    kept: dict[int, bytes] = {}
-
-    def first(*, candidates: dict[int, Path], **_: Any) -> select.Selection:
-        kept.update({step: path.read_bytes() for step, path in candidates.items()})
-        return select.Selection("ast_match_rate", 5, {3: 0.5, 6: 0.25}, 3)
-
-    monkeypatch.setattr(select, "select", first)
-    trained.killed("early", "checkpoint.after_seal:2", settings_with(recipe=CHOOSING))
-    trained("early", settings_with(recipe=CHOOSING))
-    assert kept[6] == trained.weights(whole).read_bytes() != kept[3]
-    assert trained.weights("early").read_bytes() == kept[3]
-    assert trained.summary("early")["selection"]["step"] == 3
-    assert adapter.load(trained.folder / "early" / adapter.MANIFEST, manifest.load(tiny_model))
-
-
-def test_a_choice_that_fails_says_so_and_can_go_on(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(select, "MODULE", "fledgling.no_such_module")
-    with pytest.raises(Unavailable, match="among 2 adapters ended with exit code 1"):
-        trained("failed", settings_with(recipe=CHOOSING))
-    folder = trained.folder / "failed"
-    assert not (folder / adapter.MANIFEST).exists()
-    assert (folder / "checkpoints").exists()
 
 
 def test_the_tuned_slm_answers_and_another_base_refuses_it(

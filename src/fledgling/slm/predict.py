@@ -61,7 +61,11 @@ def predict(
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(base.checkpoint.resolve(), local_files_only=True)
-    decoding = decode_greedily(tokenizer, base.checkpoint, settings["track"]["max_new_tokens"])
+    decoding = Decoding(
+        max_new_tokens=settings["track"]["max_new_tokens"],
+        stops=stop_tokens(tokenizer, base.checkpoint),
+        pad=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
+    )
     rows = ask(list(read_examples(data)), tokenizer, decoding, settings)
     identity = fingerprint(engine, slm["precision"], base.fingerprint, tuned.digest if tuned else None)
     fitting = {row.digest: row for row in rows if len(row.request.prompt) <= slm["max_prompt_tokens"]}
@@ -116,7 +120,7 @@ def _key(run: str, rows: list[Asked]) -> str:
 
 def ask(examples: list[Example], tokenizer: Any, decoding: Decoding, settings: dict[str, Any]) -> list[Asked]:
     """The examples as requests, in order."""
-    slm, track = settings.get("slm", {}), settings["track"]
+    slm, track = settings["slm"], settings["track"]
     dialect = prompts.dialect_of(tokenizer, slm.get("tool_dialect", "auto"))
     schema = schema_place(track.get("prompt", {}))
     texts = [prompts.prompt(tokenizer, example, schema=schema, dialect=dialect) for example in examples]
@@ -153,19 +157,6 @@ def prediction(
         usage=usage | {"completion_tokens": len(answer.tokens)},
         latency_s=answer.latency_s,
         **same,
-    )
-
-
-def decode_greedily(tokenizer: Any, checkpoint: Path, max_new_tokens: int) -> Decoding:
-    """How a checkpoint's answers are decoded.
-
-    Raises:
-        DataError: no end token is named.
-    """
-    return Decoding(
-        max_new_tokens=max_new_tokens,
-        stops=stop_tokens(tokenizer, checkpoint),
-        pad=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
     )
 
 

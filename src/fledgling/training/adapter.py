@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fledgling.errors import DataError
-from fledgling.files import digest, publish, read_json, sha256_file, write_json
+from fledgling.files import digest, read_json, sha256_file, write_json
 from fledgling.models.manifest import Model
 
 FORMAT = "fledgling/adapter/1"
@@ -26,33 +26,6 @@ class Adapter:
 def name_of(model: Model) -> str:
     """What a checkpoint is called in predictions and manifests: its Hub repository, or its folder's name."""
     return model.repo_id or ("embedded" if model.generated else model.checkpoint.resolve().name)
-
-
-def write_weights(model: Any, path: Path) -> None:
-    """The adapter's weights in PEFT's format, in fp32 and in one order, published whole.
-
-    Raises:
-        DataError: a weight is not finite.
-    """
-    import torch
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save
-
-    weights = {
-        name: tensor.detach().float().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()
-    }
-    for name, tensor in weights.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise DataError(f"{name}: a weight is not finite after the last step; lower recipe.learning_rate")
-    with publish(path, "wb") as stream:
-        stream.write(save(dict(sorted(weights.items())), metadata={"format": "pt"}))
-
-
-def write_config(model: Any, base: str, path: Path) -> None:
-    """The adapter's configuration in PEFT's format, without this machine's paths and in one order."""
-    config = model.peft_config["default"].to_dict()
-    config = {key: sorted(value) if isinstance(value, set) else value for key, value in sorted(config.items())}
-    write_json(path, config | {"base_model_name_or_path": base, "inference_mode": True})
 
 
 def seal(folder: Path, *, track: str, model: Model, data: dict[str, str], recipe: dict[str, Any], backend: str) -> None:

@@ -5,8 +5,7 @@ import logging
 import math
 import resource
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from trl import SFTConfig, SFTTrainer
 
 from fledgling.cli import progress_bar
 from fledgling.errors import DataError
-from fledgling.training import adapter, checkpoints
+from fledgling.training import checkpoints
 from fledgling.training.recipe import Layout, Recipe
 from fledgling.training.rows import Row
 
@@ -36,10 +35,7 @@ SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one training does: rows in the micro-batches of `layout`, and where its checkpoints go under which name.
-
-    After each of `candidates`' steps the adapter's weights are written to its path.
-    """
+    """What one training does: rows in the micro-batches of `layout`, and where its checkpoints go under which name."""
 
     micro_batches: list[list[Row]]
     val: list[Row]
@@ -49,13 +45,13 @@ class Work:
     run: str
     backend: str
     deepspeed: bool
-    candidates: Mapping[int, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came out, but for the weights."""
+    """What came out, but for the weights, which are in `model`."""
 
+    model: Any
     history: list[dict[str, float]]
     steps: int
     final_loss: float
@@ -63,8 +59,8 @@ class Result:
     seconds: float
 
 
-def fit(model: Any, tokenizer: Any, work: Work) -> tuple[Any, Result]:
-    """Train from the newest sealed checkpoint, or from the start; returns the trained model too.
+def fit(model: Any, tokenizer: Any, work: Work) -> Result:
+    """Train from the newest sealed checkpoint, or from the start.
 
     Raises:
         DataError: the loss or a weight is not finite; the last sealed checkpoint from before stays.
@@ -79,7 +75,8 @@ def fit(model: Any, tokenizer: Any, work: Work) -> tuple[Any, Result]:
     if work.val:
         eval_loss = float(trainer.evaluate()["eval_loss"])
     history = [_entry(logged) for logged in trainer.state.log_history if "loss" in logged]
-    return trainer.accelerator.unwrap_model(trainer.model), Result(
+    return Result(
+        model=trainer.accelerator.unwrap_model(trainer.model),
         history=history,
         steps=trainer.state.global_step,
         final_loss=history[-1]["loss"],
@@ -134,7 +131,7 @@ def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
         train_dataset=_dataset(work.micro_batches),
         eval_dataset=_dataset([[row] for row in work.val]) if work.val else None,
         processing_class=tokenizer,
-        callbacks=[_Seal(work.folder, work.run), _Keep(work.candidates), _Bar()],
+        callbacks=[_Seal(work.folder, work.run), _Bar()],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.fledgling_tokens = _tokens_by_step(work)
@@ -193,18 +190,6 @@ class _Seal(TrainerCallback):
         if state.is_world_process_zero:
             checkpoints.seal(self._folder / f"checkpoint-{state.global_step}", self._run)
         PartialState().wait_for_everyone()
-
-
-class _Keep(TrainerCallback):
-    """Keeps the adapter as it is after some steps, before the checkpoint of that step is sealed."""
-
-    def __init__(self, candidates: Mapping[int, Path]) -> None:
-        self._candidates = candidates
-
-    def on_step_end(self, args: Any, state: Any, control: Any, *, model: Any = None, **kwargs: Any) -> None:
-        if state.is_world_process_zero and (path := self._candidates.get(state.global_step)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            adapter.write_weights(model, path)
 
 
 class _Bar(TrainerCallback):

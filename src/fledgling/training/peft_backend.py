@@ -14,17 +14,13 @@ FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")  # the Phi-3 family;
 
 def load(checkpoint: Path, recipe: Recipe, *, device: Any) -> Any:
     """The base on one device, quantised as the recipe says, with a fresh LoRA that is seeded by the recipe."""
-    model = load_model(checkpoint, precision(recipe), device_map={"": device})
+    precision: Precision = "nf4" if recipe.quantization == "nf4" else "bf16" if torch.cuda.is_available() else "fp32"
+    model = load_model(checkpoint, precision, device_map={"": device})
     model.config.use_cache = False
     if recipe.quantization == "nf4" and device == "cpu":
         train_on_cpu(model)
     torch.manual_seed(recipe.seed)
     return get_peft_model(model, lora_config(model, recipe))
-
-
-def precision(recipe: Recipe) -> Precision:
-    """What the base is loaded as."""
-    return "nf4" if recipe.quantization == "nf4" else "bf16" if torch.cuda.is_available() else "fp32"
 
 
 def lora_config(model: Any, recipe: Recipe) -> Any:

@@ -30,8 +30,6 @@ class Recipe:
     weight_decay: float = 0.0
     gradient_checkpointing: bool = True
     save_steps: int = 100
-    candidates: int = 1
-    candidate_rows: int = 200
     seed: int = 0
 
     @classmethod

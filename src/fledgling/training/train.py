@@ -1,14 +1,13 @@
 """The stage that tunes the slm on one track."""
 
-import gc
 import logging
 import os
 import shutil
-import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from fledgling.errors import DataError
 from fledgling.files import digest, publish, sha256_file, write_json
 from fledgling.gpus import die_with_launcher
 from fledgling.models import manifest
@@ -16,7 +15,7 @@ from fledgling.prompting import Place, schema_place
 from fledgling.records import read_examples
 from fledgling.slm import prompts
 from fledgling.slm.quiet import offline_and_quiet
-from fledgling.training import adapter, select
+from fledgling.training import adapter
 from fledgling.training import rows as token_rows
 from fledgling.training.recipe import Recipe, choose_backend, layout
 
@@ -66,41 +65,24 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
 
     cpu_loss.install()
     data = {"train": sha256_file(train_data), "val": sha256_file(val_data)}
-    run = digest(
-        [recipe.to_json(), data, base.fingerprint, base.chat_template_sha256, list(_prompting(settings)), backend]
-        + ([world] if deepspeed else [])  # DeepSpeed's checkpoints hold one part a process
-    )
-    folder = out.parent / "checkpoints"
-    kept = select.steps(plan.steps, recipe.candidates) if recipe.candidates > 1 and val.rows else ()
-    candidates = {step: folder / f"candidates-{run[:16]}" / f"{step}.safetensors" for step in kept}
     work = loop.Work(
         micro_batches=[[rows.rows[place] for place in places] or empty for places in plan.micro_batches],
         val=val.rows,
         recipe=recipe,
         layout=plan,
-        folder=folder,
-        run=run,
+        folder=out.parent / "checkpoints",
+        run=digest(
+            [recipe.to_json(), data, base.fingerprint, base.chat_template_sha256, list(_prompting(settings)), backend]
+            + ([world] if deepspeed else [])  # DeepSpeed's checkpoints hold one part a process
+        ),
         backend=backend,
         deepspeed=deepspeed,
-        candidates=candidates,
     )
-    trained, result = loop.fit(load(base.checkpoint, recipe, device=device), tokenizer, work)
+    result = loop.fit(load(base.checkpoint, recipe, device=device), tokenizer, work)
     if int(os.environ.get("RANK", "0")) != 0:
         return
     (out.parent / adapter.MANIFEST).unlink(missing_ok=True)  # until the new files are whole, none is vouched for
-    adapter.write_weights(trained, out)
-    adapter.write_config(trained, adapter.name_of(base), out.parent / adapter.CONFIG)
-    selection, seconds = None, result.seconds
-    if len(candidates) > 1:
-        del trained
-        _free_cards()
-        start = time.monotonic()
-        selection = select.select(
-            model=model, val=val_data, config=out.parent / adapter.CONFIG, candidates=candidates, settings=settings
-        )
-        with publish(out, "wb") as stream, open(candidates[selection.step], "rb") as chosen:
-            shutil.copyfileobj(chosen, stream)
-        seconds += time.monotonic() - start
+    _save(result.model, adapter.name_of(base), out)
     write_json(
         out.parent / adapter.TRAINING,
         {
@@ -113,8 +95,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
             "steps": result.steps,
             "final_loss": result.final_loss,
             "eval_loss": result.eval_loss,
-            "selection": selection.to_json() if selection else None,
-            "seconds": round(seconds, 2),
+            "seconds": result.seconds,
             "world_size": world,
             "micro_batch_tokens": tokens,
             "accumulation": plan.accumulation,
@@ -141,14 +122,6 @@ def _rows(path: Path, tokenizer: Any, settings: dict[str, Any], recipe: Recipe) 
     )
 
 
-def _free_cards() -> None:
-    import torch
-
-    gc.collect()
-    if _cards():
-        torch.cuda.empty_cache()
-
-
 def _cards() -> int:
     import torch
 
@@ -163,3 +136,23 @@ def _loader(backend: str) -> Any:
     from fledgling.training import peft_backend
 
     return peft_backend.load
+
+
+def _save(model: Any, base: str, out: Path) -> None:
+    """Weights and configuration in PEFT's format, without this machine's paths and in one order."""
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save
+
+    weights = {
+        name: tensor.detach().float().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()
+    }
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"{name}: a weight is not finite after the last step; lower recipe.learning_rate")
+    config = model.peft_config["default"].to_dict()
+    config = {key: sorted(value) if isinstance(value, set) else value for key, value in sorted(config.items())}
+    config |= {"base_model_name_or_path": base, "inference_mode": True}
+    with publish(out, "wb") as stream:
+        stream.write(save(dict(sorted(weights.items())), metadata={"format": "pt"}))
+    write_json(out.parent / adapter.CONFIG, config)

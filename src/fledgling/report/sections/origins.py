@@ -65,14 +65,6 @@ def training(inputs: Inputs, stamp: str) -> dict[str, Any] | None:
         for key, value in document.items()
         if key not in ("history", "format") and not isinstance(value, dict | list) and value is not None
     ]
-    if selection := document.get("selection"):
-        reached = ", ".join(f"step {each['step']}: {each['value']:.3f}" for each in selection["candidates"])
-        facts.append(
-            (
-                "adapter kept",
-                f"after step {selection['step']}, by {selection['metric']} on {selection['rows']} rows of val ({reached})",
-            )
-        )
     ends = (
         f"Training loss falls from {train[0][1]:.3f} to {train[-1][1]:.3f} in {train[-1][0]:.0f} steps."
         if train
