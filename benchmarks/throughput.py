@@ -5,10 +5,10 @@
 
 Prints one line a measurement. The server's own clock measures the rate. A rate's CPU a call is that of the whole
 process (user and system: start, reading, calls, journal, publishing) less that of a second process (the median of
-five) that finds all those rows in the journal, asks one row more and publishes them all, by the number of calls; so starting, reading the
-rows and publishing are out of it, and the one call more is subtracted with them. A run's CPU a row has nothing
-subtracted. Peak memory is the kernel's ru_maxrss, shared libraries included. The kernel counts into it what this
-process held when it started the other (Linux, exec), so rows are written one by one here and never held.
+five) that finds all those rows in the journal, asks one row more and publishes them all, by the number of calls; so
+starting, reading the rows and publishing are out of it, and the one call more is subtracted with them. A run's CPU a
+row has nothing subtracted. Peak memory is the kernel's ru_maxrss, shared libraries included. The kernel counts into it
+what this process held when it started the other (Linux, exec), so rows are written one by one here and never held.
 """
 
 import argparse

@@ -101,7 +101,7 @@ def fledgling(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path, 
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
     encoded = [token_rows.Row(input_ids=ids, labels=[token_rows.IGNORED] * start + ids[start:]) for ids, start in rows]
     plan = layout([len(row.input_ids) for row in encoded], recipe, world=1, tokens=tokens)
-    batches = [[encoded[i] for i in places] or [token_rows.empty(tokenizer)] for places in plan.micro_batches]
+    batches = token_rows.micro_batches(encoded, plan.micro_batches, tokenizer)
     model = load(Path(checkpoint), recipe, device=0)
     torch.cuda.reset_peak_memory_stats()
     result = loop.fit(

@@ -11,8 +11,9 @@ LOAD = 0.75  # the share of slots in use beyond which the table doubles
 class Places:
     """A map from keys (sha256 in hex) to places (whole numbers from 0), in 21 to 43 bytes a key.
 
-    While it grows, it takes half as much again. Keys are not kept, only their first 64 bits; `holds(place, key)` says whether a place is the key's, and
-    is asked about each place whose key begins alike, so two keys are never taken for one.
+    While it grows, it takes half as much again. Keys are not kept, only their first 64 bits; `holds(place, key)` says
+    whether a place is the key's, and is asked about each place whose key begins alike, so two keys are never taken for
+    one.
     """
 
     def __init__(self, holds: Callable[[int, str], bool]) -> None:

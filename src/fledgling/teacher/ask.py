@@ -286,7 +286,7 @@ class _Run:
             if self._teacher.batch:
                 await batches.ask(call for _, call in self._left())
         finally:
-            deque(self._left(), maxlen=0)
+            deque(self._left(), maxlen=0)  # looks at each, so that what the batches brought is noted
 
     async def _pass(self) -> None:
         """Work once through the rows: ask what no other process works on."""

@@ -179,8 +179,7 @@ class Client:
 
     async def send(self, body: dict[str, Any]) -> Reply:
         """Post one chat completion and read the whole reply, within the deadline."""
-        content = json_line(body).encode()
-        return await self._request("POST", self._calls + "/chat/completions", self._timeout_s, content, JSON)
+        return await self._post(self._calls + "/chat/completions", body)
 
     async def get(self, path: str) -> Reply:
         """Read one address of files or batches."""
@@ -188,7 +187,7 @@ class Client:
 
     async def post(self, path: str, body: dict[str, Any]) -> Reply:
         """Post JSON to one address of files or batches."""
-        return await self._request("POST", self._files + path, self._timeout_s, json_line(body).encode(), JSON)
+        return await self._post(self._files + path, body)
 
     async def upload(self, name: str, content: bytes) -> Reply:
         """Upload the input file of a batch."""
@@ -197,6 +196,9 @@ class Client:
         form = aiohttp.FormData({"purpose": "batch"})
         form.add_field("file", content, filename=name, content_type="application/jsonl")
         return await self._request("POST", self._files + "/files", FILE_TIMES * self._timeout_s, form)
+
+    async def _post(self, url: str, body: dict[str, Any]) -> Reply:
+        return await self._request("POST", url, self._timeout_s, json_line(body).encode(), JSON)
 
     async def _request(
         self, method: str, url: str, timeout_s: float, data: Any = None, headers: Mapping[str, str] | None = None
@@ -224,9 +226,7 @@ class Client:
             return self._failed(start, "broken", "the reply is not UTF-8")
         if response.status != 200 and len(self._key) > 8:  # some endpoints quote the key that they refuse
             text = text.replace(self._key, "[key]")
-        return Reply(
-            _seconds(start), response.status, text, {name.lower(): value for name, value in response.headers.items()}
-        )
+        return Reply(_seconds(start), response.status, text, response.headers)
 
     @staticmethod
     def _failed(start: float, trouble: Trouble, detail: str) -> Reply:

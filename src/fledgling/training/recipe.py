@@ -80,15 +80,13 @@ def batches(rows: int, recipe: Recipe) -> list[list[int]]:
     """The rows of each optimizer step, whatever it runs on: seeded permutations of all rows, one after
     another, cut into global batches; the last is filled up from the next pass over the rows.
     """
-    steps = max(1, math.ceil(rows * recipe.epochs / recipe.global_batch))
+    size = recipe.global_batch
+    total = size * max(1, math.ceil(rows * recipe.epochs / size))
     shuffler = random.Random(recipe.seed)
     stream: list[int] = []
-    while len(stream) < steps * recipe.global_batch:
+    while len(stream) < total:
         stream += shuffler.sample(range(rows), rows)
-    return [
-        stream[start : start + recipe.global_batch]
-        for start in range(0, steps * recipe.global_batch, recipe.global_batch)
-    ]
+    return [stream[start : start + size] for start in range(0, total, size)]
 
 
 def layout(lengths: Sequence[int], recipe: Recipe, *, world: int, tokens: int) -> Layout:

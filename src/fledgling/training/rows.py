@@ -1,6 +1,6 @@
 """Examples as token rows: the prompt that inference gives, the completion that it should get."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,9 +52,10 @@ def encode(
     return Rows(rows=rows, too_long=len(kept) - len(rows), no_answer=len(asked) - len(kept))
 
 
-def empty(tokenizer: Any) -> Row:
-    """A row without loss, for a micro-batch that no example fills."""
-    return Row(input_ids=[tokenizer.pad_token_id] * 2, labels=[IGNORED] * 2)
+def micro_batches(rows: Sequence[Row], places: Iterable[Sequence[int]], tokenizer: Any) -> list[list[Row]]:
+    """The rows of each micro-batch by their positions; one that no example fills gets a row without loss."""
+    empty = Row(input_ids=[tokenizer.pad_token_id] * 2, labels=[IGNORED] * 2)
+    return [[rows[place] for place in batch] or [empty] for batch in places]
 
 
 def check(rows: Rows, path: Any, max_length: int) -> None:

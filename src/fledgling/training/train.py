@@ -59,14 +59,13 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
         log.warning("%d rows are longer than recipe.max_length %d and left out", rows.too_long, recipe.max_length)
     tokens = where.get("micro_batch_tokens", MICRO_BATCH_TOKENS)
     plan = layout([len(row.input_ids) for row in rows.rows], recipe, world=world, tokens=tokens)
-    empty = [token_rows.empty(tokenizer)]
 
     from fledgling.training import cpu_loss, loop
 
     cpu_loss.install()
     data = {"train": sha256_file(train_data), "val": sha256_file(val_data)}
     work = loop.Work(
-        micro_batches=[[rows.rows[place] for place in places] or empty for places in plan.micro_batches],
+        micro_batches=token_rows.micro_batches(rows.rows, plan.micro_batches, tokenizer),
         val=val.rows,
         recipe=recipe,
         layout=plan,
