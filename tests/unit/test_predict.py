@@ -429,32 +429,56 @@ def test_a_replica_that_ends_early_stops_the_stage_and_loses_nothing(
     assert len(done) == len(set(done)) == 16
 
 
-def test_answers_do_not_wait_for_a_replica_to_take_its_engine_down(
-    fake_vllm: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def lingering(fake_vllm: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[str]]]:
+    """The replicas that are started, which go on after their last row until their input ends."""
     started: list[subprocess.Popen[str]] = []
 
-    def lingering(slm: Any, card: str) -> "subprocess.Popen[str]":
-        command = f"{sys.executable} -m {vllm_engine.MODULE}; read line"  # ends when its input does
+    def start(slm: Any, card: str) -> "subprocess.Popen[str]":
+        command = f"{sys.executable} -m {vllm_engine.MODULE}; read line"
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": card}
         started.append(
             subprocess.Popen(
                 ["sh", "-c", command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
             )
         )
-        return started[0]
+        return started[-1]
 
-    monkeypatch.setattr(vllm_engine.VllmSlm, "_start", lingering)
+    monkeypatch.setattr(vllm_engine.VllmSlm, "_start", start)
+    yield started
+    for replica in started:
+        replica.kill()
+        replica.wait()
+
+
+def test_answers_do_not_wait_for_a_replica_to_take_its_engine_down(lingering: list["subprocess.Popen[str]"]) -> None:
     before = set(threading.enumerate())
     requests = [Request(prompt=[i, i, 7]) for i in range(20)]
     assert sum(len(positions) for positions, _ in vllm_slm(["0"]).answers(requests, lambda _: None)) == 20
-    assert started[0].poll() is None
+    assert lingering[0].poll() is None
     (waiting,) = set(threading.enumerate()) - before
     assert not waiting.daemon  # so this process and its claim of the card stay until the replica is gone
-    assert started[0].stdin
-    started[0].stdin.close()
+    assert lingering[0].stdin
+    lingering[0].stdin.close()
     waiting.join(30)
-    assert started[0].returncode is not None
+    assert lingering[0].returncode is not None
+
+
+def test_a_replica_that_is_done_ends_with_a_caller_that_stops(
+    lingering: list["subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def everything(lines: Any) -> Iterator[Any]:
+        while True:
+            number, said = lines.get()
+            yield number, said
+            if "done" in said:
+                return
+
+    monkeypatch.setattr(vllm_engine, "_waiting", everything)
+    answers = vllm_slm(["0"]).answers([Request(prompt=[i, i, 7]) for i in range(20)], lambda _: None)
+    assert len(next(answers)[0]) == 20
+    answers.close()  # type: ignore[attr-defined]
+    assert lingering[0].returncode is not None
 
 
 def test_no_replica_outlives_its_run(fake_vllm: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,10 +103,11 @@ class VllmSlm:
                 if rows:
                     answers = [Answer(tokens=row["tokens"], latency_s=row["latency_s"]) for row in rows]
                     yield [row["i"] for row in rows], answers
-        finally:
-            for number in running:
-                replicas[number].kill()
-                replicas[number].wait()
+        except BaseException:  # also where the caller wants no more: the rest of the work is of no use
+            for replica in replicas:
+                replica.kill()
+                replica.wait()
+            raise
         if failed:
             raise Unavailable("; ".join(failed) + "; its reason is above; the same command goes on from here")
 
