@@ -17,7 +17,7 @@ from trl import SFTConfig, SFTTrainer
 
 from fledgling.cli import progress_bar
 from fledgling.errors import DataError
-from fledgling.training import checkpoints
+from fledgling.training import attention, checkpoints
 from fledgling.training.recipe import Layout, Recipe
 from fledgling.training.rows import Row
 
@@ -88,8 +88,7 @@ def fit(model: Any, tokenizer: Any, work: Work) -> Result:
 def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
     recipe, layout = work.recipe, work.layout
     cuda = torch.cuda.is_available()
-    # It warns of packing without flash attention, where every attention here keeps the rows apart.
-    logging.getLogger("trl.trainer.sft_trainer").setLevel(logging.ERROR)
+    attention.install(model)
     trainer = _Trainer(
         model=model,
         args=SFTConfig(
@@ -108,7 +107,6 @@ def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
             train_sampling_strategy="sequential",
             dataset_kwargs={"skip_prepare_dataset": True},
             max_length=None,  # rows that are too long were left out
-            packing=True,  # done already: each micro-batch names the lengths of its rows
             bf16=cuda,
             use_cpu=not cuda,
             gradient_checkpointing=recipe.gradient_checkpointing,
@@ -131,6 +129,7 @@ def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
         train_dataset=_dataset(work.micro_batches),
         eval_dataset=_dataset([[row] for row in work.val]) if work.val else None,
         processing_class=tokenizer,
+        data_collator=attention.Collator(pad_token_id=tokenizer.pad_token_id, padding_free=True),
         callbacks=[_Seal(work.folder, work.run), _Bar()],
     )
     trainer.remove_callback(PrinterCallback)

@@ -1,0 +1,68 @@
+"""Attention over rows that lie one behind the other: a flash kernel that keeps each row to itself.
+
+Otherwise the rows of a micro-batch are kept apart by a mask over all its tokens, for which no flash
+kernel exists: its time grows with the square of the micro-batch, where this grows with that of each row.
+"""
+
+import inspect
+from typing import Any
+
+import torch
+from torch.nn.attention.varlen import varlen_attn
+from transformers import AttentionInterface
+from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
+
+NAME = "rows_apart"
+_GROUPS = "enable_gqa" in inspect.signature(varlen_attn).parameters  # torch 2.12
+
+
+class Collator(DataCollatorForLanguageModeling):
+    """TRL's padding-free collator, which also tells the attention where each row begins."""
+
+    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+        """One micro-batch: examples hold input_ids and labels of its rows and their `seq_lengths`."""
+        batch = super().torch_call(examples)
+        lengths = [length for example in examples for length in example["seq_lengths"]]
+        starts = torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32)
+        longest = max(lengths)
+        return batch | {
+            "cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": longest, "max_length_k": longest,
+        }  # fmt: skip
+
+
+def install(model: Any) -> bool:
+    """Have the model attend through the kernel, where its card has one (compute capability 8.0); says whether."""
+    if not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0):
+        return False
+    AttentionInterface.register(NAME, attend)
+    model.get_base_model().set_attn_implementation(NAME)  # under it, no mask is made
+    return True
+
+
+def attend(
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    *,
+    cu_seq_lens_q: Any,
+    max_length_q: int,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **_: Any,
+) -> tuple[Any, None]:
+    """transformers' interface of attention: query (1, heads, tokens, width), key and value with the heads of a
+    grouped query, in half precision; `cu_seq_lens_q` (rows + 1,) are the rows' bounds. Returns (1, tokens, heads, width).
+    """
+    if attention_mask is not None or dropout:
+        raise ValueError("neither masks nor dropout of attention are possible with rows that lie one behind the other")
+    groups = query.shape[1] // key.shape[1]
+    if not _GROUPS:
+        key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
+    given: dict[str, Any] = {"enable_gqa": groups > 1} if _GROUPS else {}
+    query, key, value = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
+    reach = -1 if sliding_window is None or sliding_window >= max_length_q else sliding_window - 1
+    bounds = cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q
+    return varlen_attn(query, key, value, *bounds, scale=scaling, window_size=(reach, 0), **given)[None], None

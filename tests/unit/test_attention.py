@@ -1,0 +1,103 @@
+"""Rows that lie one behind the other attend as if each were alone; the kernel itself runs in tests/gpu."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fledgling.training import attention
+
+LENGTHS = [5, 1, 9, 9, 3]
+
+
+@pytest.fixture
+def rows() -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randint(5, 60, (length,), generator=generator) for length in LENGTHS]
+
+
+@pytest.fixture
+def model(tiny_checkpoint: Path) -> Any:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    loaded = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+    return get_peft_model(loaded, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear"))
+
+
+def kernel(
+    query: Any, key: Any, value: Any, starts: Any, _: Any, longest: int, __: int, *,
+    scale: float, window_size: tuple[int, int], enable_gqa: bool,
+) -> Any:  # fmt: skip
+    """torch.nn.attention.varlen.varlen_attn in plain torch."""
+    assert starts.dtype == torch.int32
+    assert longest == max(starts.diff())
+    groups = query.shape[1] // key.shape[1]
+    assert enable_gqa == (groups > 1)
+    bounds = starts.tolist()
+    outputs = []
+    for start, end in itertools.pairwise(bounds):
+        places = torch.arange(end - start)
+        mask = places[:, None] >= places
+        if window_size[0] >= 0:
+            mask &= places[:, None] - places <= window_size[0]
+        states = [each[start:end].transpose(0, 1) for each in (query, key, value)]
+        states[1:] = [each.repeat_interleave(groups, 0) for each in states[1:]]
+        outputs.append(torch.nn.functional.scaled_dot_product_attention(*states, attn_mask=mask, scale=scale))
+    return torch.cat(outputs, dim=1).transpose(0, 1)
+
+
+def card(monkeypatch: pytest.MonkeyPatch, *capability: int) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(attention, "varlen_attn", kernel)
+
+
+def collate(rows: list[torch.Tensor]) -> dict[str, Any]:
+    ids = [int(i) for row in rows for i in row]
+    collator = attention.Collator(pad_token_id=0, padding_free=True)
+    return collator([{"input_ids": ids, "labels": ids, "seq_lengths": [len(row) for row in rows]}])
+
+
+def test_a_batch_names_the_bounds_of_its_rows(rows: list[torch.Tensor]) -> None:
+    batch = collate(rows)
+    assert batch["cu_seq_lens_q"].tolist() == batch["cu_seq_lens_k"].tolist() == [0, 5, 6, 15, 24, 27]
+    assert batch["max_length_q"] == batch["max_length_k"] == 9
+    assert batch["position_ids"].tolist() == [[place for length in LENGTHS for place in range(length)]]
+    assert "attention_mask" not in batch
+    assert (batch["labels"][0] == -100).nonzero().flatten().tolist() == [0, 5, 6, 15, 24], (
+        "no row's end foretells the next"
+    )
+
+
+@pytest.mark.parametrize("window", [None, 4, 100])
+def test_every_row_is_answered_as_if_alone(
+    monkeypatch: pytest.MonkeyPatch, model: Any, rows: list[torch.Tensor], window: int | None
+) -> None:
+    model.config.sliding_window = window
+    alone = [model(input_ids=row[None], use_cache=False).logits[0] for row in rows]
+    card(monkeypatch, 8, 0)
+    assert attention.install(model)
+    batch = collate(rows)
+    labels = batch.pop("labels")
+    logits = model(**batch, use_cache=False).logits[0]
+    assert torch.allclose(logits, torch.cat(alone), atol=1e-5)
+    assert labels.shape[1] == len(logits)
+
+
+def test_an_older_card_keeps_the_attention_it_has(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
+    card(monkeypatch, 7, 5)
+    before = model.config._attn_implementation
+    assert not attention.install(model)
+    assert model.config._attn_implementation == before != attention.NAME
+
+
+def test_a_mask_is_refused(monkeypatch: pytest.MonkeyPatch, model: Any, rows: list[torch.Tensor]) -> None:
+    card(monkeypatch, 8, 0)
+    attention.install(model)
+    mask = torch.ones(1, 1, 27, 27, dtype=torch.bool)
+    with pytest.raises(ValueError, match="neither masks nor dropout"):
+        model(**collate(rows), attention_mask=mask, use_cache=False)
