@@ -5,7 +5,7 @@
 All train LoRA of rank 64 on every projection of an NF4 base of Phi-4-mini's shape (benchmarks/phi4mini.py)
 over the same rows of about 365 tokens with the loss on the completion. `script` is Unsloth through TRL's
 SFTTrainer with 8 rows a step and a checkpointed backward pass, the fastest way that was known before.
-A run is BACKEND[-gc][-tN]: gradient checkpointing, at most N tokens on the card at once (4096).
+A run is BACKEND[-gc][-d][-tN]: gradient checkpointing, LoRA dropout of 0.1, at most N tokens on the card at once (4096).
 `real_tokens_per_s` counts no padding and leaves the first half out, in which kernels are still
 compiled for new shapes; `--length N` makes every row N tokens long, for the peak of memory.
 """
@@ -95,7 +95,8 @@ def fledgling(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path, 
     from fledgling.training.recipe import Recipe, layout
 
     recipe = Recipe(
-        learning_rate=2e-4, epochs=1, max_length=LENGTH, global_batch=BATCH, rank=RANK, alpha=ALPHA, dropout=0.0,
+        learning_rate=2e-4, epochs=1, max_length=LENGTH, global_batch=BATCH, rank=RANK, alpha=ALPHA,
+        dropout=0.1 if "d" in flags else 0.0,
         backend=backend, gradient_checkpointing="gc" in flags, save_steps=10_000,
     )  # fmt: skip
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
