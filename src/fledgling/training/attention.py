@@ -59,9 +59,11 @@ def attend(
     if attention_mask is not None or dropout:
         raise ValueError("neither masks nor dropout of attention are possible with rows that lie one behind the other")
     groups = query.shape[1] // key.shape[1]
-    if not _GROUPS:
+    given: dict[str, Any] = {}
+    if _GROUPS:
+        given["enable_gqa"] = groups > 1
+    else:
         key, value = (states.repeat_interleave(groups, dim=1) for states in (key, value))
-    given: dict[str, Any] = {"enable_gqa": groups > 1} if _GROUPS else {}
     query, key, value = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
     reach = -1 if sliding_window is None or sliding_window >= max_length_q else sliding_window - 1
     bounds = cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q
