@@ -35,11 +35,14 @@ onstart:
 
 TORCH_ENV = "../envs/gpu.yaml" if config["training"]["gpus"] else "../envs/base.yaml"
 
+CANDIDATES = [str(number + 1) for number in range(config["recipe"].get("candidates", 1))]
+
 
 wildcard_constraints:
     track="[^/]+",
     contender=f"teacher|slm|tuned|{'|'.join(f'floor-{floor}' for floor in FLOORS)}",
     floor="|".join(FLOORS),
+    candidate="|".join(CANDIDATES),
 
 
 def track_of(wildcards):

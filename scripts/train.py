@@ -1,9 +1,9 @@
 """Tune the slm on one track.
 
-Reads the train and val splits and a checkpoint's manifest, and writes the adapter's weights, its
-configuration, training.json (recipe, loss curve, speed) and, last, its manifest. The loss is on the
-completion only; the global batch is the same on any number of cards. Start it with `accelerate
-launch`, `torchrun` or plain `python`; a killed run goes on from its newest sealed checkpoint.
+Reads the train and val splits and a checkpoint's manifest, and writes training.json (recipe, loss curve,
+speed) and beside it, in 1/, 2/, …, the adapters to choose from: weights, configuration and, last, manifest.
+The loss is on the completion only; the global batch is the same on any number of cards. Start it with
+`accelerate launch`, `torchrun` or plain `python`; a killed run goes on from its newest sealed checkpoint.
 """
 
 import argparse
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--val", required=True, type=Path, help="rows for the loss at the end (val.jsonl)")
     parser.add_argument("--model", required=True, type=Path, help="results/models/slm/manifest.json")
     parser.add_argument("--settings", required=True, type=json.loads, help='JSON: {"recipe", "track", "seed"}')
-    parser.add_argument("--out", required=True, type=Path, help="…/adapter_model.safetensors")
+    parser.add_argument("--out", required=True, type=Path, help="results/candidates/{track}/training.json")
     args = parser.parse_args()
     train(
         track=args.track,

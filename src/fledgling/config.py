@@ -164,7 +164,9 @@ def _contradictions(config: Config, root: Path) -> list[Problem]:
             if "embedded" in source and "rows" not in source:
                 problems.append(([*there, "rows"], "this key is missing: how many rows to generate"))
         for key in track.get("recipe", {}):
-            if key not in recipe_keys:
+            if key == "candidates":  # the files of a training are known before a track is
+                problems.append(([*here, "recipe", key], "the same for all tracks; set recipe.candidates"))
+            elif key not in recipe_keys:
                 problems.append(([*here, "recipe", key], f"unknown key; {_did_you_mean(key, recipe_keys)}"))
     return problems
 

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -98,6 +99,12 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Publish a text file (UTF-8)."""
     with publish(path) as stream:
         stream.write(text)
+
+
+def copy_file(source: str | os.PathLike[str], path: str | os.PathLike[str]) -> None:
+    """Publish a copy of a file."""
+    with open(source, "rb") as original, publish(path, "wb") as stream:
+        shutil.copyfileobj(original, stream)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

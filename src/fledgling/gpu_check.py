@@ -132,8 +132,12 @@ def check(config: Mapping[str, Any], *, results: Path, machine: Machine) -> Repo
     for track, block in config["tracks"].items():
         policy = block.get("finetune", "auto")
         condition = () if policy == "always" else ("if the gate asks for it",)
-        asked = [("predict", ())] if policy == "never" else [("predict", ()), ("train", condition)]
-        asked += [] if policy == "never" else [("predict_tuned", condition)]
+        asked: list[tuple[str, tuple[str, ...]]] = [("predict", ())]
+        if policy != "never":
+            asked.append(("train", condition))
+            if (candidates := config["recipe"].get("candidates", 1)) > 1:
+                asked.append(("predict_candidate", (*condition, f"once for each of {candidates} adapters")))
+            asked.append(("predict_tuned", condition))
         for rule, notes in asked:
             settle = _train if rule == "train" else _predict
             stages.append(settle(rule, track, config, results, machine, checkpoint, notes, refusals))
@@ -196,7 +200,8 @@ def _predict(
 ) -> Stage:  # fmt: skip
     slm, block = config["slm"], config["tracks"][track]
     cards = min(slm.get("gpus", 0), len(machine.cards))
-    precision, tuned = slm["precision"], rule == "predict_tuned"
+    precision, tuned = slm["precision"], rule != "predict"
+    split = "val" if rule == "predict_candidate" else "test"
     reason = (
         f"slm.engine {slm['engine']}, slm.precision {precision}, slm.gpus {slm.get('gpus', 0)}; "
         f"vllm {machine.versions.get('vllm', 'not installed')}, {_cards(cards)}"
@@ -208,12 +213,13 @@ def _predict(
         refusals.append(str(error))
         return Stage(rule, track, cards, None, reason, notes=notes)
     stage = Stage(rule, track, cards, engine, reason, notes=notes)
-    rows, seconds = _predict_time(track, "tuned" if tuned else "slm", engine, cards, config, results, checkpoint)
+    contender = "tuned" if tuned else "slm"
+    rows, seconds = _predict_time(track, contender, split, engine, cards, config, results, checkpoint)
     stage = replace(stage, seconds=seconds)
     if checkpoint.shape is None:
         return stage
     shape, rank = checkpoint.shape, _recipe(config, track).rank if tuned else 0
-    longest, why = _longest("test", track, config, results, checkpoint)
+    longest, why = _longest(split, track, config, results, checkpoint)
     answer = block["max_new_tokens"]
 
     def parts(batch: int, precision: str) -> dict[str, int]:
@@ -264,11 +270,11 @@ def _engine_runs(engine: str, precision: str, cards: int, machine: Machine) -> N
 
 
 def _predict_time(
-    track: str, contender: str, engine: str, cards: int, config: Mapping[str, Any], results: Path,
+    track: str, contender: str, split: str, engine: str, cards: int, config: Mapping[str, Any], results: Path,
     checkpoint: Checkpoint,
 ) -> tuple[int | None, float | None]:  # fmt: skip
-    """(rows of the test split, seconds that they take); vLLM's replicas share the rows."""
-    data = results / "data" / track / "test.jsonl"
+    """(rows of a split, seconds that they take); vLLM's replicas share the rows."""
+    data = results / "data" / track / f"{split}.jsonl"
     rows = sum(1 for _ in read_examples(data)) if data.exists() else None
     if rows is None or checkpoint.model is None:
         return rows, None
@@ -354,10 +360,9 @@ def _recipe(config: Mapping[str, Any], track: str) -> Recipe:
 def _longest(
     split: str, track: str, config: Mapping[str, Any], results: Path, checkpoint: Checkpoint
 ) -> tuple[int, str]:
-    """(tokens of the longest row, or of the longest prompt of `test`, where that number is from)."""
-    key = "slm.max_prompt_tokens" if split == "test" else "recipe.max_length"
-    recipe = _recipe(config, track)
-    limit = config["slm"]["max_prompt_tokens"] if split == "test" else recipe.max_length
+    """(tokens of the longest row of train, or of the longest prompt of val or test, where that number is from)."""
+    key = "recipe.max_length" if split == "train" else "slm.max_prompt_tokens"
+    limit = _recipe(config, track).max_length if split == "train" else config["slm"]["max_prompt_tokens"]
     data = results / "data" / track / f"{split}.jsonl"
     if checkpoint.model is None or not data.exists():
         return limit, f"{key}; {data} or the checkpoint is not built"
@@ -369,7 +374,7 @@ def _longest(
 
 
 def row_lengths(data: Path, folder: Path, config: Mapping[str, Any], track: str, split: str) -> list[int]:
-    """Tokens of each row as the stage makes them: prompts of `test`, prompts with their completions otherwise."""
+    """Tokens of each row as the stage makes them: prompts with their completions of train, prompts of val and test."""
     from fledgling.slm.quiet import offline_and_quiet
 
     offline_and_quiet()
@@ -381,7 +386,7 @@ def row_lengths(data: Path, folder: Path, config: Mapping[str, Any], track: str,
     tokenizer = AutoTokenizer.from_pretrained(folder.resolve(), local_files_only=True)
     dialect = prompts.dialect_of(tokenizer, config["slm"].get("tool_dialect", "auto"))
     schema = schema_place(config["tracks"][track].get("prompt", {}))
-    if split != "test":
+    if split == "train":
         whole = rows.encode(read_examples(data), tokenizer, dialect=dialect, schema=schema, max_length=10**9)
         return [len(row.input_ids) for row in whole.rows]
     texts = [prompts.prompt(tokenizer, example, schema=schema, dialect=dialect) for example in read_examples(data)]

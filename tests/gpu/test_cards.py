@@ -97,7 +97,7 @@ def test_engines_agree(root: Path, model: Path, data: Path, tmp_path: Path) -> N
 def test_engines_agree_under_an_adapter(root: Path, model: Path, data: Path, tmp_path: Path) -> None:
     pytest.importorskip("vllm")
     train(root, model, data, tmp_path / "adapter", 1, backend="peft")
-    adapter = tmp_path / "adapter/manifest.json"
+    adapter = tmp_path / "adapter/1/manifest.json"
     plain = predict(root, model, data, tmp_path / "plain.jsonl")
     one = predict(root, model, data, tmp_path / "one.jsonl", adapter=adapter)
     other = predict(root, model, data, tmp_path / "other.jsonl", adapter=adapter, engine="vllm")
@@ -143,7 +143,7 @@ def training(root: Path, model: Path, data: Path, out: Path, **given: Any) -> li
     return [
         root / "scripts/train.py",
         "--track", "t", "--train", data / "train.jsonl", "--val", data / "test.jsonl", "--model", model,
-        "--settings", json.dumps(settings), "--out", out / "adapter_model.safetensors",
+        "--settings", json.dumps(settings), "--out", out / "training.json",
     ]  # fmt: skip
 
 

@@ -27,9 +27,12 @@ def _option(name): return sys.argv[sys.argv.index(name) + 1]
 for _name in {options!r}:
     _out = pathlib.Path(_option(_name)); _out.parent.mkdir(parents=True, exist_ok=True)
     _out.write_text(json.dumps({{"fine_tune": 1, "made by": {script!r}, "for": str(_out)}}) + "\\n")
-    if {script!r} == "train":
-        for _sibling in ("adapter_config.json", "training.json", "manifest.json"):
-            (_out.parent / _sibling).write_text("{{}}")
+    _folders = {{"train": [_out.parent / "1", _out.parent / "2", _out.parent / "3"], "select_adapter": [_out.parent]}}
+    for _folder in _folders.get({script!r}, []):
+        _folder.mkdir(exist_ok=True)
+        for _sibling in ("adapter_model.safetensors", "adapter_config.json", "training.json", "manifest.json"):
+            if _folder / _sibling != _out:
+                (_folder / _sibling).write_text(json.dumps({{"for": str(_folder)}}))
 sys.exit(0)
 """
 

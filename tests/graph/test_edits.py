@@ -23,7 +23,15 @@ def test_nothing_to_do(built):
         (
             "learning_rate: 0.005",
             "learning_rate: 0.004",
-            {"train": 2, "predict_tuned": 2, "score": 2, **AFTER_DECIDE},
+            {
+                "train": 2,
+                "predict_candidate": 4,
+                "score_candidate": 4,
+                "select": 2,
+                "predict_tuned": 2,
+                "score": 2,
+                **AFTER_DECIDE,
+            },
         ),
         (
             "max_new_tokens: 64\n\n  structured",
@@ -65,7 +73,7 @@ def test_code(built, file, expected):
     path.write_text(path.read_text() + "\n_EDITED = 1\n")
     plan = built.plan()
     assert set(plan) >= set(expected)
-    assert not set(plan) & {"ask", "predict", "predict_tuned", "prepare", "fetch", "train"}
+    assert not set(plan) & {"ask", "predict", "predict_tuned", "predict_candidate", "prepare", "fetch", "train"}
 
 
 def test_comments_and_docstrings(built):
@@ -103,4 +111,26 @@ def test_one_more_source_row(empty, tmp_path):
 def test_removed_adapter_is_trained_again_when_it_is_asked_for(built):
     Path(built.folder, "results/adapters/toolcall/adapter_model.safetensors").unlink()
     assert built.plan() == {}, "everything that was made with it is still there"
-    assert built.plan("results/adapters/toolcall/adapter_model.safetensors") == {"train": 1}
+    assert built.plan("results/adapters/toolcall/adapter_model.safetensors") == {"select": 1}
+
+
+def test_one_candidate_is_kept_without_asking_val(empty, overlay):
+    alone = {"recipe": {"candidates": 1}, "tracks": {"toolcall": {"finetune": "always"}, "structured": None}}
+    plan = empty.plan("--configfile", overlay(alone), "--", "results/verdict/toolcall.json")
+    assert (plan["train"], plan["select"], plan["predict_tuned"]) == (1, 1, 1)
+    assert not {"predict_candidate", "score_candidate"} & set(plan)
+
+
+ADAPTER = "results/adapters/toolcall/manifest.json"
+
+
+def test_an_edited_metric_chooses_again_without_training(built):
+    path = built.folder / "src/fledgling/tracks/toolcall.py"
+    path.write_text(path.read_text() + "\n_EDITED = 1\n")
+    assert built.plan(ADAPTER) == {"score_candidate": 2, "select": 1}
+
+
+def test_the_order_of_core_metrics_chooses_again_without_scoring(built):
+    built.edit("config/config.yaml", "[ast_match_rate, args_f1]", "[args_f1, ast_match_rate]")
+    assert built.plan(ADAPTER) == {"select": 1}
+    assert built.plan("results/adapters/structured/manifest.json") == {}

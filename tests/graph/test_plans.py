@@ -16,7 +16,9 @@ STAGES = {
     "results/predictions/structured/floor-echo.jsonl": {"floor"},
     "results/metrics/structured/slm.json": {"score"},
     "results/compare/toolcall.json": {"compare"},
-    "results/adapters/structured/manifest.json": {"train"},
+    "results/candidates/structured/training.json": {"train"},
+    "results/candidates/structured/2/metrics.json": {"train", "predict_candidate", "score_candidate"},
+    "results/adapters/structured/manifest.json": {"train", "predict_candidate", "score_candidate", "select"},
     "results/predictions/structured/tuned.jsonl": {"predict_tuned"},
     "results/verdict/toolcall.json": {"decide"},
     "results/report/toolcall.html": {"report"},
@@ -78,6 +80,7 @@ def test_a_third_track_is_a_block_of_yaml(empty, overlay, tmp_path):
         ("tracks:\n  mail: {kind: structured, sources: [{path: no-such.jsonl, split: test}], finetune: never, "
          "max_new_tokens: 8}", ["overlay.yaml:2", "tracks.mail.sources.0.path", "no-such.jsonl"]),
         ("tracks:\n  toolcall:\n    splits: {train: 0.5, val: 0.5, test: 0.5}", ["overlay.yaml:3", "add up to 1.5"]),
+        ("tracks:\n  toolcall:\n    recipe: {candidates: 4}", ["overlay.yaml:3", "set recipe.candidates"]),
         ("decision: {margin: -1}", ["overlay.yaml:1", "decision.margin"]),
         ("models: {slm: {source: hub, repo_id: a/b, revision: main}}", ["models.slm.revision"]),
     ],

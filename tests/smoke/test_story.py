@@ -28,7 +28,12 @@ def test_the_slm_misses_the_gate_and_tuning_changes_the_verdict(story, track):
     assert value["teacher"] > 0.85
     verdict = story.read(f"verdict/{track}.json")
     assert verdict["deploy"] == "tuned", verdict["reasons"]
-    assert story.read(f"adapters/{track}/training.json")["seconds"] > 0, "what the plan estimates the next run from"
+    training = story.read(f"adapters/{track}/training.json")
+    assert training["seconds"] > 0, "what the plan estimates the next run from"
+    reached = [story.read(f"candidates/{track}/{n}/metrics.json")["metrics"][CORE[track]]["value"] for n in (1, 2)]
+    assert [each["metrics"][CORE[track]] for each in training["selection"]["candidates"]] == reached
+    steps = [each["step"] for each in training["selection"]["candidates"]]
+    assert reached[steps.index(training["selection"]["step"])] == max(reached)
     assert verdict["simulated"] is True
     assert verdict["looks"]["number"] == 1, "the verdict counts itself, beside the journal"
     assert (story.folder / ".journal/looks.jsonl").exists()

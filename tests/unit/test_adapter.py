@@ -21,6 +21,7 @@ def sealed(tmp_path: Path, model: manifest.Model) -> Path:
     for name in (adapter.WEIGHTS, adapter.CONFIG, adapter.TRAINING):
         (tmp_path / name).write_text(name)
     adapter.seal(tmp_path, track="t", model=model, data={"train": "x"}, recipe={"rank": 4}, backend="peft")
+    adapter.keep(tmp_path, adapter.verified(tmp_path / adapter.MANIFEST))
     return tmp_path / adapter.MANIFEST
 
 

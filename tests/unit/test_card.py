@@ -67,6 +67,7 @@ def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
     adapters.seal(
         folder, track="orders", model=model, data={"train": "aa" * 32, "val": "bb" * 32}, recipe=recipe, backend="peft"
     )
+    adapters.keep(folder, adapters.verified(folder / "manifest.json"))
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "optimizer.pt").write_bytes(b"pickle")
     return results

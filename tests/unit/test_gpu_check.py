@@ -206,12 +206,12 @@ def sized(monkeypatch: pytest.MonkeyPatch, shape: Shape = PHI4_MINI) -> None:
 
 def test_what_is_not_fetched_is_unknown_and_never_0(tmp_path: Path) -> None:
     report = asked(tmp_path, Machine([], BASE), tracks={})
-    assert [stage.rule for stage in report.stages] == ["predict", "train", "predict_tuned"]
-    assert [stage.bytes for stage in report.stages] == [None] * 3
+    assert [stage.rule for stage in report.stages] == ["predict", "train", "predict_candidate", "predict_tuned"]
+    assert [stage.bytes for stage in report.stages] == [None] * 4
     assert (report.refusals, report.stages[0].engine, report.stages[1].engine) == ([], "transformers", "peft")
     said = text(report)
     assert "not built yet" in said
-    assert said.count("memory  unknown") == said.count("unknown until it has run once") == 3
+    assert said.count("memory  unknown") == said.count("unknown until it has run once") == 4
     assert "0.00 GiB" not in said
     assert "none is visible: everything runs on the CPU" in said
     assert "vllm not installed" in said
@@ -262,7 +262,8 @@ def test_a_large_card_fits_and_says_why(tmp_path: Path, monkeypatch: pytest.Monk
     sized(monkeypatch)
     report = asked(tmp_path, Machine([H100], ALL, "13.0"), **real())
     assert {stage.rule: (stage.engine, stage.verdict) for stage in report.stages} == {
-        "predict": ("vllm", "fits"), "train": ("unsloth", "fits"), "predict_tuned": ("vllm", "fits"),
+        "predict": ("vllm", "fits"), "train": ("unsloth", "fits"), "predict_candidate": ("vllm", "fits"),
+        "predict_tuned": ("vllm", "fits"),
     }  # fmt: skip
     assert report.refusals == []
     said = text(report)
@@ -319,7 +320,7 @@ def test_each_refusal_names_its_key(
 ) -> None:
     report = asked(tmp_path, machine, **changed)
     assert any(named in refusal for refusal in report.refusals), report.refusals
-    assert len(report.stages) == 3, "the rest is said all the same"
+    assert len(report.stages) == 4, "the rest is said all the same"
     assert text(report)
 
 
@@ -327,7 +328,7 @@ def test_prepared_rows_and_earlier_runs_count(tmp_path: Path, tiny_model: Path, 
     built(tmp_path, tiny_model)
     checkpoint = tiny_model.parent / "checkpoint"
     before = asked(tmp_path, Machine([], BASE), model=checkpoint)
-    for split in ("train", "test"):
+    for split in ("train", "val", "test"):
         data = tmp_path / "data" / "toolcall" / f"{split}.jsonl"
         data.parent.mkdir(parents=True, exist_ok=True)
         data.write_text(tiny_rows.read_text())
@@ -342,7 +343,7 @@ def test_prepared_rows_and_earlier_runs_count(tmp_path: Path, tiny_model: Path, 
     summary = {"seconds": 90, "backend": "peft", "world_size": 1, "base_fingerprint": fingerprint}
     (adapter / "training.json").write_text(json.dumps(summary))
     after = asked(tmp_path, Machine([], BASE), model=checkpoint)
-    assert [stage.seconds for stage in after.stages] == [24 * 5.0, 90, None]
+    assert [stage.seconds for stage in after.stages] == [24 * 5.0, 90, None, None]
     for rough, exact in zip(before.stages, after.stages, strict=True):
         assert rough.bytes
         assert exact.bytes

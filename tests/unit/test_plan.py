@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +126,7 @@ def test_replies_correct_the_guess_of_tokens(tmp_path: Path) -> None:
 
 def test_f49_unknown_is_unknown_and_never_0(tmp_path: Path) -> None:
     prepare(tmp_path, 3)
-    given = config(prices=None) | {"slm": {"gpus": 1}, "training": {"gpus": 4}}
+    given = config(prices=None) | {"slm": {"gpus": 1}, "training": {"gpus": 4}, "recipe": {"candidates": 1}}
     given["tracks"]["t"]["finetune"] = "auto"
     given["tracks"]["later"] = {"kind": "structured", "finetune": "never"}
     lines = {(line.rule, line.track): line for line in plan(given, results=tmp_path, journal=tmp_path / "journal")}
@@ -141,14 +142,17 @@ def test_f49_unknown_is_unknown_and_never_0(tmp_path: Path) -> None:
 
 def test_gpu_minutes_follow_from_the_last_time(tmp_path: Path) -> None:
     prepare(tmp_path, 3)
-    given = config() | {"slm": {"gpus": 2}, "training": {"gpus": 4}}
+    given = config() | {"slm": {"gpus": 2}, "training": {"gpus": 4}, "recipe": {"candidates": 3}}
     given["tracks"]["t"]["finetune"] = "always"
     (tmp_path / "predictions/t").mkdir(parents=True)
     (tmp_path / "predictions/t/slm.jsonl").write_text('{"id": "r0", "outcome": "ok", "latency_s": 30.0}\n')
     (tmp_path / "adapters/t").mkdir(parents=True)
     (tmp_path / "adapters/t/training.json").write_text('{"seconds": 90}')
-    minutes = {line.rule: line.gpu_minutes for line in plan(given, results=tmp_path, journal=tmp_path / "journal")}
-    assert minutes == {"ask": 0, "predict": 4, "train": 6, "predict_tuned": None}
+    shutil.copy(tmp_path / "data/t/test.jsonl", tmp_path / "data/t/val.jsonl")
+    lines = {line.rule: line for line in plan(given, results=tmp_path, journal=tmp_path / "journal")}
+    minutes = {rule: line.gpu_minutes for rule, line in lines.items()}
+    assert minutes == {"ask": 0, "predict": 4, "train": 6, "predict_candidate": None, "predict_tuned": None}
+    assert (lines["predict_candidate"].rows, lines["predict_tuned"].rows) == (3 * 4, 4)
 
 
 def test_without_azure_variables_the_plan_is_an_upper_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

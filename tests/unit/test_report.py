@@ -147,7 +147,10 @@ def build(folder: Path, shape: str, kind: str, *, hostile: str | None = None, fo
     training = folder / "training.json"
     if "tuned" in rates:
         history = [{"step": step, "loss": 2 * 0.97**step, "tokens_per_s": 900.0} for step in range(1, 200, 5)]
-        write_json(training, {"history": history, "seconds": 33.1, "backend": "peft", "steps": 196, "eval_loss": 0.02})
+        candidates = [{"step": step, "metrics": {"f1": value}} for step, value in ((98, 0.75), (196, 0.5))]
+        summary = {"seconds": 33.1, "backend": "peft", "steps": 196, "eval_loss": 0.02}
+        summary |= {"selection": {"rows": 40, "candidates": candidates, "step": 98}}
+        write_json(training, summary | {"history": history})
     return {
         "verdict": folder / "verdict.json", "compare": compare, "data": outputs["test"],
         "datasheet": datasheet, "predictions": [folder / f"predictions/{name}.jsonl" for name in rates],
@@ -287,6 +290,8 @@ def test_every_answer_has_its_page(made: Any, pages: Any, shape: str, deploy: st
     ids = Page(pages[shape, kind]).ids
     assert [name for name in SECTIONS if name in ids] == list(SECTIONS)
     assert ("training" in ids) == (made[shape, kind]["training"] is not None)
+    kept = "after step 98, by what it answers to 40 rows of val (step 98: f1 0.750; step 196: f1 0.500)"
+    assert (kept in shown) == ("training" in ids)
     for name in verdict["comparisons"]:
         for metric in verdict["core"]:
             assert text.points(verdict["comparisons"][name]["metrics"][metric]["high"]) in shown

@@ -1,5 +1,6 @@
 """Training: the same rows on any layout, loss where it belongs, resume that changes nothing."""
 
+import itertools
 import json
 import math
 import os
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from fledgling.errors import ConfigError, DataError
 from fledgling.models import manifest
 from fledgling.records import Example, read_examples
-from fledgling.training import adapter, cpu_loss, recipe, rows
+from fledgling.training import adapter, cpu_loss, recipe, rows, selection
 from fledgling.training.train import train
 
 SETTINGS: dict[str, Any] = {
@@ -193,24 +194,24 @@ class Runner:
     def __call__(self, name: str, given: dict[str, Any] = SETTINGS) -> str:
         train(
             track="t", train_data=self.data, val_data=self.data, model=self.model, settings=given,
-            out=self.weights(name),
+            out=self.folder / name / adapter.TRAINING,
         )  # fmt: skip
         return name
 
-    def killed(self, name: str, failpoint: str) -> None:
+    def killed(self, name: str, failpoint: str, given: dict[str, Any] = SETTINGS) -> None:
         """Train in a process that is killed at a failpoint."""
         child = os.fork()
         if child == 0:
             os.environ["FLEDGLING_FAILPOINT"] = failpoint
             try:
-                self(name)
+                self(name, given)
             finally:
                 os._exit(0)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
         assert not self.weights(name).exists()
 
-    def weights(self, name: str) -> Path:
-        return self.folder / name / adapter.WEIGHTS
+    def weights(self, name: str, candidate: int = 1) -> Path:
+        return self.folder / name / str(candidate) / adapter.WEIGHTS
 
     def summary(self, name: str) -> dict[str, Any]:
         return json.loads((self.folder / name / adapter.TRAINING).read_text())
@@ -237,15 +238,17 @@ def whole(trained: Runner) -> str:
 def test_the_adapter_is_whole_and_fits_its_base(trained: Runner, whole: str, tiny_model: Path) -> None:
     from safetensors.torch import load_file
 
-    assert sorted(path.name for path in (trained.folder / whole).iterdir()) == sorted(
-        [adapter.WEIGHTS, adapter.CONFIG, adapter.TRAINING, adapter.MANIFEST]
+    folder = trained.folder / whole
+    assert sorted(path.name for path in folder.iterdir()) == ["1", adapter.TRAINING]
+    assert sorted(path.name for path in (folder / "1").iterdir()) == sorted(
+        [adapter.WEIGHTS, adapter.CONFIG, adapter.MANIFEST]
     )
-    assert adapter.load(trained.folder / whole / adapter.MANIFEST, manifest.load(tiny_model))
+    assert adapter.load(folder / "1" / adapter.MANIFEST, manifest.load(tiny_model))
     weights = load_file(trained.weights(whole))
     assert {name.split(".")[-3] for name in weights} == {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}
     assert {str(tensor.dtype) for tensor in weights.values()} == {"torch.float32"}
     assert any(bool(tensor.abs().sum() > 0) for name, tensor in weights.items() if "lora_B" in name)
-    config = (trained.folder / whole / adapter.CONFIG).read_text()
+    config = (folder / "1" / adapter.CONFIG).read_text()
     assert str(tiny_model.parent) not in config
 
     summary = trained.summary(whole)
@@ -260,7 +263,7 @@ def test_the_adapter_is_whole_and_fits_its_base(trained: Runner, whole: str, tin
 def test_the_same_training_writes_the_same_bytes(trained: Runner, whole: str) -> None:
     trained("twice")
     for name in (adapter.WEIGHTS, adapter.CONFIG):
-        assert (trained.folder / "twice" / name).read_bytes() == (trained.folder / whole / name).read_bytes()
+        assert (trained.folder / "twice/1" / name).read_bytes() == (trained.folder / whole / "1" / name).read_bytes()
 
 
 @pytest.mark.parametrize("point", ["checkpoint.after_seal:1", "checkpoint.before_seal:2"])
@@ -317,7 +320,7 @@ def test_two_processes_train_the_same_model(trained: Runner, root: Path) -> None
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(root / "scripts/train.py"),
         "--track", "t", "--train", str(trained.data), "--val", str(trained.data), "--model", str(trained.model),
-        "--settings", json.dumps(given), "--out", str(trained.weights("two")),
+        "--settings", json.dumps(given), "--out", str(trained.folder / "two" / adapter.TRAINING),
     ]  # fmt: skip
     done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -372,6 +375,104 @@ def test_another_recipe_starts_anew(trained: Runner, whole: str, caplog: pytest.
     assert trained.weights("anew").read_bytes() != trained.weights(whole).read_bytes()
 
 
+# --- the choice of an adapter
+
+
+@given(st.integers(1, 500), st.integers(1, 12))
+def test_candidates_are_evenly_spaced_and_the_last_is_kept_at_the_end(steps: int, candidates: int) -> None:
+    kept = recipe.kept_after(steps, candidates)
+    assert len(kept) == candidates
+    assert kept[-1] == steps
+    gaps = [later - earlier for earlier, later in itertools.pairwise([0, *kept])]
+    assert max(gaps) - min(gaps) <= 1
+
+
+THREE = {"candidates": 3}
+
+
+@pytest.fixture(scope="module")
+def three(trained: Runner) -> str:
+    """A training with three candidates that was killed between the first two."""
+    given = settings_with(recipe=THREE)
+    trained.killed("three", "checkpoint.before_seal:2", given)
+    return trained("three", given)
+
+
+def test_candidates_outlive_a_kill(trained: Runner, whole: str, three: str, tiny_model: Path) -> None:
+    assert trained.summary(three)["candidates"] == [2, 4, 6]
+    kept = [trained.weights(three, number).read_bytes() for number in (1, 2, 3)]
+    assert kept[2] == trained.weights(whole).read_bytes()
+    assert len(set(kept)) == 3
+    for number in (1, 2, 3):
+        assert adapter.load(trained.folder / three / str(number) / adapter.MANIFEST, manifest.load(tiny_model))
+    assert not (trained.folder / three / "checkpoints").exists()
+
+
+def test_a_lost_candidate_is_made_again(trained: Runner, three: str, caplog: pytest.LogCaptureFixture) -> None:
+    given = settings_with(recipe=THREE)
+    trained.killed("lost", "checkpoint.after_seal:2", given)
+    (gone,) = (trained.folder / "lost/checkpoints").glob("candidates-*/2.safetensors")
+    gone.unlink()
+    trained("lost", given)
+    assert "2.safetensors is missing; starting over instead of going on from checkpoint-4" in caplog.text
+    for number in (1, 2, 3):
+        assert trained.weights("lost", number).read_bytes() == trained.weights(three, number).read_bytes()
+
+
+def choose(trained: Runner, name: str, out: Path, reached: list[dict[str, float]], rows: str = "x") -> None:
+    paths = []
+    for number, values in enumerate(reached, 1):
+        paths.append(out.parent / f"{out.name}-{number}.json")
+        metrics = {metric: {"value": value} for metric, value in values.items()}
+        paths[-1].write_text(json.dumps({"n": 40, "metrics": metrics, "data_sha256": rows or str(number)}))
+    folder = trained.folder / name
+    manifests = [
+        folder / str(number) / adapter.MANIFEST for number, _ in enumerate(trained.summary(name)["candidates"], 1)
+    ]
+    selection.select(
+        candidates=manifests, metrics=paths, summary=folder / adapter.TRAINING, core=["exact", "f1"], out=out
+    )
+
+
+@pytest.mark.parametrize(
+    ("reached", "number"),
+    [
+        ([(0.5, 0.9), (0.75, 0.6), (0.5, 1.0)], 2),
+        ([(0.5, 0.9), (0.75, 0.6), (0.75, 0.5)], 2),
+        ([(0.75, 0.6), (0.5, 0.9), (0.75, 0.6)], 3),
+    ],
+    ids=["the first metric counts first", "then the second", "of equals the last"],
+)
+def test_the_best_on_val_is_kept(
+    trained: Runner, three: str, tiny_model: Path, tmp_path: Path, reached: list[tuple[float, float]], number: int
+) -> None:
+    out = tmp_path / "kept"
+    choose(trained, three, out, [{"exact": exact, "f1": f1} for exact, f1 in reached])
+    assert (out / adapter.WEIGHTS).read_bytes() == trained.weights(three, number).read_bytes()
+    summary = json.loads((out / adapter.TRAINING).read_text())
+    assert summary["selection"]["step"] == 2 * number
+    assert [each["metrics"]["exact"] for each in summary["selection"]["candidates"]] == [exact for exact, _ in reached]
+    assert summary["history"] == trained.summary(three)["history"]
+    assert adapter.load(out / adapter.MANIFEST, manifest.load(tiny_model))
+    sealed = json.loads((out / adapter.MANIFEST).read_text())
+    assert sorted(sealed["files"]) == sorted([adapter.WEIGHTS, adapter.CONFIG, adapter.TRAINING])
+
+
+def test_one_candidate_needs_no_metrics(trained: Runner, whole: str, tmp_path: Path) -> None:
+    choose(trained, whole, tmp_path / "kept", [])
+    assert (tmp_path / "kept" / adapter.WEIGHTS).read_bytes() == trained.weights(whole).read_bytes()
+    assert json.loads((tmp_path / "kept" / adapter.TRAINING).read_text())["selection"] is None
+
+
+def test_a_choice_without_all_metrics_is_refused(trained: Runner, three: str, tmp_path: Path) -> None:
+    one = {"exact": 0.5, "f1": 0.5}
+    with pytest.raises(DataError, match="lists 3 candidates, given are 3 and metrics of 2"):
+        choose(trained, three, tmp_path / "kept", [one, one])
+    with pytest.raises(DataError, match="not of the same rows"):
+        choose(trained, three, tmp_path / "kept", [one, one, one], rows="")
+    assert not (tmp_path / "kept").exists()
+
+
 def test_the_tuned_slm_answers_and_another_base_refuses_it(
     trained: Runner, whole: str, tiny_model: Path, tiny_rows: Path, tmp_path: Path
 ) -> None:
@@ -389,7 +490,7 @@ def test_the_tuned_slm_answers_and_another_base_refuses_it(
         )  # fmt: skip
         return [json.loads(line) for line in out.read_text().splitlines()]
 
-    sealed = trained.folder / whole / adapter.MANIFEST
+    sealed = trained.folder / whole / "1" / adapter.MANIFEST
     plain, tuned = ask(tiny_model, tmp_path / "slm", None), ask(tiny_model, tmp_path / "tuned", sealed)
     assert [row["request"] for row in plain] == [row["request"] for row in tuned]
     assert plain[0]["fingerprint"] != tuned[0]["fingerprint"]

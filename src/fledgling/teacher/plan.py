@@ -54,6 +54,10 @@ def plan(config: Mapping[str, Any], *, results: Path, journal: Path) -> list[Lin
         condition = "" if policy == "always" else "if the gate asks for it"
         if policy != "never":
             lines.append(_train(track, config, results, condition))
+            if (candidates := config["recipe"].get("candidates", 1)) > 1:
+                rows = _rows(results / "data" / track / "val.jsonl")
+                rows = None if rows is None else candidates * rows
+                lines.append(_predict("predict_candidate", track, rows, "tuned", config, results, condition))
             lines.append(_predict("predict_tuned", track, asked.rows, "tuned", config, results, condition))
         twice = config.get("repeats", [])
         if "teacher" in twice:
@@ -105,6 +109,10 @@ def _ask(
         rule, track, rows, kept if endpoint.host != "unknown" else None, calls, round(guess[0]), round(guess[1]),
         prices.cost(*guess) if prices else None, prices.currency if prices else None, 0, "; ".join(notes),
     )  # fmt: skip
+
+
+def _rows(data: Path) -> int | None:
+    return sum(1 for _ in read_examples(data)) if data.exists() else None
 
 
 def answer_tokens(example: Example) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fledgling.errors import DataError
-from fledgling.files import digest, read_json, sha256_file, write_json
+from fledgling.files import digest, publish, read_json, sha256_file, write_json
 from fledgling.models.manifest import Model
 
 FORMAT = "fledgling/adapter/1"
@@ -28,16 +28,39 @@ def name_of(model: Model) -> str:
     return model.repo_id or ("embedded" if model.generated else model.checkpoint.resolve().name)
 
 
-def seal(folder: Path, *, track: str, model: Model, data: dict[str, str], recipe: dict[str, Any], backend: str) -> None:
-    """Write the manifest of a finished adapter, the last of its files."""
-    files = {
-        name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)}
-        for name in (WEIGHTS, CONFIG, TRAINING)
+def write_weights(model: Any, path: Path) -> None:
+    """The adapter's weights in PEFT's format, in fp32 and in one order.
+
+    Raises:
+        DataError: a weight is not finite.
+    """
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save
+
+    weights = {
+        name: tensor.detach().float().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()
     }
+    for name, tensor in weights.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise DataError(f"{name}: a weight is not finite; lower recipe.learning_rate")
+    with publish(path, "wb") as stream:
+        stream.write(save(dict(sorted(weights.items())), metadata={"format": "pt"}))
+
+
+def write_config(model: Any, base: str, path: Path) -> None:
+    """The adapter's configuration in PEFT's format, without this machine's paths and in one order."""
+    config = model.peft_config["default"].to_dict()
+    config = {key: sorted(value) if isinstance(value, set) else value for key, value in sorted(config.items())}
+    write_json(path, config | {"base_model_name_or_path": base, "inference_mode": True})
+
+
+def seal(folder: Path, *, track: str, model: Model, data: dict[str, str], recipe: dict[str, Any], backend: str) -> None:
+    """Write the manifest of weights and their configuration, after both."""
     manifest = {
         "format": FORMAT,
         "track": track,
-        "files": files,
+        "files": _files(folder, WEIGHTS, CONFIG),
         "base": {
             "name": name_of(model),
             "fingerprint": model.fingerprint,
@@ -50,6 +73,33 @@ def seal(folder: Path, *, track: str, model: Model, data: dict[str, str], recipe
     write_json(folder / MANIFEST, manifest)
 
 
+def keep(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write the manifest of an adapter that was chosen, after all its files: the candidate's, and training.json."""
+    write_json(folder / MANIFEST, manifest | {"files": manifest["files"] | _files(folder, TRAINING)})
+
+
+def _files(folder: Path, *names: str) -> dict[str, dict[str, Any]]:
+    return {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in names}
+
+
+def verified(path: Path) -> dict[str, Any]:
+    """An adapter's manifest, all of whose files are there and undamaged.
+
+    Raises:
+        DataError: no adapter's manifest; a file is missing or damaged.
+    """
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise DataError(f"{path}: not the manifest of an adapter ({FORMAT}); train it again")
+    for name, known in manifest["files"].items():
+        file = path.parent / name
+        if not file.is_file():
+            raise DataError(f"{file}: missing, though {path.name} lists it; train the adapter again")
+        if file.stat().st_size != known["bytes"] or sha256_file(file) != known["sha256"]:
+            raise DataError(f"{file}: damaged, its sha256 is not the one in {path.name}; train the adapter again")
+    return manifest
+
+
 def load(path: Path, model: Model) -> Adapter:
     """The adapter of a manifest (results/adapters/{track}/manifest.json), for the model that it was trained on.
 
@@ -59,16 +109,7 @@ def load(path: Path, model: Model) -> Adapter:
         DataError: no adapter's manifest; a file is missing or damaged; it was trained on another base or with
             another chat template.
     """
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError(f"{path}: not the manifest of an adapter ({FORMAT}); train it again")
-    folder = path.parent
-    for name, known in manifest["files"].items():
-        file = folder / name
-        if not file.is_file():
-            raise DataError(f"{file}: missing, though {path.name} lists it; train the adapter again")
-        if file.stat().st_size != known["bytes"] or sha256_file(file) != known["sha256"]:
-            raise DataError(f"{file}: damaged, its sha256 is not the one in {path.name}; train the adapter again")
+    manifest = verified(path)
     base = manifest["base"]
     if base["fingerprint"] != model.fingerprint:
         raise DataError(
@@ -81,4 +122,4 @@ def load(path: Path, model: Model) -> Adapter:
             f"{str(base['chat_template_sha256'])[:12]}) than {name_of(model)} has now "
             f"({str(model.chat_template_sha256)[:12]}); restore the template, or train it again"
         )
-    return Adapter(folder=folder, digest=digest([manifest["files"][name]["sha256"] for name in (WEIGHTS, CONFIG)]))
+    return Adapter(folder=path.parent, digest=digest([manifest["files"][name]["sha256"] for name in (WEIGHTS, CONFIG)]))

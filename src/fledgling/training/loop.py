@@ -5,7 +5,8 @@ import logging
 import math
 import resource
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from trl import SFTConfig, SFTTrainer
 
 from fledgling.cli import progress_bar
 from fledgling.errors import DataError
-from fledgling.training import attention, checkpoints
+from fledgling.training import adapter, attention, checkpoints
 from fledgling.training.recipe import Layout, Recipe
 from fledgling.training.rows import Row
 
@@ -35,7 +36,10 @@ SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one training does: rows in the micro-batches of `layout`, and where its checkpoints go under which name."""
+    """What one training does: rows in the micro-batches of `layout`, and where its checkpoints go under which name.
+
+    After each of `candidates`' steps the adapter's weights are written to its path.
+    """
 
     micro_batches: list[list[Row]]
     val: list[Row]
@@ -45,6 +49,7 @@ class Work:
     run: str
     backend: str
     deepspeed: bool
+    candidates: Mapping[int, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,11 @@ def fit(model: Any, tokenizer: Any, work: Work) -> Result:
     trainer = _trainer(model, tokenizer, work)
     with PartialState().main_process_first():  # the first sets torn ones aside, the others see what is left
         resume = checkpoints.newest(work.folder, work.run)
+    if resume and (
+        lost := [path for step, path in work.candidates.items() if step <= _step(resume) and not path.exists()]
+    ):
+        log.warning("%s is missing; starting over instead of going on from %s", lost[0], resume.name)
+        resume = None
     if resume:
         log.info("going on from %s", resume.name)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -83,6 +93,10 @@ def fit(model: Any, tokenizer: Any, work: Work) -> Result:
         eval_loss=eval_loss,
         seconds=history[-1]["seconds"],
     )
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
@@ -130,7 +144,7 @@ def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
         eval_dataset=_dataset([[row] for row in work.val]) if work.val else None,
         processing_class=tokenizer,
         data_collator=attention.Collator(pad_token_id=tokenizer.pad_token_id, padding_free=True),
-        callbacks=[_Seal(work.folder, work.run), _Bar()],
+        callbacks=[_Keep(work.candidates), _Seal(work.folder, work.run), _Bar()],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.fledgling_tokens = _tokens_by_step(work)
@@ -172,6 +186,17 @@ class _Trainer(SFTTrainer):
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """No card in a checkpoint; the published one is written from the verdict."""
+
+
+class _Keep(TrainerCallback):
+    """Keeps the adapter as it is after some steps; at the end of a step, so before its checkpoint is sealed."""
+
+    def __init__(self, candidates: Mapping[int, Path]) -> None:
+        self._candidates = candidates
+
+    def on_step_end(self, args: Any, state: Any, control: Any, *, model: Any = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero and (path := self._candidates.get(state.global_step)):
+            adapter.write_weights(model, path)
 
 
 class _Seal(TrainerCallback):

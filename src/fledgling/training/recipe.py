@@ -30,6 +30,7 @@ class Recipe:
     weight_decay: float = 0.0
     gradient_checkpointing: bool = True
     save_steps: int = 100
+    candidates: int = 1
     seed: int = 0
 
     @classmethod
@@ -114,6 +115,14 @@ def _spread(rows: list[int], lengths: Sequence[int], bins: int) -> list[list[int
         spread[place].append(row)
         heapq.heappush(loads, (load + lengths[row], place))
     return spread
+
+
+def kept_after(steps: int, candidates: int) -> list[int]:
+    """The step after which each candidate is kept: evenly spaced, the last one after the last step.
+
+    With fewer steps than candidates some are kept after the same step.
+    """
+    return [-(-steps * part // candidates) for part in range(1, candidates + 1)]
 
 
 def choose_backend(wanted: str, *, unsloth: bool, cards: int, world: int, deepspeed: bool) -> Backend:

@@ -7,8 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fledgling.errors import DataError
-from fledgling.files import digest, publish, sha256_file, write_json
+from fledgling.files import copy_file, digest, sha256_file, write_json
 from fledgling.gpus import die_with_launcher
 from fledgling.models import manifest
 from fledgling.prompting import Place, schema_place
@@ -17,7 +16,7 @@ from fledgling.slm import prompts
 from fledgling.slm.quiet import offline_and_quiet
 from fledgling.training import adapter
 from fledgling.training import rows as token_rows
-from fledgling.training.recipe import Recipe, choose_backend, layout
+from fledgling.training.recipe import Recipe, choose_backend, kept_after, layout
 
 log = logging.getLogger(__name__)
 
@@ -26,9 +25,10 @@ MICRO_BATCH_TOKENS = 4096  # where the configuration does not say
 
 
 def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings: dict[str, Any], out: Path) -> None:
-    """Tune the slm on a track and write the adapter's weights, configuration, history and manifest beside `out`.
+    """Tune the slm on a track: write the adapters to choose from to 1/, 2/, … beside `out`, which gets the history.
 
-    Runs in every process of a launch (accelerate, torchrun) or alone; the first one writes. Killed
+    There are `recipe.candidates`, kept at even distances, the last one at the end: weights, configuration and
+    manifest each. Runs in every process of a launch (accelerate, torchrun) or alone; the first one writes. Killed
     and started again, it goes on from its newest sealed checkpoint.
 
     Raises:
@@ -64,26 +64,35 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
 
     cpu_loss.install()
     data = {"train": sha256_file(train_data), "val": sha256_file(val_data)}
+    run = digest(
+        [recipe.to_json(), data, base.fingerprint, base.chat_template_sha256, list(_prompting(settings)), backend]
+        + ([world] if deepspeed else [])  # DeepSpeed's checkpoints hold one part a process
+    )
+    folder = out.parent / "checkpoints"
+    kept = kept_after(plan.steps, recipe.candidates)
+    weights = {step: folder / f"candidates-{run[:16]}" / f"{step}.safetensors" for step in kept}
     work = loop.Work(
         micro_batches=token_rows.micro_batches(rows.rows, plan.micro_batches, tokenizer),
         val=val.rows,
         recipe=recipe,
         layout=plan,
-        folder=out.parent / "checkpoints",
-        run=digest(
-            [recipe.to_json(), data, base.fingerprint, base.chat_template_sha256, list(_prompting(settings)), backend]
-            + ([world] if deepspeed else [])  # DeepSpeed's checkpoints hold one part a process
-        ),
+        folder=folder,
+        run=run,
         backend=backend,
         deepspeed=deepspeed,
+        candidates=weights,
     )
     result = loop.fit(load(base.checkpoint, recipe, device=device), tokenizer, work)
     if int(os.environ.get("RANK", "0")) != 0:
         return
-    (out.parent / adapter.MANIFEST).unlink(missing_ok=True)  # until the new files are whole, none is vouched for
-    _save(result.model, adapter.name_of(base), out)
+    for number, step in enumerate(kept, 1):
+        place = out.parent / str(number)
+        (place / adapter.MANIFEST).unlink(missing_ok=True)  # until the new files are whole, none is vouched for
+        copy_file(weights[step], place / adapter.WEIGHTS)
+        adapter.write_config(result.model, adapter.name_of(base), place / adapter.CONFIG)
+        adapter.seal(place, track=track, model=base, data=data, recipe=recipe.to_json(), backend=backend)
     write_json(
-        out.parent / adapter.TRAINING,
+        out,
         {
             "format": FORMAT,
             "track": track,
@@ -92,6 +101,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
             "rows": len(rows.rows),
             "left_out": {"too_long": rows.too_long, "no_answer": rows.no_answer},
             "steps": result.steps,
+            "candidates": kept,
             "final_loss": result.final_loss,
             "eval_loss": result.eval_loss,
             "seconds": result.seconds,
@@ -102,8 +112,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
             "backend": backend,
         },
     )
-    adapter.seal(out.parent, track=track, model=base, data=data, recipe=recipe.to_json(), backend=backend)
-    shutil.rmtree(work.folder, ignore_errors=True)  # the adapter is whole; nothing resumes from here any more
+    shutil.rmtree(folder, ignore_errors=True)  # the adapters are whole; nothing resumes from here any more
 
 
 def _prompting(settings: dict[str, Any]) -> tuple[str, Place]:
@@ -135,23 +144,3 @@ def _loader(backend: str) -> Any:
     from fledgling.training import peft_backend
 
     return peft_backend.load
-
-
-def _save(model: Any, base: str, out: Path) -> None:
-    """Weights and configuration in PEFT's format, without this machine's paths and in one order."""
-    import torch
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save
-
-    weights = {
-        name: tensor.detach().float().cpu().contiguous() for name, tensor in get_peft_model_state_dict(model).items()
-    }
-    for name, tensor in weights.items():
-        if not bool(torch.isfinite(tensor).all()):
-            raise DataError(f"{name}: a weight is not finite after the last step; lower recipe.learning_rate")
-    config = model.peft_config["default"].to_dict()
-    config = {key: sorted(value) if isinstance(value, set) else value for key, value in sorted(config.items())}
-    config |= {"base_model_name_or_path": base, "inference_mode": True}
-    with publish(out, "wb") as stream:
-        stream.write(save(dict(sorted(weights.items())), metadata={"format": "pt"}))
-    write_json(out.parent / adapter.CONFIG, config)

@@ -65,6 +65,8 @@ def training(inputs: Inputs, stamp: str) -> dict[str, Any] | None:
         for key, value in document.items()
         if key not in ("history", "format") and not isinstance(value, dict | list) and value is not None
     ]
+    if selection := document.get("selection"):
+        facts.append(("adapter kept", _kept(selection)))
     ends = (
         f"Training loss falls from {train[0][1]:.3f} to {train[-1][1]:.3f} in {train[-1][0]:.0f} steps."
         if train
@@ -76,6 +78,17 @@ def training(inputs: Inputs, stamp: str) -> dict[str, Any] | None:
         else ""
     )
     return {"plot": plot, "facts": facts, "ends": ends}
+
+
+def _kept(selection: dict[str, Any]) -> str:
+    reached = "; ".join(
+        f"step {each['step']}: "
+        + ", ".join(f"{text.clean(name, 60)} {value:.3f}" for name, value in each["metrics"].items())
+        for each in selection["candidates"]
+    )
+    return (
+        f"after step {selection['step']}, by what it answers to {text.count(selection['rows'])} rows of val ({reached})"
+    )
 
 
 def provenance(inputs: Inputs) -> dict[str, Any]:
