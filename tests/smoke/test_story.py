@@ -41,6 +41,13 @@ def test_the_slm_misses_the_gate_and_tuning_changes_the_verdict(story, track):
 
 
 @pytest.mark.parametrize("track", CORE)
+def test_adapters_are_chosen_on_val_and_never_on_test(story, track):
+    val = [row["id"] for row in story.rows(f"data/{track}/val.jsonl")]
+    for n in (1, 2):
+        assert [row["id"] for row in story.rows(f"candidates/{track}/{n}/predictions.jsonl")] == val
+
+
+@pytest.mark.parametrize("track", CORE)
 def test_every_contender_answers_every_row(story, track):
     ids = [row["id"] for row in story.rows(f"data/{track}/test.jsonl")]
     assert len(ids) > 300
