@@ -1,10 +1,16 @@
-"""How long earlier runs took, from what they left behind under results/."""
+"""What earlier runs left behind under results/: rows, and how long they took."""
 
 from pathlib import Path
 from typing import Any
 
 from fledgling.files import read_json
-from fledgling.records import read_predictions
+from fledgling.records import read_examples, read_predictions
+
+
+def rows(results: Path, track: str, split: str) -> int | None:
+    """Rows of a split (train, val or test); None where it is not built."""
+    data = results / "data" / track / f"{split}.jsonl"
+    return sum(1 for _ in read_examples(data)) if data.exists() else None
 
 
 def seconds_a_row(

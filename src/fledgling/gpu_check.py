@@ -135,7 +135,7 @@ def check(config: Mapping[str, Any], *, results: Path, machine: Machine) -> Repo
         asked: list[tuple[str, tuple[str, ...]]] = [("predict", ())]
         if policy != "never":
             asked.append(("train", condition))
-            if (candidates := config["recipe"].get("candidates", 1)) > 1:
+            if (candidates := _recipe(config, track).candidates) > 1:
                 asked.append(("predict_candidate", (*condition, f"once for each of {candidates} adapters")))
             asked.append(("predict_tuned", condition))
         for rule, notes in asked:
@@ -274,8 +274,7 @@ def _predict_time(
     checkpoint: Checkpoint,
 ) -> tuple[int | None, float | None]:  # fmt: skip
     """(rows of a split, seconds that they take); vLLM's replicas share the rows."""
-    data = results / "data" / track / f"{split}.jsonl"
-    rows = sum(1 for _ in read_examples(data)) if data.exists() else None
+    rows = earlier.rows(results, track, split)
     if rows is None or checkpoint.model is None:
         return rows, None
     how = f"{engine}-{config['slm']['precision']}-"

@@ -108,7 +108,7 @@ def test_one_more_source_row(empty, tmp_path):
     assert "fetch" not in plan
 
 
-def test_removed_adapter_is_trained_again_when_it_is_asked_for(built):
+def test_removed_adapter_is_chosen_again_when_it_is_asked_for(built):
     Path(built.folder, "results/adapters/toolcall/adapter_model.safetensors").unlink()
     assert built.plan() == {}, "everything that was made with it is still there"
     assert built.plan("results/adapters/toolcall/adapter_model.safetensors") == {"select": 1}

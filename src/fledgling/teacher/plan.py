@@ -55,8 +55,8 @@ def plan(config: Mapping[str, Any], *, results: Path, journal: Path) -> list[Lin
         if policy != "never":
             lines.append(_train(track, config, results, condition))
             if (candidates := config["recipe"].get("candidates", 1)) > 1:
-                rows = _rows(results / "data" / track / "val.jsonl")
-                rows = None if rows is None else candidates * rows
+                val = earlier.rows(results, track, "val")
+                rows = None if val is None else candidates * val
                 lines.append(_predict("predict_candidate", track, rows, "tuned", config, results, condition))
             lines.append(_predict("predict_tuned", track, asked.rows, "tuned", config, results, condition))
         twice = config.get("repeats", [])
@@ -109,10 +109,6 @@ def _ask(
         rule, track, rows, kept if endpoint.host != "unknown" else None, calls, round(guess[0]), round(guess[1]),
         prices.cost(*guess) if prices else None, prices.currency if prices else None, 0, "; ".join(notes),
     )  # fmt: skip
-
-
-def _rows(data: Path) -> int | None:
-    return sum(1 for _ in read_examples(data)) if data.exists() else None
 
 
 def answer_tokens(example: Example) -> int:

@@ -38,7 +38,7 @@ def newest(folder: Path, run: str) -> Path | None:
     Torn ones (killed while they were written, or damaged since) are set aside under the name
     torn-…, where nothing reads them; those of another training are removed.
     """
-    for path in sorted(folder.glob("checkpoint-*"), key=_step, reverse=True):
+    for path in sorted(folder.glob("checkpoint-*"), key=step, reverse=True):
         try:
             found = verify(path)
         except DataError as error:
@@ -70,6 +70,7 @@ def verify(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def _step(path: Path) -> int:
+def step(path: Path) -> int:
+    """The step after which a checkpoint was written, by its name; -1 where it names none."""
     number = path.name.rpartition("-")[2]
     return int(number) if number.isdigit() else -1

@@ -71,15 +71,7 @@ def fit(model: Any, tokenizer: Any, work: Work) -> Result:
         DataError: the loss or a weight is not finite; the last sealed checkpoint from before stays.
     """
     trainer = _trainer(model, tokenizer, work)
-    with PartialState().main_process_first():  # the first sets torn ones aside, the others see what is left
-        resume = checkpoints.newest(work.folder, work.run)
-    if resume and (
-        lost := [path for step, path in work.candidates.items() if step <= _step(resume) and not path.exists()]
-    ):
-        log.warning("%s is missing; starting over instead of going on from %s", lost[0], resume.name)
-        resume = None
-    if resume:
-        log.info("going on from %s", resume.name)
+    resume = _resume(work)
     trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     eval_loss = None
     if work.val:
@@ -95,8 +87,18 @@ def fit(model: Any, tokenizer: Any, work: Work) -> Result:
     )
 
 
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
+def _resume(work: Work) -> Path | None:
+    with PartialState().main_process_first():  # the first sets torn ones aside, the others see what is left
+        newest = checkpoints.newest(work.folder, work.run)
+    if newest is None:
+        return None
+    reached = checkpoints.step(newest)
+    lost = [path for step, path in work.candidates.items() if step <= reached and not path.exists()]
+    if lost:
+        log.warning("%s is missing; starting over instead of going on from %s", lost[0], newest.name)
+        return None
+    log.info("going on from %s", newest.name)
+    return newest
 
 
 def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
