@@ -12,9 +12,7 @@ MARK = "RESULT "
 def run(name: str) -> dict[str, Any]:
     """Start this script again for one contender (`--one NAME`); its result, or its exit code where it failed."""
     start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, *sys.argv, "--one", name], check=False, stdout=subprocess.PIPE, text=True
-    )  # fmt: skip
+    done = subprocess.run([sys.executable, *sys.argv, "--one", name], check=False, stdout=subprocess.PIPE, text=True)
     found = [line.removeprefix(MARK) for line in done.stdout.splitlines() if line.startswith(MARK)]
     result = json.loads(found[-1]) if done.returncode == 0 and found else {"exit_code": done.returncode}
     return {"name": name, **result, "wall_s": round(time.perf_counter() - start, 1)}

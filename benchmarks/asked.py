@@ -9,7 +9,7 @@ def prompts(model: Path, data: Path, new_tokens: int) -> tuple[list[list[int]], 
     """Token ids of every row, and how the checkpoint's answers end."""
     from transformers import AutoTokenizer
 
-    from fledgling.models import manifest
+    from fledgling.models import checkpoint as manifest
     from fledgling.records import read_examples
     from fledgling.slm import predict
 

@@ -37,7 +37,9 @@ def most(n: int, contender_only: int, margin: float, alpha: float) -> int:
     return last
 
 
-def binary(n: int, discordance: float, gap: float, margin: float, alpha: float, draws: int, rng: np.random.Generator) -> tuple[float, float]:  # fmt: skip
+def binary(
+    n: int, discordance: float, gap: float, margin: float, alpha: float, draws: int, rng: np.random.Generator
+) -> tuple[float, float]:
     """Shares of draws that the gate and the point estimate swap, for scores of 0 and 1."""
     shares = [(discordance + gap) / 2, (discordance - gap) / 2, 1 - discordance]
     counts, times = np.unique(rng.multinomial(n, shares, size=draws)[:, :2], axis=0, return_counts=True)
@@ -46,7 +48,9 @@ def binary(n: int, discordance: float, gap: float, margin: float, alpha: float, 
     return float(times[gate].sum() / draws), float(times[point].sum() / draws)
 
 
-def judged(draw: Callable[[], tuple[np.ndarray, np.ndarray | None]], margin: float, alpha: float, draws: int) -> tuple[float, float]:  # fmt: skip
+def judged(
+    draw: Callable[[], tuple[np.ndarray, np.ndarray | None]], margin: float, alpha: float, draws: int
+) -> tuple[float, float]:
     """The same for any scores: `draw` gives the rows' differences and their groups."""
     gate = point = 0
     for number in range(draws):
@@ -55,9 +59,13 @@ def judged(draw: Callable[[], tuple[np.ndarray, np.ndarray | None]], margin: flo
             continue
         point += 1
         gap = stats.paired_gap(
-            np.maximum(difference, 0), np.maximum(-difference, 0), None if groups is None else groups.tolist(),
-            alpha=alpha, resamples=1000, seed=number,
-        )  # fmt: skip
+            np.maximum(difference, 0),
+            np.maximum(-difference, 0),
+            None if groups is None else groups.tolist(),
+            alpha=alpha,
+            resamples=1000,
+            seed=number,
+        )
         gate += stats.non_inferior(gap, margin, alpha=alpha)
     return gate / draws, point / draws
 
@@ -69,7 +77,9 @@ def f1(n: int, discordance: float, gap: float, rng: np.random.Generator) -> tupl
     return (rng.random(n) < discordance) * rng.choice(F1, n) * signs, None
 
 
-def grouped(groups: int, discordance: float, gap: float, alike: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def grouped(
+    groups: int, discordance: float, gap: float, alike: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Binary differences in groups of 1 to 12 rows; a share of the groups answers as one."""
     codes = np.repeat(np.arange(groups), rng.choice([1, 1, 1, 2, 5, 12], groups))
     shares = [(discordance + gap) / 2, (discordance - gap) / 2, 1 - discordance]
@@ -116,9 +126,14 @@ def main() -> int:
     print("| scores | margin | discordance | " + " | ".join(f"n = {n:,}" for n in ROWS) + " |")
     print("|---|---|---|" + "---|" * len(ROWS))
     for name, margin, discordance in (
-        ("F1", 0.02, 0.05), ("F1", 0.05, 0.1), ("F1", 0.05, 0.2), ("F1", 0.05, 0.4),
-        ("groups, half alike", 0.05, 0.1), ("groups, half alike", 0.05, 0.4), ("groups, all alike", 0.05, 0.1),
-    ):  # fmt: skip
+        ("F1", 0.02, 0.05),
+        ("F1", 0.05, 0.1),
+        ("F1", 0.05, 0.2),
+        ("F1", 0.05, 0.4),
+        ("groups, half alike", 0.05, 0.1),
+        ("groups, half alike", 0.05, 0.4),
+        ("groups, all alike", 0.05, 0.1),
+    ):
         cells = []
         for n in ROWS:
             if name == "F1":

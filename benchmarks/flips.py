@@ -53,9 +53,13 @@ def vllm_engine(checkpoint: Path, decoding: Decoding) -> Ask:
     from vllm import LLM, SamplingParams
 
     llm = LLM(
-        model=str(checkpoint.resolve()), dtype="bfloat16", skip_tokenizer_init=True, max_model_len=2048,
-        enable_prefix_caching=True, gpu_memory_utilization=0.4,
-    )  # fmt: skip
+        model=str(checkpoint.resolve()),
+        dtype="bfloat16",
+        skip_tokenizer_init=True,
+        max_model_len=2048,
+        enable_prefix_caching=True,
+        gpu_memory_utilization=0.4,
+    )
     params = SamplingParams(
         temperature=0, max_tokens=decoding.max_new_tokens, stop_token_ids=list(decoding.stops), detokenize=False
     )
@@ -79,8 +83,8 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", default=["bf16", "nf4", "int8", "vllm"])
     args = parser.parse_args()
 
-    from fledgling.models import manifest
-    from fledgling.slm.quiet import offline_and_quiet
+    from fledgling.models import checkpoint as manifest
+    from fledgling.models.offline import offline_and_quiet
 
     offline_and_quiet()
     checkpoint = manifest.load(args.model).checkpoint

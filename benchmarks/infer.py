@@ -36,22 +36,28 @@ def historical(model: Path, data: Path) -> tuple[int, float]:
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    from fledgling.models import manifest
+    from fledgling.models import checkpoint as manifest
     from fledgling.slm.transformers_engine import left_padded
 
     asked = prompts(model, data, NEW_TOKENS)[0][:HISTORICAL_ROWS]
     slm = AutoModelForCausalLM.from_pretrained(
-        manifest.load(model).checkpoint, device_map="auto", dtype=torch.bfloat16,
+        manifest.load(model).checkpoint,
+        device_map="auto",
+        dtype=torch.bfloat16,
         quantization_config=BitsAndBytesConfig(load_in_8bit=True),
-    )  # fmt: skip
+    )
 
     def answer(rows: list[list[int]]) -> None:
         for start in range(0, len(rows), 8):
             ids, mask = left_padded(rows[start : start + 8], 199999)
             slm.generate(
-                input_ids=ids.cuda(), attention_mask=mask.cuda(), do_sample=False, max_new_tokens=NEW_TOKENS,
-                min_new_tokens=NEW_TOKENS, pad_token_id=199999,
-            )  # fmt: skip
+                input_ids=ids.cuda(),
+                attention_mask=mask.cuda(),
+                do_sample=False,
+                max_new_tokens=NEW_TOKENS,
+                min_new_tokens=NEW_TOKENS,
+                pad_token_id=199999,
+            )
         torch.cuda.synchronize()
 
     answer(asked[:8])
@@ -61,7 +67,7 @@ def historical(model: Path, data: Path) -> tuple[int, float]:
 
 
 def bare(model: Path, data: Path) -> tuple[int, float]:
-    from fledgling.models import manifest
+    from fledgling.models import checkpoint as manifest
     from fledgling.slm.vllm_engine import ENVIRONMENT
 
     os.environ.update(ENVIRONMENT)
@@ -69,9 +75,12 @@ def bare(model: Path, data: Path) -> tuple[int, float]:
 
     asked = [{"prompt_token_ids": ids} for ids in prompts(model, data, NEW_TOKENS)[0]]
     llm = LLM(
-        model=str(manifest.load(model).checkpoint), skip_tokenizer_init=True, dtype="bfloat16", max_model_len=4096,
+        model=str(manifest.load(model).checkpoint),
+        skip_tokenizer_init=True,
+        dtype="bfloat16",
+        max_model_len=4096,
         enable_prefix_caching=True,
-    )  # fmt: skip
+    )
     params = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True, detokenize=False)
     llm.generate(asked[:64], params, use_tqdm=False)
     llm.reset_prefix_cache()
@@ -91,11 +100,31 @@ def fledgling(model: Path, data: Path, folder: Path, gpus: int) -> dict[str, Any
     out = folder / f"predictions-{time.time_ns()}.jsonl"
     start = time.time()
     done = subprocess.run(
-        [sys.executable, "-m", "fledgling.gpus", str(gpus), sys.executable, ROOT / "scripts/predict.py",
-         "--track", "bench", "--data", data, "--model", model, "--settings", json.dumps(settings),
-         "--journal", folder / f"journal-{time.time_ns()}", "--out", out],
-        check=False, cwd=ROOT, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "fledgling.gpus",
+            str(gpus),
+            sys.executable,
+            ROOT / "scripts/predict.py",
+            "--track",
+            "bench",
+            "--data",
+            data,
+            "--model",
+            model,
+            "--settings",
+            json.dumps(settings),
+            "--journal",
+            folder / f"journal-{time.time_ns()}",
+            "--out",
+            out,
+        ],
+        check=False,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     end = time.time()
     if done.returncode:
         sys.exit(done.stderr[-5000:])

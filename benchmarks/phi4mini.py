@@ -22,18 +22,35 @@ def config(layers: int = 32) -> Any:
 
     ones = [1.0] * 48
     return Phi3Config(
-        vocab_size=200064, hidden_size=3072, intermediate_size=8192, num_hidden_layers=layers,
-        num_attention_heads=24, num_key_value_heads=8, max_position_embeddings=131072,
-        original_max_position_embeddings=4096, partial_rotary_factor=0.75, tie_word_embeddings=True,
-        rms_norm_eps=1e-5, bos_token_id=199999, eos_token_id=199999, pad_token_id=199999, sliding_window=262144,
-        rope_parameters={"rope_type": "longrope", "rope_theta": 10000.0, "short_factor": ones, "long_factor": ones,
-                         "partial_rotary_factor": 0.75, "original_max_position_embeddings": 4096},
-    )  # fmt: skip
+        vocab_size=200064,
+        hidden_size=3072,
+        intermediate_size=8192,
+        num_hidden_layers=layers,
+        num_attention_heads=24,
+        num_key_value_heads=8,
+        max_position_embeddings=131072,
+        original_max_position_embeddings=4096,
+        partial_rotary_factor=0.75,
+        tie_word_embeddings=True,
+        rms_norm_eps=1e-5,
+        bos_token_id=199999,
+        eos_token_id=199999,
+        pad_token_id=199999,
+        sliding_window=262144,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "short_factor": ones,
+            "long_factor": ones,
+            "partial_rotary_factor": 0.75,
+            "original_max_position_embeddings": 4096,
+        },
+    )
 
 
 def make(folder: Path, layers: int = 32) -> Path:
     """Make the checkpoint on the first card, unless it is there, and return its manifest."""
-    from fledgling.models import manifest
+    from fledgling.models import checkpoint as manifest
 
     written = folder / "manifest.json"
     if written.exists():
@@ -52,9 +69,13 @@ def make(folder: Path, layers: int = 32) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token=PAD, eos_token=PAD, pad_token=PAD, unk_token=PAD,
+        tokenizer_object=tokenizer,
+        bos_token=PAD,
+        eos_token=PAD,
+        pad_token=PAD,
+        unk_token=PAD,
         additional_special_tokens=SPECIAL[1:],
-    )  # fmt: skip
+    )
     fast.chat_template = TEMPLATE
     fast.save_pretrained(folder / "checkpoint")
     manifest.write(written, manifest.describe(folder / "checkpoint", source="path"))

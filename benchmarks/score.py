@@ -109,10 +109,19 @@ def reply(rng: random.Random, calls: list[dict]) -> str:
 def measure(folder: Path, kind: str) -> dict[str, float]:
     """Score the files in `folder`: seconds of processor and of wall time, peak MiB of memory."""
     command = [
-        sys.executable, str(SCORE), "--track-kind", kind, "--data", str(folder / "test.jsonl"),
-        "--predictions", str(folder / "predictions.jsonl"), "--out", str(folder / "metrics.json"),
-        "--rows", str(folder / "rows.jsonl"),
-    ]  # fmt: skip
+        sys.executable,
+        str(SCORE),
+        "--track-kind",
+        kind,
+        "--data",
+        str(folder / "test.jsonl"),
+        "--predictions",
+        str(folder / "predictions.jsonl"),
+        "--out",
+        str(folder / "metrics.json"),
+        "--rows",
+        str(folder / "rows.jsonl"),
+    ]
     start = time.perf_counter()
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     subprocess.run(command, check=True, env={**os.environ, **single}, stderr=subprocess.DEVNULL)

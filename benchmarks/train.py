@@ -46,9 +46,15 @@ def script(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path) -> 
         checkpoint, max_seq_length=LENGTH, load_in_4bit=True, dtype=torch.bfloat16
     )
     model = FastLanguageModel.get_peft_model(
-        model, r=RANK, lora_alpha=ALPHA, lora_dropout=0.0, bias="none", target_modules=TARGETS,
-        use_gradient_checkpointing="unsloth", random_state=42,
-    )  # fmt: skip
+        model,
+        r=RANK,
+        lora_alpha=ALPHA,
+        lora_dropout=0.0,
+        bias="none",
+        target_modules=TARGETS,
+        use_gradient_checkpointing="unsloth",
+        random_state=42,
+    )
     times: list[float] = []
 
     class Clock(TrainerCallback):
@@ -62,14 +68,29 @@ def script(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path) -> 
         for ids, start in rows[: steps * 8]
     ]
     trainer = SFTTrainer(
-        model=model, processing_class=tokenizer, train_dataset=Dataset.from_list(data), callbacks=[Clock()],
+        model=model,
+        processing_class=tokenizer,
+        train_dataset=Dataset.from_list(data),
+        callbacks=[Clock()],
         args=SFTConfig(
-            output_dir=str(folder / "script"), per_device_train_batch_size=8, gradient_accumulation_steps=1,
-            max_steps=steps, learning_rate=2e-4, bf16=True, logging_steps=4, save_strategy="no", report_to="none",
-            max_length=LENGTH, completion_only_loss=True, gradient_checkpointing=True, optim="adamw_8bit", seed=42,
-            gradient_checkpointing_kwargs={"use_reentrant": False}, average_tokens_across_devices=False,
+            output_dir=str(folder / "script"),
+            per_device_train_batch_size=8,
+            gradient_accumulation_steps=1,
+            max_steps=steps,
+            learning_rate=2e-4,
+            bf16=True,
+            logging_steps=4,
+            save_strategy="no",
+            report_to="none",
+            max_length=LENGTH,
+            completion_only_loss=True,
+            gradient_checkpointing=True,
+            optim="adamw_8bit",
+            seed=42,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+            average_tokens_across_devices=False,
         ),
-    )  # fmt: skip
+    )
     torch.cuda.reset_peak_memory_stats()
     trainer.train()
     warm = steps // 2
@@ -91,14 +112,21 @@ def fledgling(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path, 
     from transformers import AutoTokenizer
 
     from fledgling.training import loop
-    from fledgling.training import rows as token_rows
+    from fledgling.training import tokens as token_rows
     from fledgling.training.recipe import Recipe, layout
 
     recipe = Recipe(
-        learning_rate=2e-4, epochs=1, max_length=LENGTH, global_batch=BATCH, rank=RANK, alpha=ALPHA,
+        learning_rate=2e-4,
+        epochs=1,
+        max_length=LENGTH,
+        global_batch=BATCH,
+        rank=RANK,
+        alpha=ALPHA,
         dropout=0.1 if "d" in flags else 0.0,
-        backend=backend, gradient_checkpointing="gc" in flags, save_steps=10_000,
-    )  # fmt: skip
+        backend=backend,
+        gradient_checkpointing="gc" in flags,
+        save_steps=10_000,
+    )
     tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
     encoded = [token_rows.Row(input_ids=ids, labels=[token_rows.IGNORED] * start + ids[start:]) for ids, start in rows]
     plan = layout([len(row.input_ids) for row in encoded], recipe, world=1, tokens=tokens)
@@ -106,10 +134,19 @@ def fledgling(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path, 
     model = load(Path(checkpoint), recipe, device=0)
     torch.cuda.reset_peak_memory_stats()
     result = loop.fit(
-        model, tokenizer,
-        loop.Work(micro_batches=batches, val=[], recipe=recipe, layout=plan, folder=folder / f"{run}-{os.getpid()}", run=run,
-                  backend=backend, deepspeed=False),
-    )  # fmt: skip
+        model,
+        tokenizer,
+        loop.Work(
+            micro_batches=batches,
+            val=[],
+            recipe=recipe,
+            layout=plan,
+            folder=folder / f"{run}-{os.getpid()}",
+            run=run,
+            backend=backend,
+            deepspeed=False,
+        ),
+    )
     half = len(result.history) // 2
     steady, before = result.history[half:], result.history[half - 1]
     seconds = steady[-1]["seconds"] - before["seconds"]

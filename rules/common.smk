@@ -13,12 +13,12 @@ gc.set_threshold(200_000, 50, 50)  # nearly all that a dry run makes is kept: lo
 sys.modules.setdefault("pandas", None)  # Snakemake imports it to look at params (0.4 s); ours are all text
 sys.path.insert(0, f"{workflow.basedir}/src")  # this folder's code, whatever is installed
 
-from fledgling.cli import adopt_jobs, hold_folder
-from fledgling.code import digests
+from fledgling.graph.driver import adopt_jobs, hold_folder
+from fledgling.graph.digests import digests
 from fledgling.config import section, validate, where
 from fledgling.errors import ConfigError
 from fledgling.files import canonical, sha256_file
-from fledgling.floors import FLOORS
+from fledgling.tracks.floors import FLOORS
 
 try:
     config = validate(config, files=list(reversed(workflow.configfiles)), root=workflow.basedir)

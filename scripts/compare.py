@@ -14,10 +14,10 @@ import json
 import logging
 from pathlib import Path
 
-from fledgling import gate
 from fledgling.cli import run
+from fledgling.decision import gate
+from fledgling.decision.scored import read_rows
 from fledgling.files import read_json, write_json
-from fledgling.rows import read_rows
 
 
 def main() -> None:

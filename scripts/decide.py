@@ -16,13 +16,14 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from fledgling import looks
-from fledgling.cli import run, where
+from fledgling.cli import run
+from fledgling.decision import looks
+from fledgling.decision.gate import Rule, foreign
+from fledgling.decision.scored import read_rows
+from fledgling.decision.verdict import Rows, inputs_digest, verdict
 from fledgling.errors import DataError, UsageError
 from fledgling.files import read_json, write_json
-from fledgling.gate import Rule, foreign
-from fledgling.rows import read_rows
-from fledgling.verdict import Rows, inputs_digest, verdict
+from fledgling.graph.driver import where
 
 
 def _ledger() -> str | None:

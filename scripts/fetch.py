@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from fledgling.cli import run
-from fledgling.models.fetch import fetch
+from fledgling.fetch import fetch
 
 
 def main() -> None:
@@ -23,8 +23,9 @@ def main() -> None:
     args = parser.parse_args()
     override = os.environ.get("SLM_MODEL_PATH") if args.model == "slm" else None
     model = fetch(args.settings["model"], args.out, seed=args.settings["seed"], override=override)
-    logging.info("%s: %s, %s parameters, fingerprint %s", args.out, model.architecture, model.parameters,
-                 model.fingerprint)  # fmt: skip
+    logging.info(
+        "%s: %s, %s parameters, fingerprint %s", args.out, model.architecture, model.parameters, model.fingerprint
+    )
 
 
 if __name__ == "__main__":

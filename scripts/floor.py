@@ -1,15 +1,15 @@
 """Answer a split without a model, as the floor that every contender has to beat.
 
 Writes predictions that echo the prompt, repeat the most frequent answer of train, or give nothing but what the
-schema or the tools require (fledgling.floors says exactly what).
+schema or the tools require (fledgling.tracks.floors says exactly what).
 """
 
 import argparse
 
 from fledgling.cli import run
 from fledgling.files import write_jsonl
-from fledgling.floors import FLOORS, answers
 from fledgling.records import KINDS, read_examples
+from fledgling.tracks.floors import FLOORS, answers
 
 
 def main() -> None:

@@ -16,15 +16,20 @@ from pathlib import Path
 from fledgling.cli import run
 from fledgling.config import load
 from fledgling.errors import ConfigError
-from fledgling.gpu_check import check, text, this_machine
+from fledgling.forecast.fit import check, text, this_machine
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--configfile", "--config", type=Path, nargs="+", default=[Path("config/config.yaml")], dest="config",
+        "--configfile",
+        "--config",
+        type=Path,
+        nargs="+",
+        default=[Path("config/config.yaml")],
+        dest="config",
         help="later over earlier",
-    )  # fmt: skip
+    )
     parser.add_argument("--results", type=Path, default=Path("results"), help="what is built")
     parser.add_argument("--json", action="store_true", help="for programs")
     options = parser.parse_args()

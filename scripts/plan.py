@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fledgling.cli import run
 from fledgling.config import load
-from fledgling.teacher.plan import plan, table
+from fledgling.forecast.plan import plan, table
 
 
 def main() -> None:

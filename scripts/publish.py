@@ -49,7 +49,7 @@ def by_hand(args: argparse.Namespace) -> dict[str, Any]:
     paths = [*args.paths, *args.more]
     if not paths or not args.repo_id:
         raise UsageError("name what to upload and where: scripts/publish.py PATH… --repo-id owner/name")
-    from fledgling.publishing.selection import select
+    from fledgling.publishing.files import select
     from fledgling.publishing.upload import Target, marker, upload
 
     selection = select(paths, path_in_repo=args.path_in_repo, auto_subdir=args.auto_subdir, repo_type=args.repo_type)

@@ -9,7 +9,7 @@ import argparse
 from pathlib import Path
 
 from fledgling.cli import run
-from fledgling.training.selection import select
+from fledgling.training.select_adapter import select
 
 
 def main() -> None:

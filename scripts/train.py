@@ -10,7 +10,8 @@ import argparse
 import json
 from pathlib import Path
 
-from fledgling.cli import run, where
+from fledgling.cli import run
+from fledgling.graph.driver import where
 from fledgling.training.train import train
 
 

@@ -109,8 +109,13 @@ def _explain(error: Any, schema: Any) -> list[Problem]:
     if name in ("OneOfNotValid", "OneOfMultipleValid"):
         return [(path, "a source has exactly one of: path, hub, embedded")]
     if name == "Type" and isinstance(error.instance, str) and _is_number(error.instance):
-        return [(path, f"{error.instance!r} is text, not a number; write {float(error.instance)!r} "
-                       "(YAML reads 2e-4 as text, 2.0e-4 as a number)")]  # fmt: skip
+        return [
+            (
+                path,
+                f"{error.instance!r} is text, not a number; write {float(error.instance)!r} "
+                "(YAML reads 2e-4 as text, 2.0e-4 as a number)",
+            )
+        ]
     if name == "Enum":
         allowed = [str(option) for option in kind.options] if hasattr(kind, "options") else []
         hint = f"; {_did_you_mean(str(error.instance), allowed)}" if allowed else ""

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from fledgling import strict_json
-from fledgling.cli import progress
 from fledgling.data import formats
 from fledgling.data.invalid import Unusable
 from fledgling.errors import DataError
 from fledgling.files import json_line, publish, read_jsonl, sha256_file, write_json
+from fledgling.progress import progress
 from fledgling.records import Example, Prediction, read_predictions
-from fledgling.tracks import Kind, Scored, kind
+from fledgling.tracks.kinds import Kind, Scored
+from fledgling.tracks.registry import kind
 
 LEVEL = 0.95  # of every interval
 MISSING = Prediction(id="", outcome="error")
@@ -22,9 +23,14 @@ _SHOWN_SIZE = 1 << 16  # characters of a reply up to which its parsed form is ke
 _SLICES = 100  # values of one dimension that are listed, the largest; the others are summed up
 _EXAMPLE_KEYS = frozenset(Example.__dataclass_fields__)
 _TYPES: dict[str, tuple[type, ...]] = {
-    "id": (str,), "raw": (str, type(None)), "tool_calls": (list, type(None)), "usage": (dict, type(None)),
-    "latency_s": (int, float, type(None)), "model": (str, type(None)), "fingerprint": (str, type(None)),
-}  # fmt: skip
+    "id": (str,),
+    "raw": (str, type(None)),
+    "tool_calls": (list, type(None)),
+    "usage": (dict, type(None)),
+    "latency_s": (int, float, type(None)),
+    "model": (str, type(None)),
+    "fingerprint": (str, type(None)),
+}
 
 FilePath = str | PathLike[str]
 
@@ -78,10 +84,19 @@ def read_split(path: FilePath, track_kind: str) -> Iterator[tuple[int, Example]]
             raise DataError(f"{path}:{number}: {error}") from None
         if parsed.id is None:
             raise DataError(f"{path}:{number}: key 'id' is missing; predictions are found by it")
-        yield number, Example(
-            id=str(parsed.id), group=parsed.record or str(parsed.id), messages=parsed.messages, answer=parsed.answer,
-            tools=parsed.tools, schema=parsed.schema, allowed=parsed.allowed, category=parsed.category,
-        )  # fmt: skip
+        yield (
+            number,
+            Example(
+                id=str(parsed.id),
+                group=parsed.record or str(parsed.id),
+                messages=parsed.messages,
+                answer=parsed.answer,
+                tools=parsed.tools,
+                schema=parsed.schema,
+                allowed=parsed.allowed,
+                category=parsed.category,
+            ),
+        )
 
 
 def row_of(example: Example, prediction: Prediction, outcome: str, scored: Scored, track: Kind) -> dict[str, Any]:

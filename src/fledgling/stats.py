@@ -83,8 +83,9 @@ def paired_gap(
     if n == 0:
         raise ValueError("no examples to compare")
     if len(right) != n or (groups is not None and len(groups) != n):
-        raise ValueError(f"lengths differ: {n} teacher, {len(right)} contender"
-                         f"{'' if groups is None else f', {len(groups)} groups'}")  # fmt: skip
+        raise ValueError(
+            f"lengths differ: {n} teacher, {len(right)} contender{'' if groups is None else f', {len(groups)} groups'}"
+        )
     difference = left - right
     codes, count = _codes(groups, n)
     gap = float(difference.mean())
@@ -99,10 +100,19 @@ def paired_gap(
     else:
         low, high = _bootstrap(difference, codes, count, alpha, resamples, seed)
     return Gap(
-        gap=gap, low=low, high=high, n=n, groups=count, both=both, teacher_only=more, contender_only=less,
-        neither=n - more - less - both, discordance=float((difference**2).mean()),
-        design_effect=_design_effect(difference, codes, count), method=method,
-    )  # fmt: skip
+        gap=gap,
+        low=low,
+        high=high,
+        n=n,
+        groups=count,
+        both=both,
+        teacher_only=more,
+        contender_only=less,
+        neither=n - more - less - both,
+        discordance=float((difference**2).mean()),
+        design_effect=_design_effect(difference, codes, count),
+        method=method,
+    )
 
 
 def non_inferior(gap: Gap, margin: float, *, alpha: float) -> bool:

@@ -49,9 +49,14 @@ class Bench:
         examples = harness.rows(rows) if isinstance(rows, int) else rows
         harness.write_rows(self.job.data, examples)
         ask(
-            data=self.job.data, teacher=Teacher.of(harness.settings(self.url, **teacher)), prompt={},
-            journal=self.job.journal, out=self.job.out, track="t", backoff_base_s=backoff_base_s,
-        )  # fmt: skip
+            data=self.job.data,
+            teacher=Teacher.of(harness.settings(self.url, **teacher)),
+            prompt={},
+            journal=self.job.journal,
+            out=self.job.out,
+            track="t",
+            backoff_base_s=backoff_base_s,
+        )
         return self.job.answers()
 
     def journal(self) -> list[dict[str, Any]]:

@@ -62,8 +62,10 @@ class Server:
 def server(fault: dict[str, Any] | None = None) -> Iterator[Server]:
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.faults.server", json.dumps(fault or {})],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert process.stdout
         yield Server(f"http://127.0.0.1:{int(process.stdout.readline())}/v1")
@@ -82,10 +84,19 @@ class Ask:
 
     def command(self) -> list[str]:
         return [
-            sys.executable, "scripts/ask.py", "--track", "t", "--data", str(self.data), "--settings",
+            sys.executable,
+            "scripts/ask.py",
+            "--track",
+            "t",
+            "--data",
+            str(self.data),
+            "--settings",
             json.dumps({"teacher": dict(self.teacher), "track": {"kind": "structured"}}),
-            "--journal", str(self.journal), "--out", str(self.out),
-        ]  # fmt: skip
+            "--journal",
+            str(self.journal),
+            "--out",
+            str(self.out),
+        ]
 
     def start(self, **environment: str) -> "subprocess.Popen[str]":
         env = {name: value for name, value in os.environ.items() if not name.startswith(CLEAN)}

@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fledgling.cli import DRIVER, _identity
+from fledgling.graph.driver import DRIVER, _identity
 from fledgling.journal import Journal
 
 from . import harness

@@ -46,10 +46,15 @@ class FaultServer:
 
     def counts(self) -> dict[str, Any]:
         return {
-            "received": self.received, "answered": self.answered, "questions": len(self.tries),
-            "most_tries": max(self.tries.values(), default=0), "most_in_flight": self.most_in_flight,
-            "tokens": self.tokens, "first_s": min(self.times, default=0), "last_s": max(self.times, default=0),
-        }  # fmt: skip
+            "received": self.received,
+            "answered": self.answered,
+            "questions": len(self.tries),
+            "most_tries": max(self.tries.values(), default=0),
+            "most_in_flight": self.most_in_flight,
+            "tokens": self.tokens,
+            "first_s": min(self.times, default=0),
+            "last_s": max(self.times, default=0),
+        }
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -94,14 +99,20 @@ class FaultServer:
 
     def completion(self, body: dict[str, Any], question: str, **message: Any) -> dict[str, Any]:
         return {
-            "id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": self.fault.get("model", "bench-1"),
+            "id": "chatcmpl-1",
+            "object": "chat.completion",
+            "created": 1,
+            "model": self.fault.get("model", "bench-1"),
             "system_fingerprint": "fp_1",
-            "choices": [{
-                "index": 0, "finish_reason": "stop",
-                "message": {"role": "assistant", "content": f"answer to {question}"} | message,
-            }],
+            "choices": [
+                {
+                    "index": 0,
+                    "finish_reason": "stop",
+                    "message": {"role": "assistant", "content": f"answer to {question}"} | message,
+                }
+            ],
             "usage": {"prompt_tokens": 11, "completion_tokens": 7, "total_tokens": 18},
-        }  # fmt: skip
+        }
 
     async def batch(self, request: HttpRequest, writer: asyncio.StreamWriter) -> None:
         """The files and batches endpoints; a batch is answered at the poll that `polls` names."""

@@ -112,10 +112,17 @@ def ask_for(row: Example = ROW, place: Endpoint = PLACE, **teacher: Any) -> Requ
 @pytest.mark.parametrize(
     "teacher",
     [
-        {"model": "n"}, {"seed": 2}, {"seed": None}, {"temperature": 0.5}, {"temperature": None}, {"max_tokens": 9},
-        {"max_tokens_key": "max_tokens"}, {"response_format": "json_object"}, {"response_format": "none"},
+        {"model": "n"},
+        {"seed": 2},
+        {"seed": None},
+        {"temperature": 0.5},
+        {"temperature": None},
+        {"max_tokens": 9},
+        {"max_tokens_key": "max_tokens"},
+        {"response_format": "json_object"},
+        {"response_format": "none"},
     ],
-)  # fmt: skip
+)
 def test_what_decides_the_reply_is_in_the_key(teacher: dict[str, Any]) -> None:
     assert ask_for(**teacher).key != ask_for().key
 
@@ -123,11 +130,17 @@ def test_what_decides_the_reply_is_in_the_key(teacher: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     "teacher",
     [
-        {"concurrency": 1}, {"requests_per_minute": 5}, {"tokens_per_minute": 5}, {"timeout_s": 1}, {"max_tries": 1},
-        {"budget": {"calls": 1}}, {"batch": True}, {"allow_mixed_models": True},
+        {"concurrency": 1},
+        {"requests_per_minute": 5},
+        {"tokens_per_minute": 5},
+        {"timeout_s": 1},
+        {"max_tries": 1},
+        {"budget": {"calls": 1}},
+        {"batch": True},
+        {"allow_mixed_models": True},
         {"prices": {"input_per_million": 1, "output_per_million": 1, "currency": "EUR"}},
     ],
-)  # fmt: skip
+)
 def test_what_does_not_decide_the_reply_is_not(teacher: dict[str, Any]) -> None:
     assert ask_for(**teacher) == ask_for()
 

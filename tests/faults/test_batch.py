@@ -46,8 +46,11 @@ def test_a_batch_line_holds_what_a_call_would(asked: Bench) -> None:
 
 def test_azure_files_do_not_lie_below_the_deployment(asked: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
-        "ENDPOINT": asked.url.removesuffix("/v1"), "DEPLOYMENT": "gpt", "API_KEY": "a-key", "API_VERSION": "v9",
-    }.items():  # fmt: skip
+        "ENDPOINT": asked.url.removesuffix("/v1"),
+        "DEPLOYMENT": "gpt",
+        "API_KEY": "a-key",
+        "API_VERSION": "v9",
+    }.items():
         monkeypatch.setenv(f"AZURE_{name}", value)
     asked.ask(2, provider="azure", model=None, base_url=None, batch=True)
     assert asked.server.paths[:2] == ["POST /openai/files?api-version=v9", "POST /openai/batches?api-version=v9"]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fledgling.cli import DRIVER, _identity
+from fledgling.graph.driver import DRIVER, _identity
 
 from .harness import Ask, kill_after, reported, server, wait_for_calls
 

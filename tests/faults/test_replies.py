@@ -24,14 +24,26 @@ def status(number: int, **error: Any) -> dict[str, Any]:
 STOP = {
     "F22 quota": (status(429, type="insufficient_quota", code="insufficient_quota"), Unavailable, "quota"),
     "F28 temperature": (status(400, code="unsupported_value", param="temperature"), ConfigError, "teacher.temperature"),
-    "F28 max_tokens": (status(400, code="unsupported_parameter", param="max_tokens"), ConfigError, "teacher.max_tokens_key"),
+    "F28 max_tokens": (
+        status(400, code="unsupported_parameter", param="max_tokens"),
+        ConfigError,
+        "teacher.max_tokens_key",
+    ),
     "F29 key": (status(401), ConfigError, "OPENAI_API_KEY"),
     "F29 denied": (status(403), ConfigError, "OPENAI_API_KEY"),
     "F29 model": (status(404, code="model_not_found"), ConfigError, "teacher.model"),
-    "F29 api version": (status(400, message="Unsupported api-version"), ConfigError, "teacher.base_url is not accepted"),
+    "F29 api version": (
+        status(400, message="Unsupported api-version"),
+        ConfigError,
+        "teacher.base_url is not accepted",
+    ),
     "unknown 400": (status(400, message="what?"), ConfigError, "the first call failed"),
-    "redirect": ({"fault": "status", "status": 307, "body": "", "headers": {"location": "http://127.0.0.1:9/v1"}}, ConfigError, "redirects"),
-}  # fmt: skip
+    "redirect": (
+        {"fault": "status", "status": 307, "body": "", "headers": {"location": "http://127.0.0.1:9/v1"}},
+        ConfigError,
+        "redirects",
+    ),
+}
 
 
 @pytest.mark.parametrize("name", STOP)
@@ -45,15 +57,23 @@ def test_a_reply_that_no_row_would_escape_stops_the_stage_after_one_call(asked: 
 
 FINAL = {
     "F27 filtered prompt": (status(400, **FILTERED), "content_filter", None),
-    "F27 filtered answer": ({"fault": "choice", "choice": {"finish_reason": "content_filter"}, "message": {"content": ""}}, "content_filter", ""),
+    "F27 filtered answer": (
+        {"fault": "choice", "choice": {"finish_reason": "content_filter"}, "message": {"content": ""}},
+        "content_filter",
+        "",
+    ),
     "too long": (status(400, code="context_length_exceeded"), "length", None),
-    "cut off": ({"fault": "choice", "choice": {"finish_reason": "length"}, "message": {"content": "abc"}}, "length", "abc"),
+    "cut off": (
+        {"fault": "choice", "choice": {"finish_reason": "length"}, "message": {"content": "abc"}},
+        "length",
+        "abc",
+    ),
     "refused": ({"fault": "choice", "message": {"content": None, "refusal": "I must not"}}, "refusal", "I must not"),
     "empty": ({"fault": "choice", "message": {"content": ""}}, "empty", ""),
     "F30 null content": ({"fault": "choice", "message": {"content": None}}, "empty", None),
     "F30 two choices": ({"fault": "choice", "copies": 2}, "ok", "answer to question 0"),
     "not an object": ({"fault": "choice", "message": {"content": "no JSON"}}, "ok", "no JSON"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FINAL)
@@ -164,9 +184,14 @@ def http_date(seconds: float) -> str:
 
 def test_f20_one_pause_holds_everybody(asked: Bench) -> None:
     asked.server.fault = {
-        "fault": "status", "status": 429, "headers": {"retry-after-ms": "600"}, "share": 0.1, "times": 1, "seed": 4,
+        "fault": "status",
+        "status": 429,
+        "headers": {"retry-after-ms": "600"},
+        "share": 0.1,
+        "times": 1,
+        "seed": 4,
         "latency_s": 0.05,
-    }  # fmt: skip
+    }
     asked.ask(30, concurrency=2)
     assert asked.server.refused
     for refused in asked.server.refused:

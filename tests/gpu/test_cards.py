@@ -19,10 +19,20 @@ if not CARDS:
     pytest.skip("no CUDA card", allow_module_level=True)
 
 RECIPE = {
-    "backend": "auto", "quantization": "nf4", "rank": 8, "alpha": 16, "dropout": 0.0, "learning_rate": 0.005, "epochs": 2,
-    "max_length": 512, "scheduler": "cosine", "warmup_ratio": 0.05, "global_batch": 8, "gradient_checkpointing": True,
+    "backend": "auto",
+    "quantization": "nf4",
+    "rank": 8,
+    "alpha": 16,
+    "dropout": 0.0,
+    "learning_rate": 0.005,
+    "epochs": 2,
+    "max_length": 512,
+    "scheduler": "cosine",
+    "warmup_ratio": 0.05,
+    "global_batch": 8,
+    "gradient_checkpointing": True,
     "save_steps": 10,
-}  # fmt: skip
+}
 
 
 def run(*command: str | Path, **environment: str) -> str:
@@ -36,8 +46,8 @@ def run(*command: str | Path, **environment: str) -> str:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded checkpoint, trained on this machine."""
-    from fledgling.models import manifest
-    from fledgling.models.fetch import embedded
+    from fledgling.fetch import embedded
+    from fledgling.models import checkpoint as manifest
 
     folder = tmp_path_factory.mktemp("model")
     manifest.write(folder / "manifest.json", embedded(folder / "checkpoint", seed=0))
@@ -67,10 +77,25 @@ def predict(
         "seed": 0,
     }
     log = run(
-        "-m", "fledgling.gpus", str(cards), sys.executable, root / "scripts/predict.py", "--track", "t",
-        "--data", data / "test.jsonl" if data.is_dir() else data, "--model", model, "--settings", json.dumps(settings),
-        *(["--adapter", adapter] if adapter else []), "--journal", out.parent / f"journal-{out.name}", "--out", out,
-    )  # fmt: skip
+        "-m",
+        "fledgling.gpus",
+        str(cards),
+        sys.executable,
+        root / "scripts/predict.py",
+        "--track",
+        "t",
+        "--data",
+        data / "test.jsonl" if data.is_dir() else data,
+        "--model",
+        model,
+        "--settings",
+        json.dumps(settings),
+        *(["--adapter", adapter] if adapter else []),
+        "--journal",
+        out.parent / f"journal-{out.name}",
+        "--out",
+        out,
+    )
     assert log.count("was ready after") == (cards if slm.get("engine") == "vllm" else 0)
     return list(read_predictions(out))
 
@@ -142,9 +167,19 @@ def training(root: Path, model: Path, data: Path, out: Path, **given: Any) -> li
     settings = {"recipe": RECIPE | given, "training": where, "track": {}, "seed": 0}
     return [
         root / "scripts/train.py",
-        "--track", "t", "--train", data / "train.jsonl", "--val", data / "test.jsonl", "--model", model,
-        "--settings", json.dumps(settings), "--out", out / "training.json",
-    ]  # fmt: skip
+        "--track",
+        "t",
+        "--train",
+        data / "train.jsonl",
+        "--val",
+        data / "test.jsonl",
+        "--model",
+        model,
+        "--settings",
+        json.dumps(settings),
+        "--out",
+        out / "training.json",
+    ]
 
 
 def train(root: Path, model: Path, data: Path, out: Path, processes: int, **given: Any) -> dict[str, Any]:

@@ -48,8 +48,12 @@ class Graph:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("AZURE_", "FLEDGLING_"))}
         return subprocess.run(
             [sys.executable, "-m", "snakemake", *arguments],
-            cwd=self.folder, env=clean | (env or {}), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            cwd=self.folder,
+            env=clean | (env or {}),
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def build(self, *arguments: str) -> None:
         """Build everything, with placeholders."""

@@ -37,8 +37,12 @@ def start(graph):
     clean = {key: value for key, value in os.environ.items() if not key.startswith("FLEDGLING_")}
     driver = subprocess.Popen(
         [sys.executable, "-m", "snakemake", "--cores", "2", TARGET],
-        cwd=graph.folder, env=clean, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        cwd=graph.folder,
+        env=clean,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     deadline = time.monotonic() + 60
     while not (graph.folder / "started").exists():
         assert time.monotonic() < deadline

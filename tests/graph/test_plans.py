@@ -62,9 +62,12 @@ def test_a_third_track_is_a_block_of_yaml(empty, overlay, tmp_path):
     rows = tmp_path / "rows.jsonl"
     rows.write_text("{}\n")
     track = {
-        "kind": "structured", "sources": [{"path": str(rows)}], "splits": {"train": 0.5, "val": 0.1, "test": 0.4},
-        "finetune": "auto", "max_new_tokens": 64,
-    }  # fmt: skip
+        "kind": "structured",
+        "sources": [{"path": str(rows)}],
+        "splits": {"train": 0.5, "val": 0.1, "test": 0.4},
+        "finetune": "auto",
+        "max_new_tokens": 64,
+    }
     plan = empty.plan("--configfile", overlay({"tracks": {"mail": track}}), "--", "all")
     assert plan["prepare"] == 3
     assert plan["compare"] == 3
@@ -77,14 +80,17 @@ def test_a_third_track_is_a_block_of_yaml(empty, overlay, tmp_path):
         ("recipe: {learning_rate: 2e-4}", ["overlay.yaml:1", "recipe.learning_rate", "is text", "0.0002"]),
         ("recipe:\n  rank: many", ["overlay.yaml:2", "recipe.rank", "integer"]),
         ("tracks:\n  toolcall: {finetune: no}", ["overlay.yaml:2", "tracks.toolcall.finetune"]),
-        ("tracks:\n  mail: {kind: structured, sources: [{path: no-such.jsonl, split: test}], finetune: never, "
-         "max_new_tokens: 8}", ["overlay.yaml:2", "tracks.mail.sources.0.path", "no-such.jsonl"]),
+        (
+            "tracks:\n  mail: {kind: structured, sources: [{path: no-such.jsonl, split: test}], finetune: never, "
+            "max_new_tokens: 8}",
+            ["overlay.yaml:2", "tracks.mail.sources.0.path", "no-such.jsonl"],
+        ),
         ("tracks:\n  toolcall:\n    splits: {train: 0.5, val: 0.5, test: 0.5}", ["overlay.yaml:3", "add up to 1.5"]),
         ("tracks:\n  toolcall:\n    recipe: {candidates: 4}", ["overlay.yaml:3", "set recipe.candidates"]),
         ("decision: {margin: -1}", ["overlay.yaml:1", "decision.margin"]),
         ("models: {slm: {source: hub, repo_id: a/b, revision: main}}", ["models.slm.revision"]),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_key_is_refused(empty, overlay, change, says):
     result = empty.run("-n", "--configfile", overlay(change), "--", "all")
     assert result.returncode != 0

@@ -363,9 +363,20 @@ class _Handler(BaseHTTPRequestHandler):
             | ({"lfs": _lfs(blob)} if "blobs" in query and blob.lfs else {})
             for name, blob in sorted(commit.tree.items())
         ]
-        return {"_id": "0" * 24, "id": repo_id, "modelId": repo_id, "author": repo_id.split("/")[0], "sha": commit.oid,
-                "private": repo.private, "disabled": False, "gated": False, "tags": [], "downloads": 0, "likes": 0,
-                "siblings": siblings}  # fmt: skip
+        return {
+            "_id": "0" * 24,
+            "id": repo_id,
+            "modelId": repo_id,
+            "author": repo_id.split("/")[0],
+            "sha": commit.oid,
+            "private": repo.private,
+            "disabled": False,
+            "gated": False,
+            "tags": [],
+            "downloads": 0,
+            "likes": 0,
+            "siblings": siblings,
+        }
 
     def tree(self, body: bytes, query: Any, kind: str, repo_id: str, revision: str, path: str | None) -> Any:
         commit = self._commit(self._repo(kind, repo_id), revision)
@@ -396,8 +407,14 @@ class _Handler(BaseHTTPRequestHandler):
             lfs = file["path"].endswith(LFS_SUFFIXES) or file["size"] > 10_000_000
             known = commit.tree.get(file["path"])
             oid = None if known is None else known.sha256 if known.lfs else known.oid
-            files.append({"path": file["path"], "uploadMode": "lfs" if lfs else "regular",
-                          "shouldIgnore": file["path"] in self.hub.ignored, "oid": oid})  # fmt: skip
+            files.append(
+                {
+                    "path": file["path"],
+                    "uploadMode": "lfs" if lfs else "regular",
+                    "shouldIgnore": file["path"] in self.hub.ignored,
+                    "oid": oid,
+                }
+            )
         return {"files": files}
 
     def lfs_batch(self, body: bytes, query: Any, repo_id: str, kind: str | None) -> Any:
@@ -461,9 +478,14 @@ class _Handler(BaseHTTPRequestHandler):
         if blob is None:
             raise refusal(404, "Entry not found", "EntryNotFound")
         etag = f'"{blob.sha256 if blob.lfs else blob.oid}"'
-        headers = {"ETag": etag, "X-Linked-Etag": etag, "X-Linked-Size": str(len(blob.content)),
-                   "X-Repo-Commit": commit.oid, "Accept-Ranges": "bytes",
-                   "Content-Type": "application/octet-stream"}  # fmt: skip
+        headers = {
+            "ETag": etag,
+            "X-Linked-Etag": etag,
+            "X-Linked-Size": str(len(blob.content)),
+            "X-Repo-Commit": commit.oid,
+            "Accept-Ranges": "bytes",
+            "Content-Type": "application/octet-stream",
+        }
         content, status = blob.content, 200
         if (span := re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))) is not None:
             start, stop = int(span[1]), int(span[2] or len(content) - 1) + 1

@@ -32,9 +32,13 @@ class Project:
             key: value for key, value in os.environ.items() if not key.startswith(("AZURE_", "FLEDGLING_", "OPENAI_"))
         }
         return subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", "all", *arguments], cwd=self.folder,
-            env=clean | {"HF_HUB_OFFLINE": "1"} | env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            [sys.executable, "-m", "snakemake", "--cores", "all", *arguments],
+            cwd=self.folder,
+            env=clean | {"HF_HUB_OFFLINE": "1"} | env,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def build(self, *arguments: str, **env: str) -> str:
         """Run and expect success; returns what was printed."""

@@ -130,9 +130,13 @@ def test_kill_and_resume_repeats_no_finished_row(copied):
     journal = copied.folder / ".journal/slm.jsonl"
     journal.unlink()
     driver = subprocess.Popen(
-        [sys.executable, "-m", "snakemake", "--cores", "all", target], cwd=copied.folder, start_new_session=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={k: v for k, v in os.environ.items() if k[:9] != "FLEDGLING"},
-    )  # fmt: skip
+        [sys.executable, "-m", "snakemake", "--cores", "all", target],
+        cwd=copied.folder,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={k: v for k, v in os.environ.items() if k[:9] != "FLEDGLING"},
+    )
     deadline = time.monotonic() + 120
     while not (journal.exists() and journal.stat().st_size):
         assert time.monotonic() < deadline

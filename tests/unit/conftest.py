@@ -22,11 +22,21 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = Phi3ForCausalLM(
         Phi3Config(
-            vocab_size=len(tokens), hidden_size=64, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-            num_key_value_heads=1, max_position_embeddings=4096, original_max_position_embeddings=4096,
-            tie_word_embeddings=True, bos_token_id=pad, eos_token_id=end, pad_token_id=pad, initializer_range=0.2,
+            vocab_size=len(tokens),
+            hidden_size=64,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            max_position_embeddings=4096,
+            original_max_position_embeddings=4096,
+            tie_word_embeddings=True,
+            bos_token_id=pad,
+            eos_token_id=end,
+            pad_token_id=pad,
+            initializer_range=0.2,
         )
-    )  # fmt: skip
+    )
     model.generation_config = GenerationConfig(
         bos_token_id=pad, eos_token_id=[end, pad], pad_token_id=pad, do_sample=False
     )
@@ -39,7 +49,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_checkpoint: Path) -> Path:
     """The manifest of the tiny checkpoint."""
-    from fledgling.models import manifest
+    from fledgling.models import checkpoint as manifest
 
     path = tiny_checkpoint.parent / "manifest.json"
     manifest.write(path, manifest.describe(tiny_checkpoint, source="path"))

@@ -6,17 +6,21 @@ from typing import Any
 
 import numpy as np
 
-from fledgling.gate import Rule
-from fledgling.rows import Scored
+from fledgling.decision.gate import Rule
+from fledgling.decision.scored import Scored
 
 SETTINGS: dict[str, Any] = {
     "decision": {
-        "margin": 0.05, "alpha": 0.05, "power": 0.8, "min_coverage": 0.95, "resamples": 2000,
+        "margin": 0.05,
+        "alpha": 0.05,
+        "power": 0.8,
+        "min_coverage": 0.95,
+        "resamples": 2000,
         "core": {"toolcall": ["ast_match_rate", "args_f1"], "structured": ["exact_match_rate", "field_f1"]},
     },
     "seed": 7,
     "track": {"kind": "toolcall", "title": "Lights", "finetune": "auto"},
-}  # fmt: skip
+}
 
 
 def rule(**changes: Any) -> Rule:
@@ -42,12 +46,16 @@ def scored(
     n = len(right)
     ids = tuple(ids or (f"r{index}" for index in range(n)))
     return Scored(
-        name=name, ids=ids, groups=tuple(groups or ids),
+        name=name,
+        ids=ids,
+        groups=tuple(groups or ids),
         outcomes=tuple((outcomes or {}).get(index, "ok") for index in range(n)),
         slices=tuple(slices or ({"tool": "ab"[index % 2]} for index in range(n))),
         scores={"ast_match_rate": np.array(right, float), "args_f1": np.array(right if f1 is None else f1, float)},
-        parsed=parsed or {}, models=Counter(models or {name: n}), fingerprints=Counter(fingerprints or {}),
-    )  # fmt: skip
+        parsed=parsed or {},
+        models=Counter(models or {name: n}),
+        fingerprints=Counter(fingerprints or {}),
+    )
 
 
 def wrong(n: int, *rows: int | range) -> list[float]:
@@ -72,10 +80,15 @@ def lines(one: Scored) -> list[dict[str, Any]]:
     """The same contender as lines of results/metrics/{track}/{contender}.jsonl."""
     return [
         {
-            "id": one.ids[index], "group": one.groups[index], "outcome": one.outcomes[index],
+            "id": one.ids[index],
+            "group": one.groups[index],
+            "outcome": one.outcomes[index],
             "scores": {metric: float(values[index]) for metric, values in one.scores.items()},
-            "parsed": one.parsed.get(one.ids[index]), "slice": one.slices[index], "latency_s": 0.1,
-            "model": next(iter(one.models)), "fingerprint": None,
+            "parsed": one.parsed.get(one.ids[index]),
+            "slice": one.slices[index],
+            "latency_s": 0.1,
+            "model": next(iter(one.models)),
+            "fingerprint": None,
         }
         for index in range(len(one.ids))
-    ]  # fmt: skip
+    ]

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from fledgling.errors import DataError
-from fledgling.models import manifest
-from fledgling.training import adapter
+from fledgling.models import adapter
+from fledgling.models import checkpoint as manifest
 
 
 @pytest.fixture

@@ -29,9 +29,18 @@ def model(tiny_checkpoint: Path) -> Any:
 
 
 def kernel(
-    query: Any, key: Any, value: Any, starts: Any, _: Any, longest: int, __: int, *,
-    scale: float, window_size: tuple[int, int], enable_gqa: bool,
-) -> Any:  # fmt: skip
+    query: Any,
+    key: Any,
+    value: Any,
+    starts: Any,
+    _: Any,
+    longest: int,
+    __: int,
+    *,
+    scale: float,
+    window_size: tuple[int, int],
+    enable_gqa: bool,
+) -> Any:
     """torch.nn.attention.varlen.varlen_attn in plain torch."""
     assert starts.dtype == torch.int32
     assert longest == max(starts.diff())

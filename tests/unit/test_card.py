@@ -16,16 +16,16 @@ import pytest
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard import metadata_load
 
-from fledgling import gate, verdict
+from fledgling.decision import gate, verdict
+from fledgling.decision.scored import read_rows
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import read_json, sha256_file, write_json, write_jsonl
-from fledgling.models.manifest import File, Model
-from fledgling.models.manifest import write as write_model
+from fledgling.models import adapter as adapters
+from fledgling.models.checkpoint import File, Model
+from fledgling.models.checkpoint import write as write_model
 from fledgling.publishing.card import Facts, card
 from fledgling.publishing.release import publish_adapter, refuse_unproven
-from fledgling.rows import read_rows
 from fledgling.score import score
-from fledgling.training import adapter as adapters
 from tests.servers.hub import TOKEN, Hub
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,19 +40,39 @@ def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("published") / "results"
     data = results / "data/orders/test.jsonl"
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
-    write_jsonl(data, (
-        {"id": f"r{i}", "group": f"r{i}", "messages": [{"role": "user", "content": f"order {i}"}],
-         "schema": schema, "answer": {"n": i + 1}}
-        for i in range(ROWS)
-    ))  # fmt: skip
+    write_jsonl(
+        data,
+        (
+            {
+                "id": f"r{i}",
+                "group": f"r{i}",
+                "messages": [{"role": "user", "content": f"order {i}"}],
+                "schema": schema,
+                "answer": {"n": i + 1},
+            }
+            for i in range(ROWS)
+        ),
+    )
     for contender, right in RIGHT.items():
         predictions = results / f"predictions/orders/{contender}.jsonl"
-        write_jsonl(predictions, (
-            {"id": f"r{i}", "outcome": "ok", "raw": json.dumps({"n": i + 1 if i < right * ROWS else 0}),
-             "tool_calls": None, "finish_reason": "stop", "usage": None, "latency_s": 0.1, "model": contender,
-             "fingerprint": None, "request": "x"}
-            for i in range(ROWS)
-        ))  # fmt: skip
+        write_jsonl(
+            predictions,
+            (
+                {
+                    "id": f"r{i}",
+                    "outcome": "ok",
+                    "raw": json.dumps({"n": i + 1 if i < right * ROWS else 0}),
+                    "tool_calls": None,
+                    "finish_reason": "stop",
+                    "usage": None,
+                    "latency_s": 0.1,
+                    "model": contender,
+                    "fingerprint": None,
+                    "request": "x",
+                }
+                for i in range(ROWS)
+            ),
+        )
         metrics = results / f"metrics/orders/{contender}.json"
         score(data, predictions, "structured", metrics, metrics.with_suffix(".jsonl"))
     write_json(results / "verdict/orders.json", judge(results, ("slm", "tuned")))
@@ -74,11 +94,22 @@ def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def judge(results: Path, candidates: tuple[str, ...]) -> dict[str, Any]:
-    rule = gate.Rule.of("orders", {
-        "decision": {"core": {"structured": ["exact_match_rate", "field_f1"]}, "margin": 0.05, "alpha": 0.05,
-                     "power": 0.8, "min_coverage": 0.95, "resamples": 300},
-        "track": {"kind": "structured", "title": TITLE, "finetune": "auto"}, "seed": 7, "simulated": False,
-    })  # fmt: skip
+    rule = gate.Rule.of(
+        "orders",
+        {
+            "decision": {
+                "core": {"structured": ["exact_match_rate", "field_f1"]},
+                "margin": 0.05,
+                "alpha": 0.05,
+                "power": 0.8,
+                "min_coverage": 0.95,
+                "resamples": 300,
+            },
+            "track": {"kind": "structured", "title": TITLE, "finetune": "auto"},
+            "seed": 7,
+            "simulated": False,
+        },
+    )
     rows = {name: read_rows(results / f"metrics/orders/{name}.jsonl") for name in RIGHT}
     judged = verdict.Rows(rows["teacher"], tuple(rows[name] for name in candidates), (rows["floor-empty"],))
     return verdict.verdict(rule, judged, {})
@@ -89,10 +120,17 @@ def a_model(results: Path) -> Model:
     checkpoint.mkdir(parents=True, exist_ok=True)
     (checkpoint / "config.json").write_text("{}")
     return Model(
-        checkpoint=checkpoint, source="hub", repo_id="some-lab/Small-3B", revision="c0ffee" * 6 + "abcd",
-        files=(File("config.json", 2, sha256_file(checkpoint / "config.json")),), architecture="Phi3ForCausalLM",
-        parameters=3_800_000_000, chat_template_sha256="11" * 32, fingerprint="22" * 32, generated=False,
-    )  # fmt: skip
+        checkpoint=checkpoint,
+        source="hub",
+        repo_id="some-lab/Small-3B",
+        revision="c0ffee" * 6 + "abcd",
+        files=(File("config.json", 2, sha256_file(checkpoint / "config.json")),),
+        architecture="Phi3ForCausalLM",
+        parameters=3_800_000_000,
+        chat_template_sha256="11" * 32,
+        fingerprint="22" * 32,
+        generated=False,
+    )
 
 
 @pytest.fixture
@@ -250,8 +288,13 @@ def test_exactly_the_six_files(hub: Hub, track: Path) -> None:
     repo = hub.repo("org/orders-slm")
     folder = track / "adapters/orders"
     assert set(repo.files) == {
-        "README.md", "adapter_config.json", "adapter_model.safetensors", "manifest.json", "training.json", "verdict.json",
-    }  # fmt: skip
+        "README.md",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+        "training.json",
+        "verdict.json",
+    }
     assert repo.files["verdict.json"] == (track / "verdict/orders.json").read_bytes()
     assert repo.files["adapter_model.safetensors"] == (folder / "adapter_model.safetensors").read_bytes()
     assert ModelCard(repo.files["README.md"].decode()).data.model_name == "orders-slm"
@@ -327,9 +370,12 @@ def test_verdict_without_a_tuned_model(facts: Facts) -> None:
 def test_secret_in_training_json(hub: Hub, copy: Path) -> None:
     folder = copy / "adapters/orders"
     write_json(folder / "training.json", {"argv": ["--key", "sk-" + "aB3" * 9]})
-    edit(folder / "manifest.json", lambda value: value["files"]["training.json"].update(
-        bytes=(folder / "training.json").stat().st_size, sha256=sha256_file(folder / "training.json")
-    ))  # fmt: skip
+    edit(
+        folder / "manifest.json",
+        lambda value: value["files"]["training.json"].update(
+            bytes=(folder / "training.json").stat().st_size, sha256=sha256_file(folder / "training.json")
+        ),
+    )
     with pytest.raises(DataError, match=re.escape("training.json:4: API key (sk-…)")):
         release(copy)
     assert hub.requests == []
@@ -339,14 +385,29 @@ def test_command_of_the_graph(hub: Hub, track: Path, tmp_path: Path) -> None:
     out = tmp_path / "hub.json"
     metrics = [track / f"metrics/orders/{name}.json" for name in ("teacher", "slm", "tuned")]
     command = [
-        sys.executable, ROOT / "scripts/publish.py", "--track", "orders",
-        "--adapter", track / "adapters/orders/manifest.json", "--verdict", track / "verdict/orders.json",
-        "--metrics", *metrics, "--model", track / "models/slm/manifest.json",
-        "--settings", json.dumps(SETTINGS), "--out", out,
-    ]  # fmt: skip
+        sys.executable,
+        ROOT / "scripts/publish.py",
+        "--track",
+        "orders",
+        "--adapter",
+        track / "adapters/orders/manifest.json",
+        "--verdict",
+        track / "verdict/orders.json",
+        "--metrics",
+        *metrics,
+        "--model",
+        track / "models/slm/manifest.json",
+        "--settings",
+        json.dumps(SETTINGS),
+        "--out",
+        out,
+    ]
     done = subprocess.run(
-        [str(part) for part in command], env={**os.environ, "HF_HUB_DISABLE_XET": "1"},
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        [str(part) for part in command],
+        env={**os.environ, "HF_HUB_DISABLE_XET": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     assert read_json(out)["commit"] == hub.repo("org/orders-slm").branches["main"][-1].oid

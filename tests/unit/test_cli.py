@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from fledgling import cli
+from fledgling.graph.driver import DRIVER, _identity
 
 HEAD = "from fledgling.cli import run\nfrom fledgling.errors import *\nimport os, time\n"
 
@@ -39,9 +39,10 @@ def test_exit_codes(tmp_path, body, code, says):
 def test_signals(tmp_path, sent, code):
     # A test run in the background of a shell has SIGINT ignored, and its children would inherit that.
     job = subprocess.Popen(
-        script(tmp_path, "run(lambda: (print('up', flush=True), time.sleep(30)))"), stdout=subprocess.PIPE,
+        script(tmp_path, "run(lambda: (print('up', flush=True), time.sleep(30)))"),
+        stdout=subprocess.PIPE,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    )
     job.stdout.readline()
     job.send_signal(sent)
     assert job.wait(10) == code
@@ -51,10 +52,15 @@ def test_a_job_dies_with_its_driver(tmp_path):
     """The driver starts a shell, the shell the job, as Snakemake does; only the driver is killed."""
     job = script(tmp_path, "run(lambda: (open('up', 'w').close(), time.sleep(2), open('late', 'w').close()))")
     driver = subprocess.Popen(
-        [sys.executable, "-c", "import sys, subprocess\nfrom fledgling.cli import adopt_jobs\nadopt_jobs({}, '.')\n"
-         f"subprocess.run(['bash', '-c', 'true; {' '.join(job)}; true'])"],
-        cwd=tmp_path, env={key: value for key, value in os.environ.items() if key != cli.DRIVER},
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-c",
+            "import sys, subprocess\nfrom fledgling.graph.driver import adopt_jobs\nadopt_jobs({}, '.')\n"
+            f"subprocess.run(['bash', '-c', 'true; {' '.join(job)}; true'])",
+        ],
+        cwd=tmp_path,
+        env={key: value for key, value in os.environ.items() if key != DRIVER},
+    )
     deadline = time.monotonic() + 20
     while not (tmp_path / "up").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -67,15 +73,15 @@ def test_a_job_dies_with_its_driver(tmp_path):
 
 def test_a_job_of_a_driver_that_is_gone_does_not_start(tmp_path):
     gone = subprocess.Popen(["sleep", "0.1"])
-    mark = cli._identity(gone.pid)
+    mark = _identity(gone.pid)
     gone.wait()
     done = subprocess.run(
-        script(tmp_path, "run(lambda: open('x', 'w').close())"), cwd=tmp_path, env=os.environ | {cli.DRIVER: mark}
+        script(tmp_path, "run(lambda: open('x', 'w').close())"), cwd=tmp_path, env=os.environ | {DRIVER: mark}
     )
     assert done.returncode == 143
     assert not (tmp_path / "x").exists()
 
 
 def test_a_mark_from_another_machine_is_ignored(tmp_path):
-    done = subprocess.run(script(tmp_path, "run(lambda: None)"), env=os.environ | {cli.DRIVER: "1:2:other-boot"})
+    done = subprocess.run(script(tmp_path, "run(lambda: None)"), env=os.environ | {DRIVER: "1:2:other-boot"})
     assert done.returncode == 0

@@ -1,6 +1,6 @@
 import pytest
 
-from fledgling import code
+from fledgling.graph import digests as code
 
 
 @pytest.fixture
@@ -9,9 +9,14 @@ def package(tmp_path, monkeypatch):
     folder = tmp_path / "src" / "fledgling"
     (folder / "data").mkdir(parents=True)
     files = {
-        "__init__.py": "", "errors.py": "X = 1", "files.py": "def read(): return 1", "stats.py": "import fledgling.files",
-        "data/__init__.py": "", "data/split.py": "from fledgling.files import read\nfrom . import leaks", "data/leaks.py": "L = 2",
-    }  # fmt: skip
+        "__init__.py": "",
+        "errors.py": "X = 1",
+        "files.py": "def read(): return 1",
+        "stats.py": "import fledgling.files",
+        "data/__init__.py": "",
+        "data/split.py": "from fledgling.files import read\nfrom . import leaks",
+        "data/leaks.py": "L = 2",
+    }
     for name, text in files.items():
         (folder / name).write_text(text)
     (tmp_path / "script.py").write_text("def main():\n    from fledgling.data import split\n")
@@ -27,9 +32,13 @@ def of(package):
 
 def test_imports_are_followed(package):
     assert set(of(package)) == {
-        "script.py", "fledgling/__init__.py", "fledgling/data/__init__.py", "fledgling/data/split.py",
-        "fledgling/data/leaks.py", "fledgling/files.py",
-    }  # fmt: skip
+        "script.py",
+        "fledgling/__init__.py",
+        "fledgling/data/__init__.py",
+        "fledgling/data/split.py",
+        "fledgling/data/leaks.py",
+        "fledgling/files.py",
+    }
 
 
 def test_only_meaning_counts(package):
@@ -59,6 +68,12 @@ def test_every_script_of_the_project_is_read(root):
 @pytest.mark.parametrize("script", ["prepare", "ask", "predict", "floor", "train", "select_adapter"])
 def test_answers_do_not_depend_on_scoring(root, script):
     """So that an edited metric scores again and asks nobody again."""
-    scoring = {"fledgling/score.py", "fledgling/stats.py", "fledgling/gate.py", "fledgling/verdict.py", "fledgling/tracks/toolcall.py",
-               "fledgling/tracks/structured.py"}  # fmt: skip
+    scoring = {
+        "fledgling/score.py",
+        "fledgling/stats.py",
+        "fledgling/decision/gate.py",
+        "fledgling/decision/verdict.py",
+        "fledgling/tracks/toolcall.py",
+        "fledgling/tracks/structured.py",
+    }
     assert not scoring & set(code.digests(root / "scripts" / f"{script}.py", root=root))

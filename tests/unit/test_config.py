@@ -30,15 +30,20 @@ def test_a_track_set_to_null_is_removed(root, default, tmp_path):
         ("seed: true", "seed"),
         ("\nteacher:\n  concurency: 3", r"o.yaml:3: teacher.concurency: unknown key; did you mean 'concurrency'"),
         ("tracks: {t: {kind: toolcall, sources: [], finetune: never, max_new_tokens: 8}}", "tracks.t.sources"),
-        ("tracks: {t: {kind: toolcall, sources: [{path: a, embedded: toolcall}], finetune: never, max_new_tokens: 8}}",
-         "exactly one of: path, hub, embedded"),
-        ("tracks: {t: {kind: structured, sources: [{embedded: toolcall, rows: 3, split: test}], finetune: never, "
-         "max_new_tokens: 8}}", "rows of kind toolcall in a track of kind structured"),
+        (
+            "tracks: {t: {kind: toolcall, sources: [{path: a, embedded: toolcall}], finetune: never, max_new_tokens: 8}}",
+            "exactly one of: path, hub, embedded",
+        ),
+        (
+            "tracks: {t: {kind: structured, sources: [{embedded: toolcall, rows: 3, split: test}], finetune: never, "
+            "max_new_tokens: 8}}",
+            "rows of kind toolcall in a track of kind structured",
+        ),
         ("tracks: {toolcall: {recipe: {rnk: 3}}}", "did you mean 'rank'"),
         ("publish: {repo_id: me/one}", "several tracks would overwrite each other"),
         ("tracks: {'A b': {kind: toolcall}}", "names are made of"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_named(root, default, tmp_path, text, says):
     (tmp_path / "o.yaml").write_text(text)
     with pytest.raises(ConfigError, match=says):

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from fledgling.embedded import architecture, pretrain, world
 from fledgling.files import sha256_file
 from fledgling.models import fingerprint
-from fledgling.prompting import Place
+from fledgling.prompting import template as prompts
+from fledgling.prompting.turns import Place
 from fledgling.records import Example
-from fledgling.slm import prompts
 
 TOKENS = architecture.tokenizer(pretrain._texts())
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable
-from fledgling.models import manifest
-from fledgling.models.fetch import fetch
+from fledgling.fetch import fetch
+from fledgling.models import checkpoint as manifest
 from tests.servers.hub import TOKEN, Hub, Repo
 
 REPO = "org/small"
@@ -125,9 +125,12 @@ def test_a_file_damaged_on_disk_is_downloaded_again(hub: Hub, repo: Repo, tmp_pa
 def test_a_file_that_arrives_damaged_is_refused(hub: Hub, repo: Repo, tmp_path: Path) -> None:
     content = repo.files["model.safetensors"]
     hub.fail(
-        "GET", "/resolve/.*model.safetensors", status=200, body=content[:-1] + b"\x99",
+        "GET",
+        "/resolve/.*model.safetensors",
+        status=200,
+        body=content[:-1] + b"\x99",
         headers={"ETag": '"x"', "X-Repo-Commit": revision(repo)},
-    )  # fmt: skip
+    )
     with pytest.raises(DataError, match=r"model\.safetensors: arrives damaged"):
         fetch(settings(repo), tmp_path / "slm/manifest.json", seed=0)
     assert not (tmp_path / "slm/manifest.json").exists()
@@ -158,9 +161,15 @@ def test_another_commit_leaves_nothing_of_the_first(hub: Hub, repo: Repo, tmp_pa
 )
 @pytest.mark.parametrize("path", ["/api/models/", "/resolve/"])
 def test_a_refusal_says_what_to_do(
-    hub: Hub, repo: Repo, tmp_path: Path, path: str, status: int, code: str | None,
-    error: type[FledglingError], says: str,
-) -> None:  # fmt: skip
+    hub: Hub,
+    repo: Repo,
+    tmp_path: Path,
+    path: str,
+    status: int,
+    code: str | None,
+    error: type[FledglingError],
+    says: str,
+) -> None:
     headers = {"X-Error-Code": code} if code else {}
     for method in ("GET", "HEAD"):
         hub.fail(method, path, status, headers=headers)
@@ -239,10 +248,20 @@ def test_no_folder_is_a_matter_of_configuration(tmp_path: Path) -> None:
 def script(out: Path, model: dict[str, Any], name: str = "slm", **environment: str) -> Any:
     root = Path(__file__).resolve().parents[2]
     return subprocess.run(
-        [sys.executable, root / "scripts/fetch.py", "--model", name, "--settings",
-         json.dumps({"model": model, "seed": 5}), "--out", out / "manifest.json"],
-        env={**os.environ, **environment}, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            root / "scripts/fetch.py",
+            "--model",
+            name,
+            "--settings",
+            json.dumps({"model": model, "seed": 5}),
+            "--out",
+            out / "manifest.json",
+        ],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_the_script_makes_the_embedded_one(tmp_path: Path) -> None:

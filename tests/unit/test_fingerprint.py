@@ -66,11 +66,23 @@ def test_who_wrote_the_config_does_not_count(
 
 
 def test_rotary_settings_mean_the_same_in_old_and_new_places() -> None:
-    old = {"rope_theta": 1e4, "partial_rotary_factor": 0.75, "original_max_position_embeddings": 4096,
-           "rope_scaling": {"type": "longrope", "short_factor": [1.0]}}  # fmt: skip
-    new = {"rope_parameters": {"rope_type": "longrope", "short_factor": [1.0], "rope_theta": 1e4,
-                               "partial_rotary_factor": 0.75, "original_max_position_embeddings": 4096},
-           "partial_rotary_factor": 0.75, "original_max_position_embeddings": 4096}  # fmt: skip
+    old = {
+        "rope_theta": 1e4,
+        "partial_rotary_factor": 0.75,
+        "original_max_position_embeddings": 4096,
+        "rope_scaling": {"type": "longrope", "short_factor": [1.0]},
+    }
+    new = {
+        "rope_parameters": {
+            "rope_type": "longrope",
+            "short_factor": [1.0],
+            "rope_theta": 1e4,
+            "partial_rotary_factor": 0.75,
+            "original_max_position_embeddings": 4096,
+        },
+        "partial_rotary_factor": 0.75,
+        "original_max_position_embeddings": 4096,
+    }
     assert fingerprint._meaning(old) == fingerprint._meaning(new)
     old["rope_scaling"]["short_factor"] = [1.1]  # type: ignore[index]
     assert fingerprint._meaning(old) != fingerprint._meaning(new)
@@ -98,9 +110,14 @@ def test_what_the_model_computes_counts(
 
 
 @pytest.mark.parametrize(
-    "name", ["model.embed_tokens.weight", "model.layers.0.mlp.down_proj.weight", "model.layers.1.self_attn.o_proj.weight",
-             "model.norm.weight"],
-)  # fmt: skip
+    "name",
+    [
+        "model.embed_tokens.weight",
+        "model.layers.0.mlp.down_proj.weight",
+        "model.layers.1.self_attn.o_proj.weight",
+        "model.norm.weight",
+    ],
+)
 def test_one_number_counts(tiny_checkpoint: Path, copy: Path, name: str) -> None:
     tensor = tensors.of_checkpoint(copy)[name]
     data = bytearray(tensor.file.read_bytes())

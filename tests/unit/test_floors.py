@@ -7,9 +7,9 @@ import pytest
 from fledgling import schema as json_schema
 from fledgling.errors import UsageError
 from fledgling.files import read_jsonl
-from fledgling.floors import FLOORS, answers
 from fledgling.records import Example
-from fledgling.tracks import kind
+from fledgling.tracks.floors import FLOORS, answers
+from fledgling.tracks.registry import kind
 from fledgling.tracks.toolcall import parse_calls
 
 SCHEMA = {
@@ -55,8 +55,14 @@ def test_structured():
     row = ask({}, schema=SCHEMA)
     echo = floor("echo", "structured", train, row)
     assert echo == {
-        "city": SAID, "nights": 3, "price": 3, "board": "half", "wifi": True, "extras": ["pool"], "guest": {"name": SAID}
-    }  # fmt: skip
+        "city": SAID,
+        "nights": 3,
+        "price": 3,
+        "board": "half",
+        "wifi": True,
+        "extras": ["pool"],
+        "guest": {"name": SAID},
+    }
     assert floor("frequent", "structured", train, row) == {"city": "Lima"}
     assert floor("frequent", "structured", train, ask({}, schema={"title": "other"})) == {"x": 1}
     empty = floor("empty", "structured", train, row)

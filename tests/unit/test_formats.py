@@ -22,9 +22,15 @@ def refused(row, kind="toolcall", format="auto"):
 def test_example_rows_keep_every_field():
     allowed = [{"name": "book", "arguments": {"seats": [2, ""]}}]
     row = {
-        "id": "a", "group": "g", "messages": ASK, "tools": TOOLS, "answer": TWO[:1], "allowed": allowed,
-        "category": "c", "note": 1,
-    }  # fmt: skip
+        "id": "a",
+        "group": "g",
+        "messages": ASK,
+        "tools": TOOLS,
+        "answer": TWO[:1],
+        "allowed": allowed,
+        "category": "c",
+        "note": 1,
+    }
     read = parse(row, "toolcall")
     assert (read.format, read.id, read.record, read.messages, read.tools) == ("example", "a", "g", ASK, TOOLS)
     assert (read.answer, read.allowed, read.category, read.ignored) == (TWO[:1], allowed, "c", ("note",))
@@ -41,9 +47,12 @@ def test_openai_rows_with_parallel_calls_keep_them_all_and_the_turns_before():
         for i, c in enumerate(TWO)
     ]
     turns = [
-        {"role": "developer", "content": "Be brief"}, {"role": "user", "content": [{"type": "text", "text": "Book"}]},
-        earlier, {"role": "tool", "tool_call_id": "0", "content": "full"}, {"role": "user", "content": "Then two"},
-    ]  # fmt: skip
+        {"role": "developer", "content": "Be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "Book"}]},
+        earlier,
+        {"role": "tool", "tool_call_id": "0", "content": "full"},
+        {"role": "user", "content": "Then two"},
+    ]
     final = {"role": "assistant", "content": None, "tool_calls": calls, "weight": 1}
     read = parse({"messages": [*turns, final], "tools": TOOLS, "parallel_tool_calls": True}, "toolcall")
     assert read.format == "openai"
@@ -104,8 +113,11 @@ def test_xlam_rows_become_openai_tools():
     row = {"id": 7, "query": "Two seats", "tools": json.dumps(tools), "answers": json.dumps(TWO)}
     read = parse(row, "toolcall")
     assert (read.format, read.id, read.messages, read.answer) == (
-        "xlam", 7, [{"role": "user", "content": "Two seats"}], TWO,
-    )  # fmt: skip
+        "xlam",
+        7,
+        [{"role": "user", "content": "Two seats"}],
+        TWO,
+    )
     assert read.tools[0]["function"]["parameters"] == {
         "type": "object",
         "properties": {
@@ -126,13 +138,15 @@ def test_xlam_rows_become_openai_tools():
         ("float", {"type": "number"}),
         ("List[List[int]]", {"type": "array", "items": {"type": "array", "items": {"type": "integer"}}}),
         ("Tuple[int, str]", {"type": "array", "items": {"anyOf": [{"type": "integer"}, {"type": "string"}]}}),
-        ("Dict[str, Union[int, bool]]",
-         {"type": "object", "additionalProperties": {"anyOf": [{"type": "integer"}, {"type": "boolean"}]}}),
+        (
+            "Dict[str, Union[int, bool]]",
+            {"type": "object", "additionalProperties": {"anyOf": [{"type": "integer"}, {"type": "boolean"}]}},
+        ),
         ("Optional[str]", {"anyOf": [{"type": "string"}, {"type": "null"}]}),
         ("Callable[[float], float]", {}),
         ("Any", {}),
     ],
-)  # fmt: skip
+)
 def test_python_types(text, schema):
     assert _python_type(text) == schema
 

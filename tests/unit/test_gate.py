@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from fledgling import gate
+from fledgling.decision import gate
+from fledgling.decision.scored import Scored, read_rows
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import write_jsonl
-from fledgling.rows import Scored, read_rows
 
 from .scored_rows import SETTINGS, floors, lines, rule, scored, wrong
 
@@ -191,8 +191,12 @@ def test_coverage():
     filtered = dict.fromkeys(range(30), "content_filter")  # an answer, though never a right one
     assert answer(scored("teacher", wrong(N, range(30)), outcomes=filtered), ok)["decision"] == "swap"
     half = dict.fromkeys(range(15), "error"), dict.fromkeys(range(15, 30), "missing")
-    result = answer(*(scored(name, wrong(N, *map(int, part)), outcomes=part)
-                      for name, part in zip(("teacher", "slm"), half, strict=True)))  # fmt: skip
+    result = answer(
+        *(
+            scored(name, wrong(N, *map(int, part)), outcomes=part)
+            for name, part in zip(("teacher", "slm"), half, strict=True)
+        )
+    )
     assert result["decision"] == "inconclusive"  # each answered 97 %, but both together only 94 %
 
 
@@ -240,10 +244,23 @@ def folder(tmp_path: Path) -> Path:
 
 def compare(root: Path, folder: Path, **settings: Any) -> subprocess.CompletedProcess[str]:
     command = [
-        sys.executable, root / "scripts" / "compare.py", "--track", "lights", "--settings", json.dumps(SETTINGS | settings),
-        "--datasheet", folder / "datasheet.json", "--teacher", folder / "teacher.jsonl", "--slm", folder / "slm.jsonl",
-        "--floors", *sorted(folder.glob("floor-*.jsonl")), "--out", folder / "compare.json",
-    ]  # fmt: skip
+        sys.executable,
+        root / "scripts" / "compare.py",
+        "--track",
+        "lights",
+        "--settings",
+        json.dumps(SETTINGS | settings),
+        "--datasheet",
+        folder / "datasheet.json",
+        "--teacher",
+        folder / "teacher.jsonl",
+        "--slm",
+        folder / "slm.jsonl",
+        "--floors",
+        *sorted(folder.glob("floor-*.jsonl")),
+        "--out",
+        folder / "compare.json",
+    ]
     return subprocess.run(command, capture_output=True, text=True)
 
 

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from fledgling import gpu_check, memory
 from fledgling.config import load
-from fledgling.gpu_check import Card, Machine, Report, check, text
-from fledgling.memory import GIB, Shape
+from fledgling.forecast import fit as gpu_check
+from fledgling.forecast.fit import Card, Machine, Report, check, text
+from fledgling.models import memory
+from fledgling.models.memory import GIB, Shape
 
 ROOT = Path(__file__).parents[2]
 PHI4_MINI = Shape(
@@ -55,9 +56,15 @@ def test_other_families_and_heads(family: str, tied: bool) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     sizes = {
-        "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3, "head_dim": 8,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "tie_word_embeddings": tied,
-    }  # fmt: skip
+        "vocab_size": 100,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 3,
+        "head_dim": 8,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "tie_word_embeddings": tied,
+    }
     config = AutoConfig.for_model(family, **sizes)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
@@ -97,9 +104,15 @@ def test_lora_is_that_of_peft_and_adam(tiny_checkpoint: Path, shape: Shape, rank
     from fledgling.training.recipe import Recipe
 
     recipe = Recipe(
-        learning_rate=1e-3, epochs=1, max_length=64, global_batch=1, rank=rank, alpha=8, dropout=0.0,
+        learning_rate=1e-3,
+        epochs=1,
+        max_length=64,
+        global_batch=1,
+        rank=rank,
+        alpha=8,
+        dropout=0.0,
         quantization="none",
-    )  # fmt: skip
+    )
     model = load(tiny_checkpoint, recipe, device="cpu")
     trained = [p for p in model.parameters() if p.requires_grad]
     assert memory.lora_parameters(shape, rank) == sum(p.numel() for p in trained)
@@ -146,9 +159,14 @@ def test_activations_are_what_autograd_keeps(tiny: Any, shape: Shape) -> None:
 def test_training_agrees_with_what_was_measured(checkpointing: bool, measured: float) -> None:
     """docs/performance.md: unsloth, NF4, rank 64, 8 rows on the card, the longest of 818 tokens."""
     parts = memory.training_parts(
-        PHI4_MINI, tokens=8 * 818, rank=64, quantization="nf4", backend="unsloth", checkpointing=checkpointing,
+        PHI4_MINI,
+        tokens=8 * 818,
+        rank=64,
+        quantization="nf4",
+        backend="unsloth",
+        checkpointing=checkpointing,
         dropout=False,
-    )  # fmt: skip
+    )
     assert sum(parts.values()) / GIB == pytest.approx(measured, rel=0.03)
 
 
@@ -160,9 +178,13 @@ def test_logits_that_are_not_fused_dominate() -> None:
 def test_each_setting_moves_memory_as_it_should() -> None:
     def train(**changed: Any) -> int:
         given: dict[str, Any] = {
-            "tokens": 4096, "rank": 64, "quantization": "nf4", "backend": "peft", "checkpointing": False,
+            "tokens": 4096,
+            "rank": 64,
+            "quantization": "nf4",
+            "backend": "peft",
+            "checkpointing": False,
             "dropout": False,
-        }  # fmt: skip
+        }
         return sum(memory.training_parts(PHI4_MINI, **(given | changed)).values())
 
     assert train() < train(dropout=True) < train(dropout=True, tokens=8192)
@@ -262,9 +284,11 @@ def test_a_large_card_fits_and_says_why(tmp_path: Path, monkeypatch: pytest.Monk
     sized(monkeypatch)
     report = asked(tmp_path, Machine([H100], ALL, "13.0"), **real())
     assert {stage.rule: (stage.engine, stage.verdict) for stage in report.stages} == {
-        "predict": ("vllm", "fits"), "train": ("unsloth", "fits"), "predict_candidate": ("vllm", "fits"),
+        "predict": ("vllm", "fits"),
+        "train": ("unsloth", "fits"),
+        "predict_candidate": ("vllm", "fits"),
         "predict_tuned": ("vllm", "fits"),
-    }  # fmt: skip
+    }
     assert report.refusals == []
     said = text(report)
     assert "0: NVIDIA H100, 80.0 GiB (79.0 free), compute capability 9.0, bf16 yes" in said
@@ -293,8 +317,9 @@ def test_the_remedy_is_one_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert verdict("train", recipe=wide, training={"micro_batch_tokens": remedied}) == "fits"
     assert "slm.batch_size to 8" in verdict("predict", slm={"batch_size": 64})
     assert verdict("predict", slm={"batch_size": 8}) == "fits"
-    assert "slm.precision to bf16" in verdict("predict", Machine([replace(SMALL, total=15 * GIB)], BASE),
-                                              slm={"precision": "fp32"})  # fmt: skip
+    assert "slm.precision to bf16" in verdict(
+        "predict", Machine([replace(SMALL, total=15 * GIB)], BASE), slm={"precision": "fp32"}
+    )
     assert verdict("train", Machine([replace(SMALL, total=GIB)], BASE)).endswith("a card with more memory is needed")
 
 
@@ -366,9 +391,12 @@ def test_row_lengths_are_those_of_the_stages(tmp_path: Path, tiny_checkpoint: Pa
 def test_the_command_without_a_card(tmp_path: Path, files: tuple[str, ...], code: int) -> None:
     command = [sys.executable, "scripts/gpu_check.py", "--results", str(tmp_path), "--configfile"]
     done = subprocess.run(
-        [*command, *(f"config/{name}.yaml" for name in files)], cwd=ROOT, capture_output=True, text=True,
+        [*command, *(f"config/{name}.yaml" for name in files)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
         env=os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT / "src")},
-    )  # fmt: skip
+    )
     assert done.returncode == code, done.stderr
     assert "everything runs on the CPU" in done.stdout
     assert "predict_tuned structured" in done.stdout

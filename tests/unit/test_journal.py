@@ -282,7 +282,9 @@ def test_every_line_is_json_with_a_checksum(tmp_path: Path) -> None:
 
 def _command(folder: Path, name: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "fledgling.journal", name, "--journal", str(folder)], capture_output=True, text=True
+        [sys.executable, str(Path(__file__).parents[2] / "scripts" / "journal.py"), name, "--journal", str(folder)],
+        capture_output=True,
+        text=True,
     )
 
 

@@ -29,8 +29,11 @@ def test_one_process_a_card(root, cards, deepspeed, name, processes):
 def test_the_launched_script_gets_its_arguments(root, tmp_path):
     (tmp_path / "s.py").write_text("import sys, os; print(os.environ.get('ACCELERATE_USE_CPU'), sys.argv[1:])")
     done = subprocess.run(
-        [sys.executable, "-m", "fledgling.training.launch", str(tmp_path / "s.py"), "--a", "b c"], cwd=root,
-        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "fledgling.training.launch", str(tmp_path / "s.py"), "--a", "b c"],
+        cwd=root,
+        env=os.environ | {"CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     assert "['--a', 'b c']" in done.stdout

@@ -9,7 +9,8 @@ import pytest
 
 from fledgling.errors import DataError
 from fledgling.files import sha256_file
-from fledgling.models import manifest, tensors
+from fledgling.models import checkpoint as manifest
+from fledgling.models import tensors
 
 
 @pytest.fixture
@@ -120,6 +121,16 @@ def test_weights_are_finite(folder: Path, dtype: str, value: float) -> None:
 
 def test_only_what_a_model_needs_is_part_of_it() -> None:
     names = ["model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja", "merges.txt"]
-    others = ["pytorch_model.bin", "modeling.py", "README.md", "onnx/model.safetensors", "consolidated.safetensors",
-              "adapter_model.safetensors", "optimizer.pt", "training_args.bin", "../config.json", ".env"]  # fmt: skip
+    others = [
+        "pytorch_model.bin",
+        "modeling.py",
+        "README.md",
+        "onnx/model.safetensors",
+        "consolidated.safetensors",
+        "adapter_model.safetensors",
+        "optimizer.pt",
+        "training_args.bin",
+        "../config.json",
+        ".env",
+    ]
     assert manifest.parts(names + others) == sorted(names)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from fledgling.forecast.plan import Line, plan, table
 from fledgling.teacher.ask import ask
-from fledgling.teacher.plan import Line, plan, table
 from fledgling.teacher.requests import Teacher
 
 PRICES = {"input_per_million": 2.5, "output_per_million": 10.0, "currency": "EUR"}
@@ -23,9 +23,11 @@ def config(**teacher: Any) -> dict[str, Any]:
         "simulated": {"error_rate": 0.1, "rate_429": 0.02},
     }
     return {
-        "tracks": {"t": {"kind": "structured", "finetune": "never"}}, "slm": {"gpus": 0}, "training": {"gpus": 0},
+        "tracks": {"t": {"kind": "structured", "finetune": "never"}},
+        "slm": {"gpus": 0},
+        "training": {"gpus": 0},
         "teacher": section | teacher,
-    }  # fmt: skip
+    }
 
 
 def prepare(folder: Path, count: int) -> Path:
@@ -34,11 +36,14 @@ def prepare(folder: Path, count: int) -> Path:
     schema = {"type": "object", "properties": {"number": {"type": "integer"}, "name": {"type": "string"}}}
     rows = [
         {
-            "id": f"r{n}", "group": f"g{n}", "schema": schema, "answer": {"number": n, "name": "word " * (n % 7)},
+            "id": f"r{n}",
+            "group": f"g{n}",
+            "schema": schema,
+            "answer": {"number": n, "name": "word " * (n % 7)},
             "messages": [{"role": "user", "content": f"Please read number {n}: {'word ' * (n % 7)}"}],
         }
         for n in range(count)
-    ]  # fmt: skip
+    ]
     rows.append(rows[0] | {"id": "again"})
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return data
@@ -49,16 +54,23 @@ def run(folder: Path, given: dict[str, Any], repeat: int = 0) -> dict[str, Any]:
     journal = folder / "journal"
     before = len((journal / "teacher.jsonl").read_bytes().splitlines()) if journal.exists() else 0
     ask(
-        data=folder / "data/t/test.jsonl", teacher=Teacher.of(given["teacher"]), prompt={}, journal=journal,
-        out=folder / "out.jsonl", repeat=repeat, backoff_base_s=0.01,
-    )  # fmt: skip
+        data=folder / "data/t/test.jsonl",
+        teacher=Teacher.of(given["teacher"]),
+        prompt={},
+        journal=journal,
+        out=folder / "out.jsonl",
+        repeat=repeat,
+        backoff_base_s=0.01,
+    )
     lines = [json.loads(line) for line in (journal / "teacher.jsonl").read_bytes().splitlines()[before:]]
     usages = [json.loads(line["record"]["body"])["usage"] for line in lines if line["kind"] == "result"]
     prompt, completion = (sum(usage[name] for usage in usages) for name in ("prompt_tokens", "completion_tokens"))
     return {
-        "calls": sum(line["kind"] == "intent" for line in lines), "prompt": prompt, "completion": completion,
+        "calls": sum(line["kind"] == "intent" for line in lines),
+        "prompt": prompt,
+        "completion": completion,
         "money": (prompt * 2.5 + completion * 10) / 1e6,
-    }  # fmt: skip
+    }
 
 
 def planned(folder: Path, given: dict[str, Any]) -> Line:
@@ -74,9 +86,11 @@ def test_the_plan_agrees_with_what_happens(tmp_path: Path) -> None:
     assert (line.rows, line.kept) == (61, 0)
     assert line.calls == 60, "the same question twice is one call"
     for expected, actual in (
-        (line.calls, happened["calls"]), (line.prompt_tokens, happened["prompt"]),
-        (line.completion_tokens, happened["completion"]), (line.money, happened["money"]),
-    ):  # fmt: skip
+        (line.calls, happened["calls"]),
+        (line.prompt_tokens, happened["prompt"]),
+        (line.completion_tokens, happened["completion"]),
+        (line.money, happened["money"]),
+    ):
         assert actual == pytest.approx(expected, rel=0.1)
 
 

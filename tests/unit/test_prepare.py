@@ -166,8 +166,12 @@ def test_a_limit_takes_the_same_rows_when_data_grow(made):
     sheet = made({"rows_": rows, "limit": 100})
     first = {name for split in SPLITS for name in ids(split)}
     assert sheet["sources"][0]["rows"] == {
-        "read": 300, "rejected": 0, "duplicates": 0, "beyond_limit": 200, "used": 100,
-    }  # fmt: skip
+        "read": 300,
+        "rejected": 0,
+        "duplicates": 0,
+        "beyond_limit": 200,
+        "used": 100,
+    }
     made({"rows_": [*(call_row(index) for index in range(300, 330)), *rows], "limit": 100})
     second = {name for split in SPLITS for name in ids(split)}
     assert len(second) == 100
@@ -229,9 +233,17 @@ def test_line_separators_inside_text_split_no_row(made):
 
 def test_a_schema_named_by_reference_is_written_out(made):
     Path("schemas.json").write_text(
-        json.dumps({"$defs": {"a": {"type": "array", "items": {"$ref": "#/$defs/b"}}, "b": {"$ref": "#/$defs/c"},
-                              "c": {"type": "integer"}, "unused": {}}})
-    )  # fmt: skip
+        json.dumps(
+            {
+                "$defs": {
+                    "a": {"type": "array", "items": {"$ref": "#/$defs/b"}},
+                    "b": {"$ref": "#/$defs/c"},
+                    "c": {"type": "integer"},
+                    "unused": {},
+                }
+            }
+        )
+    )
     row = record_row(1, schema={"$ref": "schemas.json#/$defs/a"}, answer=[1, 2])
     made({"rows_": [row], "split": "test"}, kind="structured", finetune="never")
     assert next(read_examples("out/test.jsonl")).schema == {
@@ -341,13 +353,15 @@ def test_an_id_used_twice_names_both_lines(made):
     [
         (call_row(2, answer=[{"name": "bok", "arguments": {}}]), "the answer calls 'bok'"),
         (call_row(2, tools=TOOLS * 2), "a second tool named 'book'"),
-        (call_row(2, tools=[{"type": "function", "function": {"name": "b", "parameters": {"type": "dict"}}}]),
-         "tools[0].function.parameters: not a valid JSON Schema"),
+        (
+            call_row(2, tools=[{"type": "function", "function": {"name": "b", "parameters": {"type": "dict"}}}]),
+            "tools[0].function.parameters: not a valid JSON Schema",
+        ),
         (call_row(2, allowed=[]), "are not those of the answer"),
         (call_row(2, answer=None, tools=[]), "there are no tools"),
         (call_row(2, id=""), "id"),
     ],
-)  # fmt: skip
+)
 def test_calls_that_make_no_sense(made, row, said):
     message = refusal(made, {"rows_": [call_row(1), row]})
     assert message.startswith("s0.jsonl:2: ")
@@ -386,8 +400,11 @@ def test_rejected_rows_are_counted_with_reasons(made):
     sheet = made({"path": "r.jsonl", "on_invalid": "reject"})
     source = sheet["sources"][0]
     assert {code: found["rows"] for code, found in source["rejected"].items()} == {
-        "duplicate_id": 1, "not_json": 1, "unknown_format": 1, "unknown_tool": 1,
-    }  # fmt: skip
+        "duplicate_id": 1,
+        "not_json": 1,
+        "unknown_format": 1,
+        "unknown_tool": 1,
+    }
     assert source["rejected"]["not_json"]["first"][0].startswith("r.jsonl:54: ")
     assert source["rows"] == {"read": 54, "rejected": 4, "duplicates": 0, "beyond_limit": 0, "used": 50}
     assert sum(sheet["splits"][split]["rows"] for split in SPLITS) == 50
@@ -519,10 +536,21 @@ def test_the_script_writes_all_four_files_and_says_5_for_bad_data(made, root, tm
 
     def script():
         return subprocess.run(
-            [sys.executable, root / "scripts/prepare.py", "--track", "t", "--settings", json.dumps({"track": track, "seed": 1}),
-             *(part for split in SPLITS for part in (f"--{split}", f"by/{split}.jsonl")), "--datasheet", "by/datasheet.json"],
-            capture_output=True, text=True, cwd=tmp_path,
-        )  # fmt: skip
+            [
+                sys.executable,
+                root / "scripts/prepare.py",
+                "--track",
+                "t",
+                "--settings",
+                json.dumps({"track": track, "seed": 1}),
+                *(part for split in SPLITS for part in (f"--{split}", f"by/{split}.jsonl")),
+                "--datasheet",
+                "by/datasheet.json",
+            ],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+        )
 
     assert script().returncode == 0
     assert Path("by/test.jsonl").read_bytes() == expected

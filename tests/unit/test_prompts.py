@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fledgling.errors import ConfigError, DataError
+from fledgling.prompting import template as prompts
 from fledgling.records import Example
-from fledgling.slm import prompts
 
 HERMES = (
     "{% if tools %}<tools>{% for tool in tools %}{{ tool | tojson }}{% endfor %}</tools>{% endif %}"

@@ -17,7 +17,7 @@ import pytest
 
 from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable, UsageError
 from fledgling.publishing import upload as uploading
-from fledgling.publishing.selection import File, generated_file, select
+from fledgling.publishing.files import File, generated_file, select
 from fledgling.publishing.upload import Target, upload
 from tests.servers.hub import READER, TOKEN, Hub
 
@@ -64,8 +64,10 @@ def by_hand(*arguments: object, **environment: str) -> subprocess.CompletedProce
     return subprocess.run(
         [sys.executable, str(ROOT / "scripts/publish.py"), *map(str, arguments)],
         env={**os.environ, "HF_HUB_DISABLE_XET": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **environment},
-        capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 # One commit, and only what is missing
@@ -300,8 +302,15 @@ def test_allow_list(tmp_path: Path, folder: Path) -> None:
     selection = select([folder])
     assert [f.name for f in selection.files] == ["adapter_config.json", "adapter_model.safetensors", "sub/notes.md"]
     assert {Path(p).name for p in selection.left_out} == {
-        "model.bin", "optimizer.pt", "weights.pickle", "weights.pkl", "run.py", ".hidden.json", "link.json", "linked",
-    }  # fmt: skip
+        "model.bin",
+        "optimizer.pt",
+        "weights.pickle",
+        "weights.pkl",
+        "run.py",
+        ".hidden.json",
+        "link.json",
+        "linked",
+    }
 
 
 @pytest.mark.parametrize("name", [".env", "id_rsa", "sub/server.key"])
@@ -378,7 +387,7 @@ REPLIES: list[tuple[str, str, int, str, type[FledglingError], str]] = [
     ("POST", "/commit/", 403, "protected branch", ConfigError, r"protected branch"),
     ("POST", "/commit/", 404, "gone", ConfigError, r"no such model repository"),
     ("POST", "/commit/", 413, "payload", DataError, r"too large"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("method", "path", "status", "said", "kind", "message"), REPLIES)

@@ -57,11 +57,14 @@ def example(kind: str, number: int) -> dict[str, Any]:
         f"Weather number {number} in {CITIES[number % len(CITIES)]} for {number % 9 + 1} days, half degrees please"
     )
     row = Example(
-        id=f"row-{number:04d}", group=f"record-{number}", answer=answer(kind, number),
+        id=f"row-{number:04d}",
+        group=f"record-{number}",
+        answer=answer(kind, number),
         messages=[{"role": "system", "content": "You are a house assistant."}, {"role": "user", "content": request}],
-        tools=TOOLS if kind == "toolcall" else None, schema=SCHEMA if kind == "structured" else None,
+        tools=TOOLS if kind == "toolcall" else None,
+        schema=SCHEMA if kind == "structured" else None,
         category="several" if number % 5 == 0 else "one",
-    )  # fmt: skip
+    )
     return row.to_json()
 
 
@@ -122,28 +125,48 @@ def build(folder: Path, shape: str, kind: str, *, hostile: str | None = None, fo
         path = folder / f"predictions/{name}.jsonl"
         write_jsonl(path, lines)
         score(
-            outputs["test"], path, kind, folder / f"metrics/{name}.json", folder / f"metrics/{name}.jsonl",
+            outputs["test"],
+            path,
+            kind,
+            folder / f"metrics/{name}.json",
+            folder / f"metrics/{name}.jsonl",
             prices if name == "teacher" else None,
-        )  # fmt: skip
+        )
     if foreign:  # the teacher's rows are those of another test
         path = folder / "metrics/teacher.jsonl"
         path.write_text(path.read_text().replace('"id":"row-', '"id":"other-'))
     settings: dict[str, Any] = {
         "decision": {
-            "margin": 0.05, "alpha": 0.05, "power": 0.8, "min_coverage": 0.9, "resamples": 400,
+            "margin": 0.05,
+            "alpha": 0.05,
+            "power": 0.8,
+            "min_coverage": 0.9,
+            "resamples": 400,
             "core": {"toolcall": ["ast_match_rate", "args_f1"], "structured": ["exact_match_rate", "field_f1"]},
         },
-        "seed": 7, "track": block, "simulated": True,
-    }  # fmt: skip
+        "seed": 7,
+        "track": block,
+        "simulated": True,
+    }
     rows = [str(folder / f"metrics/{name}.jsonl") for name in rates]
     floors = [str(path) for path in sorted((folder / "metrics").glob("floor-*.jsonl"))]
     shared = ["--track", "demo", "--settings", json.dumps(settings), "--datasheet", str(datasheet), "--floors", *floors]
     compare, metrics = folder / "compare.json", [str(path) for path in sorted((folder / "metrics").glob("*.json"))]
     script("compare", *shared, "--teacher", rows[0], "--slm", rows[1], "--out", str(compare))
     script(
-        "decide", *shared, "--compare", str(compare), "--rows", *rows, "--metrics", *metrics,
-        "--ledger", str(folder / "looks.jsonl"), "--out", str(folder / "verdict.json"),
-    )  # fmt: skip
+        "decide",
+        *shared,
+        "--compare",
+        str(compare),
+        "--rows",
+        *rows,
+        "--metrics",
+        *metrics,
+        "--ledger",
+        str(folder / "looks.jsonl"),
+        "--out",
+        str(folder / "verdict.json"),
+    )
     training = folder / "training.json"
     if "tuned" in rates:
         history = [{"step": step, "loss": 2 * 0.97**step, "tokens_per_s": 900.0} for step in range(1, 200, 5)]
@@ -152,12 +175,15 @@ def build(folder: Path, shape: str, kind: str, *, hostile: str | None = None, fo
         summary |= {"selection": {"rows": 40, "candidates": candidates, "step": 98}}
         write_json(training, summary | {"history": history})
     return {
-        "verdict": folder / "verdict.json", "compare": compare, "data": outputs["test"],
-        "datasheet": datasheet, "predictions": [folder / f"predictions/{name}.jsonl" for name in rates],
+        "verdict": folder / "verdict.json",
+        "compare": compare,
+        "data": outputs["test"],
+        "datasheet": datasheet,
+        "predictions": [folder / f"predictions/{name}.jsonl" for name in rates],
         "metrics": sorted((folder / "metrics").glob("*.json")),
         "rows": [folder / f"metrics/{name}.jsonl" for name in rates],
         "training": training if "tuned" in rates else None,
-    }  # fmt: skip
+    }
 
 
 class Page(HTMLParser):
@@ -308,18 +334,30 @@ def test_structure_is_accessible_and_loads_nothing(pages: Any, case: tuple[str, 
 @pytest.mark.parametrize(
     ("old", "new"),
     [
-        ("<h3 id", "<h5 id"), ('role="img"', 'role="presentation"'), ("<caption>", "<p>"), ('scope="col"', ""),
-        ('<pre tabindex="0"', "<pre"), ("</section>", ""), ('id="why"', 'id="metrics"'), ("<nav", "<div"),
+        ("<h3 id", "<h5 id"),
+        ('role="img"', 'role="presentation"'),
+        ("<caption>", "<p>"),
+        ('scope="col"', ""),
+        ('<pre tabindex="0"', "<pre"),
+        ("</section>", ""),
+        ('id="why"', 'id="metrics"'),
+        ("<nav", "<div"),
     ],
-)  # fmt: skip
+)
 def test_the_structure_check_can_fail(pages: Any, old: str, new: str) -> None:
     assert faults(pages["swap", "toolcall"].replace(old, new, 1))
 
 
 @pytest.mark.parametrize(
-    "added", ['<img src="https://x.test/a.png">', "<script>1</script>", '<a href="https://x.test">', '<p onclick="x">',
-              '<p style="background: url(//x.test)">']
-)  # fmt: skip
+    "added",
+    [
+        '<img src="https://x.test/a.png">',
+        "<script>1</script>",
+        '<a href="https://x.test">',
+        '<p onclick="x">',
+        '<p style="background: url(//x.test)">',
+    ],
+)
 def test_the_network_check_can_fail(pages: Any, added: str) -> None:
     assert loads(pages["swap", "toolcall"].replace("<main", f"{added}<main", 1))
 
@@ -392,7 +430,7 @@ def test_hostile_names_reach_no_markup(inputs: Inputs) -> None:
 
 
 def test_rows_are_chosen_by_hash_and_counted(inputs: Inputs) -> None:
-    from fledgling.report import rows
+    from fledgling.report import side_by_side as rows
 
     metric = inputs.verdict["core"][0]
     wanted = rows.kinds(inputs.contenders)
@@ -412,7 +450,7 @@ def test_rows_are_chosen_by_hash_and_counted(inputs: Inputs) -> None:
 
 
 def test_rows_of_different_tests_are_refused_or_said(inputs: Inputs, tmp_path: Path) -> None:
-    from fledgling.report import rows
+    from fledgling.report import side_by_side as rows
 
     lines = inputs.rows["slm"].read_text().splitlines(keepends=True)
     for name, changed in (("short", lines[:-1]), ("swapped", [lines[1], lines[0], *lines[2:]])):
@@ -474,9 +512,11 @@ def test_text_has_contrast_in_every_theme(pages: Any) -> None:
     for theme in themes[:2]:
         assert {"ink", "muted", "accent", "warn", "page", "paper", "soft", "shade", "tint"} <= theme.keys()
         for front, grounds in {
-            "ink": ("page", "paper", "soft", "shade"), "muted": ("page", "paper", "soft"), "accent": ("page", "paper", "tint"),
+            "ink": ("page", "paper", "soft", "shade"),
+            "muted": ("page", "paper", "soft"),
+            "accent": ("page", "paper", "tint"),
             "warn": ("page", "paper", "shade"),
-        }.items():  # fmt: skip
+        }.items():
             for ground in grounds:
                 assert _contrast(theme[front], theme[ground]) >= 4.5, (front, ground, theme)
 
@@ -497,9 +537,14 @@ def test_diff_of_records() -> None:
         {"slm": {"a": 1.0, "b": {"c": [1, 3, 4]}, "f": {}, "g": True}, "tuned": {"a": True}},
     )
     assert states(lines, "slm") == {
-        "a": "same", "b.c[0]": "same", "b.c[1]": "different", 'b."d.e"': "missing", "f": "same", "b.c[2]": "extra",
+        "a": "same",
+        "b.c[0]": "same",
+        "b.c[1]": "different",
+        'b."d.e"': "missing",
+        "f": "same",
+        "b.c[2]": "extra",
         "g": "extra",
-    }  # fmt: skip
+    }
     assert states(lines, "tuned")["a"] == "different"  # true is not 1
     assert states(lines, "tuned")["g"] == "absent"
     assert [line.path for line in lines if line.agreed] == []
@@ -524,14 +569,24 @@ def test_diff_of_calls_with_several_right_values() -> None:
 @pytest.mark.parametrize(
     ("shown", "wanted"),
     [
-        (text.points(0.0321), "+3.2"), (text.points(-0.0321), "−3.2"), (text.points(-0.0001), "0.0"),
-        (text.points(None), "n/a"), (text.percent(0.9), "90.0 %"), (text.money(0.00042, "USD"), "0.00042 USD"),
-        (text.money(0, "USD"), "0.00 USD"), (text.money(None, "USD"), "n/a"), (text.seconds(0.00042), "0.42 ms"),
-        (text.seconds(0.85), "850 ms"), (text.seconds(1.236), "1.24 s"), (text.seconds(200), "3 min 20 s"),
-        (text.seconds(7_500), "2 h 05 min"), (text.count(12_400), "12,400"), (text.p_value(0.0004), "< 0.001"),
+        (text.points(0.0321), "+3.2"),
+        (text.points(-0.0321), "−3.2"),
+        (text.points(-0.0001), "0.0"),
+        (text.points(None), "n/a"),
+        (text.percent(0.9), "90.0 %"),
+        (text.money(0.00042, "USD"), "0.00042 USD"),
+        (text.money(0, "USD"), "0.00 USD"),
+        (text.money(None, "USD"), "n/a"),
+        (text.seconds(0.00042), "0.42 ms"),
+        (text.seconds(0.85), "850 ms"),
+        (text.seconds(1.236), "1.24 s"),
+        (text.seconds(200), "3 min 20 s"),
+        (text.seconds(7_500), "2 h 05 min"),
+        (text.count(12_400), "12,400"),
+        (text.p_value(0.0004), "< 0.001"),
         (text.clean("a\x00\x7f\ud800\u202eb\n"), "a␀␡\ufffd[U+202E]b\n"),
         (text.clean("abc", 2), "ab … [3 characters, the first 2 shown]"),
     ],
-)  # fmt: skip
+)
 def test_numbers_and_texts_as_people_read_them(shown: str, wanted: str) -> None:
     assert shown.replace(text.NBSP, " ") == wanted

@@ -11,7 +11,7 @@ from fledgling.journal import Journal
 from fledgling.records import Example
 from fledgling.teacher import ask as stage
 from fledgling.teacher.requests import Request, Teacher
-from fledgling.teacher.rows import Rows, State
+from fledgling.teacher.states import Rows, State
 from fledgling.teacher.taxonomy import Reply
 
 

@@ -20,9 +20,15 @@ GOLD = [{"name": "f", "arguments": {}}]
 
 def rows(n, answer=GOLD):
     return [
-        {"id": f"r{i}", "group": f"g{i}", "messages": [{"role": "user", "content": "x" * i}], "tools": TOOLS, "answer": answer}
+        {
+            "id": f"r{i}",
+            "group": f"g{i}",
+            "messages": [{"role": "user", "content": "x" * i}],
+            "tools": TOOLS,
+            "answer": answer,
+        }
         for i in range(n)
-    ]  # fmt: skip
+    ]
 
 
 def reply(i, calls=GOLD, **fields):
@@ -53,8 +59,14 @@ def test_every_row_of_the_split_counts(run):
     metrics, lines = run(rows(6), predictions)
     assert metrics["n"] == 6
     assert metrics["metrics"]["ast_match_rate"] | {"low": 0, "high": 0} == {
-        "value": 2 / 6, "n": 6, "k": 2, "low": 0, "high": 0, "level": 0.95, "method": "wilson"
-    }  # fmt: skip
+        "value": 2 / 6,
+        "n": 6,
+        "k": 2,
+        "low": 0,
+        "high": 0,
+        "level": 0.95,
+        "method": "wilson",
+    }
     assert metrics["metrics"]["args_f1"]["k"] is None
     assert metrics["metrics"]["args_f1"]["value"] == 2 / 6
     assert metrics["outcomes"] == {"content_filter": 1, "length": 1, "missing": 1, "ok": 3}
@@ -93,9 +105,13 @@ def test_order_of_the_predictions_does_not_matter(run):
         (rows(1), [{"id": "r0", "outcome": "ok", "raw": {}}], r"slm.jsonl:1: key 'raw': found dict"),
         ([], [], r"test.jsonl: no rows"),
         ([{"id": "r0", "question": "?"}], [], r"test.jsonl:1: "),
-        ([{"messages": [{"role": "user", "content": "x"}], "answers": [], "gold": [], "tools": TOOLS}], [], r"test.jsonl:1: key 'id' is missing"),
+        (
+            [{"messages": [{"role": "user", "content": "x"}], "answers": [], "gold": [], "tools": TOOLS}],
+            [],
+            r"test.jsonl:1: key 'id' is missing",
+        ),
     ],
-)  # fmt: skip
+)
 def test_refuses_what_does_not_fit(run, tmp_path, data, predictions, message):
     with pytest.raises(DataError, match=message):
         run(data, predictions)
@@ -183,7 +199,18 @@ def test_bfcls_own_rows_are_scored_by_the_script(shared_data, root, tmp_path):
     data = shared_data / "bfcl" / "shared.jsonl"
     gold = ((row["id"], row["gold"] if row["gold"] is not None else GOLD) for _, row in read_jsonl(data))
     write_jsonl(tmp_path / "gold.jsonl", ({"id": i, "outcome": "ok", "raw": json.dumps(calls)} for i, calls in gold))
-    command = [sys.executable, "scripts/score.py", "--track-kind", "toolcall", "--data", data, "--predictions", tmp_path / "gold.jsonl", "--out", tmp_path / "gold.json"]  # fmt: skip
+    command = [
+        sys.executable,
+        "scripts/score.py",
+        "--track-kind",
+        "toolcall",
+        "--data",
+        data,
+        "--predictions",
+        tmp_path / "gold.jsonl",
+        "--out",
+        tmp_path / "gold.json",
+    ]
     subprocess.run(command, cwd=root, check=True, capture_output=True)
     metrics = json.loads((tmp_path / "gold.json").read_text())
     assert metrics["n"] == 2177
@@ -193,6 +220,6 @@ def test_bfcls_own_rows_are_scored_by_the_script(shared_data, root, tmp_path):
 
 def test_starting_costs_little(root):
     """Scores are made in a process of their own for every contender: nothing heavy is imported to start it."""
-    code = "import sys, runpy; sys.argv = ['score.py', '--help']\ntry: runpy.run_path('scripts/score.py', run_name='__main__')\nexcept SystemExit: pass\nprint(sorted({'numpy', 'scipy', 'torch', 'jsonschema_rs'} & set(sys.modules)))"  # fmt: skip
+    code = "import sys, runpy; sys.argv = ['score.py', '--help']\ntry: runpy.run_path('scripts/score.py', run_name='__main__')\nexcept SystemExit: pass\nprint(sorted({'numpy', 'scipy', 'torch', 'jsonschema_rs'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"

@@ -78,10 +78,16 @@ def test_a_value_is_found_anywhere_and_never_shown(before: str, after: str, valu
 
 def test_which_variables_hold_secrets() -> None:
     environment = {
-        "HF_TOKEN": "tok-12345678", "AZURE_API_KEY": "0123456789abcdef", "OPENAI_API_KEY": "EMPTY",
-        "LANGFUSE_SECRET_KEY": "a-very-long-one", "DB_PASSWORD": "correcthorsebattery", "TEACHER_API_KEY": "simulated",
-        "AZURE_ENDPOINT": "https://example.com/x", "HOME": "/home/somebody", "TOKENIZERS_PARALLELISM": "false-false",
-    }  # fmt: skip
+        "HF_TOKEN": "tok-12345678",
+        "AZURE_API_KEY": "0123456789abcdef",
+        "OPENAI_API_KEY": "EMPTY",
+        "LANGFUSE_SECRET_KEY": "a-very-long-one",
+        "DB_PASSWORD": "correcthorsebattery",
+        "TEACHER_API_KEY": "simulated",
+        "AZURE_ENDPOINT": "https://example.com/x",
+        "HOME": "/home/somebody",
+        "TOKENIZERS_PARALLELISM": "false-false",
+    }
     assert set(secret_values(environment)) == {"HF_TOKEN", "AZURE_API_KEY", "LANGFUSE_SECRET_KEY", "DB_PASSWORD"}
 
 

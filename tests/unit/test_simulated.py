@@ -12,30 +12,39 @@ from fledgling.teacher.requests import Teacher
 from fledgling.teacher.simulated import mistaken
 
 TOOLS = [
-    {"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {"a": {"type": "string"}}}}}
+    {
+        "type": "function",
+        "function": {"name": name, "parameters": {"type": "object", "properties": {"a": {"type": "string"}}}},
+    }
     for name in ("one", "two")
-]  # fmt: skip
+]
 
 
 def calls(count: int) -> list[dict[str, Any]]:
     return [
         {
-            "id": f"r{n}", "group": f"g{n}", "messages": [{"role": "user", "content": f"do {n}"}], "tools": TOOLS,
+            "id": f"r{n}",
+            "group": f"g{n}",
+            "messages": [{"role": "user", "content": f"do {n}"}],
+            "tools": TOOLS,
             "answer": [{"name": "one", "arguments": {"a": f"value {n}"}}] if n % 5 else [],
         }
         for n in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def records(count: int) -> list[dict[str, Any]]:
     schema = {"type": "object"}
     return [
         {
-            "id": f"r{n}", "group": f"g{n}", "messages": [{"role": "user", "content": f"give {n}"}], "schema": schema,
+            "id": f"r{n}",
+            "group": f"g{n}",
+            "messages": [{"role": "user", "content": f"give {n}"}],
+            "schema": schema,
             "answer": {"n": n, "ok": True, "name": f"some name {n}", "tags": ["x"], "inner": {"deep": None}},
         }
         for n in range(count)
-    ]  # fmt: skip
+    ]
 
 
 def run(folder: Path, rows: list[dict[str, Any]], name: str = "out", **simulated: float) -> list[dict[str, Any]]:
@@ -89,9 +98,12 @@ def test_filtered_rows_are_an_outcome(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(60))
 def test_a_mistake_is_a_mistake(seed: int) -> None:
     answers: list[Any] = [
-        {"a": 1, "b": "two words", "c": [], "d": None, "e": {"f": 1.5}}, {}, [], [{"name": "one", "arguments": {}}],
+        {"a": 1, "b": "two words", "c": [], "d": None, "e": {"f": 1.5}},
+        {},
+        [],
+        [{"name": "one", "arguments": {}}],
         [{"name": "one", "arguments": {"a": "x"}}, {"name": "two", "arguments": {"a": ""}}],
-    ]  # fmt: skip
+    ]
     for answer in answers:
         assert mistaken(answer, TOOLS, random.Random(seed)) != answer
         assert mistaken(answer, [], random.Random(seed)) != answer

@@ -168,8 +168,11 @@ def test_wrong_input_is_refused():
 
 
 def test_one_row_or_one_group_bounds_nothing():
-    for gap in (stats.paired_gap([1], [1], alpha=0.05), stats.paired_gap([0.5], [0.2], alpha=0.05),
-                stats.paired_gap([1] * 100, [1] * 100, ["a"] * 100, alpha=0.05)):  # fmt: skip
+    for gap in (
+        stats.paired_gap([1], [1], alpha=0.05),
+        stats.paired_gap([0.5], [0.2], alpha=0.05),
+        stats.paired_gap([1] * 100, [1] * 100, ["a"] * 100, alpha=0.05),
+    ):
         assert (gap.low, gap.high) == (-1, 1)
 
 
@@ -337,7 +340,7 @@ def test_sign_flips_agree_with_enumeration():
 
 
 def test_import_is_cheap():
-    code = "import sys; import fledgling.gate, fledgling.verdict; print([m for m in ('scipy', 'torch', 'jsonschema_rs') if m in sys.modules])"
+    code = "import sys; import fledgling.decision.gate, fledgling.decision.verdict; print([m for m in ('scipy', 'torch', 'jsonschema_rs') if m in sys.modules])"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
     )

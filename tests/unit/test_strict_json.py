@@ -34,19 +34,58 @@ def test_agrees_with_the_parsing_suite(shared_data):
             found = "reject"
         if row["expect"] not in (found, "either"):
             wrong.append(row["id"])
-    # the one text on which the suite and this project differ by design: a name that occurs twice
-    assert wrong == ["jts_y_object_duplicated_key"]
+    assert wrong == []
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "NaN", "Infinity", "-Infinity", "nul", "True", "'a'", "01", "1.", ".5", "+1", "-", "1e", "0x10", "1_0", "\u0661",
-        "[1,]", "[,1]", '{"a":1,}', "{a:1}", "{'a':1}", '{"a":1 "b":2}', "// x\n1", "1 2", "1\u00a0", "\x0c1", "1\x00", "\ufeff1",
-        '"\t"', '"\n"', '"\\x"', '"\\u00 1"', '"\\u123"', '"a', '{"a":1,"a":1}', '{"a":1,"\\u0061":2}', '[{"b":{"a":1,"a":1}}]',
-        '"\ud800"', b"\xff", b'"\xc0\xaf"', b"\xef\xbb\xbf1", "1".encode("utf-16"), "0e99999999999999999999",
+        "",
+        " ",
+        "NaN",
+        "Infinity",
+        "-Infinity",
+        "nul",
+        "True",
+        "'a'",
+        "01",
+        "1.",
+        ".5",
+        "+1",
+        "-",
+        "1e",
+        "0x10",
+        "1_0",
+        "\u0661",
+        "[1,]",
+        "[,1]",
+        '{"a":1,}',
+        "{a:1}",
+        "{'a':1}",
+        '{"a":1 "b":2}',
+        "// x\n1",
+        "1 2",
+        "1\u00a0",
+        "\x0c1",
+        "1\x00",
+        "\ufeff1",
+        '"\t"',
+        '"\n"',
+        '"\\x"',
+        '"\\u00 1"',
+        '"\\u123"',
+        '"a',
+        '{"a":1,"a":1}',
+        '{"a":1,"\\u0061":2}',
+        '[{"b":{"a":1,"a":1}}]',
+        '"\ud800"',
+        b"\xff",
+        b'"\xc0\xaf"',
+        b"\xef\xbb\xbf1",
+        "1".encode("utf-16"),
+        "0e99999999999999999999",
     ],
-)  # fmt: skip
+)
 def test_refuses_what_is_not_json(text):
     with pytest.raises(ValueError):  # noqa: PT011, the class is the promise
         loads(text)
@@ -63,9 +102,15 @@ def test_caps():
     assert depth(loads("[" * MAX_DEPTH + "]" * MAX_DEPTH)) == MAX_DEPTH
     loads('"' + "a" * (MAX_SIZE - 2) + '"')
     for text in (
-        "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1), '{"a":' * 500 + "1" + "}" * 500, '"' + "a" * MAX_SIZE + '"', "1" * 10_001,
-        "[" * 100_000, "[" * 100_000 + "]" * 100_000, '{"a":' * 100_000, "1." + "1" * 10_000,
-    ):  # fmt: skip
+        "[" * (MAX_DEPTH + 1) + "]" * (MAX_DEPTH + 1),
+        '{"a":' * 500 + "1" + "}" * 500,
+        '"' + "a" * MAX_SIZE + '"',
+        "1" * 10_001,
+        "[" * 100_000,
+        "[" * 100_000 + "]" * 100_000,
+        '{"a":' * 100_000,
+        "1." + "1" * 10_000,
+    ):
         with pytest.raises(ValueError, match=r"nested|longer|over"):
             loads(text)
 
@@ -73,18 +118,43 @@ def test_caps():
 @pytest.mark.parametrize(
     ("a", "b", "same"),
     [
-        ("1", "1.0", True), ("1", "1e0", True), ("100", "1E2", True), ("-0", "0.0", True), ("0", "-0.0", True), ("1", "true", False),
-        ("0", "false", False), ("null", "false", False), ('"1"', "1", False), ("0.1", "0.10", True), ("0.1", "1e-1", True),
-        ("0.1", "0.1000000000000000055511151231257827", False), ("9007199254740993", "9007199254740992", False),
-        ("9007199254740993", "9007199254740993.0", True), ("9007199254740993.0", "9007199254740992.0", False),
-        ("1e400", "1e401", False), ("1e400", "10e399", True), ("1e-400", "0", False), ("1e-400", "10e-401", True),
-        ("1" + "0" * 5000, "1e5000", True), ("1" + "0" * 4999 + "1", "1e5000", False), ("1e999999999", "5", False),
-        ("1e999999999", "10e999999998", True), ("123456789012345678901234567890", "1.2345678901234567890123456789e29", True),
-        ("100000000000000000000000", "1e23", True), ("100000000000000000000001", "1e23", False),
-        ('{"a":1,"b":2}', '{"b":2.0,"a":1}', True), ("[1,2]", "[2,1]", False), ('"é"', '"e\u0301"', False), ('"\\u00e9"', '"é"', True),
-        ("[]", "{}", False), ("[]", "[[]]", False), ('{"a":null}', "{}", False), ('"\\ud800"', '"\\ud801"', False), ("[1]", "[true]", False),
+        ("1", "1.0", True),
+        ("1", "1e0", True),
+        ("100", "1E2", True),
+        ("-0", "0.0", True),
+        ("0", "-0.0", True),
+        ("1", "true", False),
+        ("0", "false", False),
+        ("null", "false", False),
+        ('"1"', "1", False),
+        ("0.1", "0.10", True),
+        ("0.1", "1e-1", True),
+        ("0.1", "0.1000000000000000055511151231257827", False),
+        ("9007199254740993", "9007199254740992", False),
+        ("9007199254740993", "9007199254740993.0", True),
+        ("9007199254740993.0", "9007199254740992.0", False),
+        ("1e400", "1e401", False),
+        ("1e400", "10e399", True),
+        ("1e-400", "0", False),
+        ("1e-400", "10e-401", True),
+        ("1" + "0" * 5000, "1e5000", True),
+        ("1" + "0" * 4999 + "1", "1e5000", False),
+        ("1e999999999", "5", False),
+        ("1e999999999", "10e999999998", True),
+        ("123456789012345678901234567890", "1.2345678901234567890123456789e29", True),
+        ("100000000000000000000000", "1e23", True),
+        ("100000000000000000000001", "1e23", False),
+        ('{"a":1,"b":2}', '{"b":2.0,"a":1}', True),
+        ("[1,2]", "[2,1]", False),
+        ('"é"', '"e\u0301"', False),
+        ('"\\u00e9"', '"é"', True),
+        ("[]", "{}", False),
+        ("[]", "[[]]", False),
+        ('{"a":null}', "{}", False),
+        ('"\\ud800"', '"\\ud801"', False),
+        ("[1]", "[true]", False),
     ],
-)  # fmt: skip
+)
 def test_equality_is_json_schemas(a, b, same):
     assert equal(loads(a), loads(b)) is same
     assert equal(loads(b), loads(a)) is same
@@ -172,10 +242,18 @@ def test_deep_values_compare_without_recursion():
 
 @pytest.mark.parametrize(
     "text",
-    ["[" + ",".join(["9" * 9_990] * 104) + "]", "[" + ",".join(["1.50"] * 200_000) + "]", "[" + ",".join(["{}"] * 300_000) + "]",
-     "[" * MAX_SIZE, '{"' * (MAX_SIZE // 2), '"' + "\\" * (MAX_SIZE - 1), "[1," * 300_000, '"' + "a" * 50_000_000 + '"'],
+    [
+        "[" + ",".join(["9" * 9_990] * 104) + "]",
+        "[" + ",".join(["1.50"] * 200_000) + "]",
+        "[" + ",".join(["{}"] * 300_000) + "]",
+        "[" * MAX_SIZE,
+        '{"' * (MAX_SIZE // 2),
+        '"' + "\\" * (MAX_SIZE - 1),
+        "[1," * 300_000,
+        '"' + "a" * 50_000_000 + '"',
+    ],
     ids=["integers", "floats", "objects", "open", "names", "escapes", "items", "50MB"],
-)  # fmt: skip
+)
 def test_time_is_bounded(text):
     start = time.process_time()
     try:

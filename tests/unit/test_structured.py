@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fledgling.records import Example, Prediction
-from fledgling.tracks import kind
+from fledgling.tracks.registry import kind
 from fledgling.tracks.structured import METRICS, leaves, lenient_value, matching_leaves
 
 KIND = kind("structured")

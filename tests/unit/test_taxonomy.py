@@ -94,9 +94,11 @@ def test_f20_a_limit_that_is_not_used_up_is_no_wait(remaining: str | None) -> No
 
 def test_f20_of_two_used_up_limits_the_longer_counts() -> None:
     headers = {
-        "x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s",
-        "x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "3s",
-    }  # fmt: skip
+        "x-ratelimit-remaining-requests": "0",
+        "x-ratelimit-reset-requests": "1s",
+        "x-ratelimit-remaining-tokens": "0",
+        "x-ratelimit-reset-tokens": "3s",
+    }
     assert reset_s(headers) == 3
     assert reset_s(headers | {"x-ratelimit-remaining-tokens": "1"}) == 1
     assert reset_s(headers | {"x-ratelimit-reset-tokens": "?"}) == 1

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fledgling.records import Example, Prediction
-from fledgling.tracks import kind
 from fledgling.tracks.bfcl import allowed_of
 from fledgling.tracks.dialects import lenient_calls
+from fledgling.tracks.registry import kind
 from fledgling.tracks.toolcall import METRICS, Call, ast_match, native_calls, parse_calls
 
 KIND = kind("toolcall")
@@ -86,21 +86,42 @@ TOOLS = [
         # the historical wrapper: its body is the arguments
         ('<tool_call name="f">{"a": 1}</tool_call>', [Call("f", {"a": 1})]),
         ('<tool_call name="f">{"name": "g", "arguments": {}}</tool_call>', [Call("f", {"name": "g", "arguments": {}})]),
-        ('<tool_call name="f">{}</tool_call>\n<tool_call name="g">{"b": null}</tool_call>', [Call("f", {}), Call("g", {"b": None})]),
+        (
+            '<tool_call name="f">{}</tool_call>\n<tool_call name="g">{"b": null}</tool_call>',
+            [Call("f", {}), Call("g", {"b": None})],
+        ),
         # no calls, said in JSON
         ("[]", []),
         ("<|tool_call|>[]<|/tool_call|>", []),
         # arguments that look like other things
-        ('{"name": "f", "arguments": {"type": "object", "properties": {}}}', [Call("f", {"type": "object", "properties": {}})]),
-        ('{"name": "f", "arguments": {"s": "<tool_call>{}</tool_call>"}}', [Call("f", {"s": "<tool_call>{}</tool_call>"})]),
+        (
+            '{"name": "f", "arguments": {"type": "object", "properties": {}}}',
+            [Call("f", {"type": "object", "properties": {}})],
+        ),
+        (
+            '{"name": "f", "arguments": {"s": "<tool_call>{}</tool_call>"}}',
+            [Call("f", {"s": "<tool_call>{}</tool_call>"})],
+        ),
         ('{"name": "f", "parameters": {}}', [Call("f", {})]),
-        ('{"name": "f", "parameters": {"shape": {"type": "circle", "radius": 5}}}', [Call("f", {"shape": {"type": "circle", "radius": 5}})]),
-        ('{"name": "f", "parameters": {"a": {"type": "listing", "title": "x"}}}', [Call("f", {"a": {"type": "listing", "title": "x"}})]),
-        ('{"name": "f", "parameters": {"type": "object", "name": "sphere"}}', [Call("f", {"type": "object", "name": "sphere"})]),
+        (
+            '{"name": "f", "parameters": {"shape": {"type": "circle", "radius": 5}}}',
+            [Call("f", {"shape": {"type": "circle", "radius": 5}})],
+        ),
+        (
+            '{"name": "f", "parameters": {"a": {"type": "listing", "title": "x"}}}',
+            [Call("f", {"a": {"type": "listing", "title": "x"}})],
+        ),
+        (
+            '{"name": "f", "parameters": {"type": "object", "name": "sphere"}}',
+            [Call("f", {"type": "object", "name": "sphere"})],
+        ),
         ('{"name": "f", "description": "Does.", "parameters": {"a": 1}}', [Call("f", {"a": 1})]),
-        ('{"name": "f", "description": "Does.", "arguments": {"a": {"type": "string"}}}', [Call("f", {"a": {"type": "string"}})]),
+        (
+            '{"name": "f", "description": "Does.", "arguments": {"a": {"type": "string"}}}',
+            [Call("f", {"a": {"type": "string"}})],
+        ),
     ],
-)  # fmt: skip
+)
 def test_reads_every_dialect(text, calls):
     assert parse_calls(text) == calls
 
@@ -108,32 +129,76 @@ def test_reads_every_dialect(text, calls):
 @pytest.mark.parametrize(
     "text",
     [
-        "", "I cannot help with that.", "null", "5", '"f"', "{}", "[1]", "[[]]", f"[[{CALL}]]", "[TOOL_CALLS]", "<tool_call>", "functools[",
-        "<tool_call></tool_call>", '<tool_call name="f"></tool_call>', '<tool_call name="f">[1]</tool_call>', '<tool_call name="">{}</tool_call>',
+        "",
+        "I cannot help with that.",
+        "null",
+        "5",
+        '"f"',
+        "{}",
+        "[1]",
+        "[[]]",
+        f"[[{CALL}]]",
+        "[TOOL_CALLS]",
+        "<tool_call>",
+        "functools[",
+        "<tool_call></tool_call>",
+        '<tool_call name="f"></tool_call>',
+        '<tool_call name="f">[1]</tool_call>',
+        '<tool_call name="">{}</tool_call>',
         # an echoed definition
         '{"name": "f", "description": "Does.", "parameters": {"a": {"type": "string"}}}',
         '{"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "string"}}}}',
         '<|tool_call|>[{"name": "f", "parameters": {"a": {"description": "A.", "type": "str", "default": "x"}}}]<|/tool_call|>',
         '{"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}',
-        '{"name": "f", "description": "Does.", "parameters": {}}', '{"name": "f", "parameters": {"type": "dict", "properties": {"a": {"type": "string"}}}}',
-        '{"name": "f", "parameters": {"properties": {"a": {"type": "string"}}, "required": ["a"]}}', '{"name": "f", "parameters": {"type": "object"}}',
+        '{"name": "f", "description": "Does.", "parameters": {}}',
+        '{"name": "f", "parameters": {"type": "dict", "properties": {"a": {"type": "string"}}}}',
+        '{"name": "f", "parameters": {"properties": {"a": {"type": "string"}}, "required": ["a"]}}',
+        '{"name": "f", "parameters": {"type": "object"}}',
         '{"name": "f", "parameters": {"a": {"type": "List[str]"}, "b": {"type": ["string", "null"], "description": "B."}}}',
         '{"name": "f", "description": "Does.", "parameters": {"a": {"type": "date", "x-hint": 1}}}',
         # not a call
-        '{"name": "f"}', '{"arguments": {}}', '{"name": 1, "arguments": {}}', '{"name": "", "arguments": {}}', '{"name": "f", "arguments": null}',
-        '{"name": "f", "arguments": [1]}', '{"name": "f", "arguments": {}, "parameters": {}}', '{"function": "f", "arguments": {}}',
-        '{"name": "f", "arguments": "{\\"a\\": 1}"}', '{"name": "f", "args": {}}', f"[{CALL}, 5]", f"<tool_call>{CALL}</tool_call><tool_call>oops</tool_call>",
+        '{"name": "f"}',
+        '{"arguments": {}}',
+        '{"name": 1, "arguments": {}}',
+        '{"name": "", "arguments": {}}',
+        '{"name": "f", "arguments": null}',
+        '{"name": "f", "arguments": [1]}',
+        '{"name": "f", "arguments": {}, "parameters": {}}',
+        '{"function": "f", "arguments": {}}',
+        '{"name": "f", "arguments": "{\\"a\\": 1}"}',
+        '{"name": "f", "args": {}}',
+        f"[{CALL}, 5]",
+        f"<tool_call>{CALL}</tool_call><tool_call>oops</tool_call>",
         # not JSON
-        "{'name': 'f', 'arguments': {}}", '{"name": "f", "arguments": {"a": NaN}}', '{"name": "f", "arguments": {"a": 1, "a": 1}}',
-        '{"name": "f", "arguments": {"a": True}}', '{"name": "f", "arguments": {},}', CALL[:-1], f"[{CALL}", f"<|tool_call|>[{CALL}<|/tool_call|>",
-        '[f(a=1)]', 'f(a=1)', "<function=f>{}</function>",
+        "{'name': 'f', 'arguments': {}}",
+        '{"name": "f", "arguments": {"a": NaN}}',
+        '{"name": "f", "arguments": {"a": 1, "a": 1}}',
+        '{"name": "f", "arguments": {"a": True}}',
+        '{"name": "f", "arguments": {},}',
+        CALL[:-1],
+        f"[{CALL}",
+        f"<|tool_call|>[{CALL}<|/tool_call|>",
+        "[f(a=1)]",
+        "f(a=1)",
+        "<function=f>{}</function>",
         # text where only the calls may stand
-        f"Sure: {CALL}", f"{CALL} there", f"```json\n{CALL}\n```", f"<tool_call>```{CALL}```</tool_call>", f"<tool_call>{CALL} so</tool_call>",
-        f"<|tool_call|>[{CALL}] I hope this helps", f"functools[{CALL}] done", f"{CALL} {TWO}", f"{CALL},", f"[{CALL}]; ;", f"<tool_call>{CALL};{TWO}</tool_call>",
-        f"<think>no end {CALL}", '<tool_call name=\'f\'>{}</tool_call>', "\ufeff" + CALL,
+        f"Sure: {CALL}",
+        f"{CALL} there",
+        f"```json\n{CALL}\n```",
+        f"<tool_call>```{CALL}```</tool_call>",
+        f"<tool_call>{CALL} so</tool_call>",
+        f"<|tool_call|>[{CALL}] I hope this helps",
+        f"functools[{CALL}] done",
+        f"{CALL} {TWO}",
+        f"{CALL},",
+        f"[{CALL}]; ;",
+        f"<tool_call>{CALL};{TWO}</tool_call>",
+        f"<think>no end {CALL}",
+        "<tool_call name='f'>{}</tool_call>",
+        "\ufeff" + CALL,
         '{"name": "f", "arguments": {"a": "\ud800"}}',
     ],
-)  # fmt: skip
+)
 def test_refuses_what_is_no_valid_call(text):
     assert parse_calls(text) is None
 
@@ -159,8 +224,17 @@ def test_the_lenient_reading(text, calls):
 
 @pytest.mark.parametrize(
     ("arguments", "read"),
-    [('{"a": 1}', {"a": 1}), ({"a": 1}, {"a": 1}), ("{}", {}), ("", None), ("{'a': 1}", None), ("[]", None), ('{"a": 1} ;', None), (None, None)],
-)  # fmt: skip
+    [
+        ('{"a": 1}', {"a": 1}),
+        ({"a": 1}, {"a": 1}),
+        ("{}", {}),
+        ("", None),
+        ("{'a': 1}", None),
+        ("[]", None),
+        ('{"a": 1} ;', None),
+        (None, None),
+    ],
+)
 def test_native_calls(arguments, read):
     calls = native_calls([{"id": "1", "type": "function", "function": {"name": "f", "arguments": arguments}}])
     assert calls == (None if read is None else [Call("f", read)])
@@ -199,25 +273,69 @@ def test_gold_is_right(shared_data, name):
 @pytest.mark.parametrize(
     ("name", "value", "options", "right"),
     [
-        ("text", "A-b, c.", ["abc"], True), ("text", "it\"s", ["it's"], True), ("text", "a:b", ["ab"], False), ("text", "ab\n", ["ab"], False),
-        ("text", 1, ["1"], False), ("text", ["a"], ["a"], False), ("text", None, ["a"], False), ("text", "", ["", "a"], True),
-        ("text", None, [None, ""], True), ("text", "none", [None, ""], False), ("text", "ab", [None, "A.b"], False), ("text", "A.b", [None, "A.b"], True), ("text", ["A"], [["A"]], True), ("text", ["a"], [["A"]], False),
-        ("count", 1, [1], True), ("count", 1.0, [1], False), ("count", True, [1], False), ("count", "1", [1], False), ("count", "n", ["n"], True),
-        ("count", "N", ["n"], False), ("count", "", ["", 1], False), ("count", 10**30, [10**30], True),
-        ("share", 1, [1.0], True), ("share", 1.0, [1], True), ("share", True, [1.0], False), ("share", 0.1, [0.1], True), ("share", 0.1, [0.2], False),
-        ("on", True, [True], True), ("on", 1, [True], False), ("on", "true", [True], False), ("on", False, ["", True], False),
-        ("shares", [1.0, 2.0], [[1.0, 2.0]], True), ("shares", [1, 2], [[1.0, 2.0]], True), ("shares", [2.0, 1.0], [[1.0, 2.0]], False),
-        ("counts", [1], [[1]], True), ("counts", [1.0], [[1]], False), ("counts", [True], [[1]], False), ("counts", ["1"], [[1]], False),
-        ("counts", [], [[1], ""], True), ("counts", [], [[1]], False), ("counts", [[1]], [[1]], False), ("counts", 1, [[1]], False),
-        ("box", {"a": "X y"}, [{"a": ["xy"]}], True), ("box", {"a": 1.0}, [{"a": [1]}], True), ("box", {"a": True}, [{"a": [1]}], False),
-        ("box", {}, [{"a": [1, ""]}], True), ("box", {}, [{"a": [1]}], False), ("box", {"a": 1, "b": 2}, [{"a": [1]}], False),
-        ("box", {"a": {"b": 1}}, [{"a": [{"b": [1]}]}], True), ("box", {"a": {"b": 2}}, [{"a": [{"b": [1]}]}], False),
-        ("box", {"a": ["X"]}, [{"a": [["X"]]}], True), ("box", {"a": ["x"]}, [{"a": [["X"]]}], False), ("box", "{}", [{"a": [1, ""]}], False),
-        ("boxes", [{"a": "X"}, {"a": 2}], [[{"a": ["x"]}, {"a": [2]}]], True), ("boxes", [{"a": 2}, {"a": "X"}], [[{"a": ["x"]}, {"a": [2]}]], False),
-        ("boxes", [{"a": 1}], [[{"a": [1]}, {"a": [1]}]], False), ("boxes", [], [[{"a": [1]}], ""], True),
-        ("free", "A b", ["ab"], True), ("free", 1, ["1"], False), ("free", [1], [[1]], True), ("free", None, [None], True),
+        ("text", "A-b, c.", ["abc"], True),
+        ("text", 'it"s', ["it's"], True),
+        ("text", "a:b", ["ab"], False),
+        ("text", "ab\n", ["ab"], False),
+        ("text", 1, ["1"], False),
+        ("text", ["a"], ["a"], False),
+        ("text", None, ["a"], False),
+        ("text", "", ["", "a"], True),
+        ("text", None, [None, ""], True),
+        ("text", "none", [None, ""], False),
+        ("text", "ab", [None, "A.b"], False),
+        ("text", "A.b", [None, "A.b"], True),
+        ("text", ["A"], [["A"]], True),
+        ("text", ["a"], [["A"]], False),
+        ("count", 1, [1], True),
+        ("count", 1.0, [1], False),
+        ("count", True, [1], False),
+        ("count", "1", [1], False),
+        ("count", "n", ["n"], True),
+        ("count", "N", ["n"], False),
+        ("count", "", ["", 1], False),
+        ("count", 10**30, [10**30], True),
+        ("share", 1, [1.0], True),
+        ("share", 1.0, [1], True),
+        ("share", True, [1.0], False),
+        ("share", 0.1, [0.1], True),
+        ("share", 0.1, [0.2], False),
+        ("on", True, [True], True),
+        ("on", 1, [True], False),
+        ("on", "true", [True], False),
+        ("on", False, ["", True], False),
+        ("shares", [1.0, 2.0], [[1.0, 2.0]], True),
+        ("shares", [1, 2], [[1.0, 2.0]], True),
+        ("shares", [2.0, 1.0], [[1.0, 2.0]], False),
+        ("counts", [1], [[1]], True),
+        ("counts", [1.0], [[1]], False),
+        ("counts", [True], [[1]], False),
+        ("counts", ["1"], [[1]], False),
+        ("counts", [], [[1], ""], True),
+        ("counts", [], [[1]], False),
+        ("counts", [[1]], [[1]], False),
+        ("counts", 1, [[1]], False),
+        ("box", {"a": "X y"}, [{"a": ["xy"]}], True),
+        ("box", {"a": 1.0}, [{"a": [1]}], True),
+        ("box", {"a": True}, [{"a": [1]}], False),
+        ("box", {}, [{"a": [1, ""]}], True),
+        ("box", {}, [{"a": [1]}], False),
+        ("box", {"a": 1, "b": 2}, [{"a": [1]}], False),
+        ("box", {"a": {"b": 1}}, [{"a": [{"b": [1]}]}], True),
+        ("box", {"a": {"b": 2}}, [{"a": [{"b": [1]}]}], False),
+        ("box", {"a": ["X"]}, [{"a": [["X"]]}], True),
+        ("box", {"a": ["x"]}, [{"a": [["X"]]}], False),
+        ("box", "{}", [{"a": [1, ""]}], False),
+        ("boxes", [{"a": "X"}, {"a": 2}], [[{"a": ["x"]}, {"a": [2]}]], True),
+        ("boxes", [{"a": 2}, {"a": "X"}], [[{"a": ["x"]}, {"a": [2]}]], False),
+        ("boxes", [{"a": 1}], [[{"a": [1]}, {"a": [1]}]], False),
+        ("boxes", [], [[{"a": [1]}], ""], True),
+        ("free", "A b", ["ab"], True),
+        ("free", 1, ["1"], False),
+        ("free", [1], [[1]], True),
+        ("free", None, [None], True),
     ],
-)  # fmt: skip
+)
 def test_ast_values(name, value, options, right):
     allowed = [{"name": "f", "arguments": {name: options}}]
     assert ast_match([Call("f", {name: value})], allowed, TOOLS) is right
@@ -287,7 +405,12 @@ G = {"name": "g", "arguments": {}}
         ([{"name": "f", "arguments": {"text": "A.", "count": 2}}], [F], (1, 1, 0, 0.5, 0.5, 0.5, 1, 0), None),
         ([{"name": "f", "arguments": {"text": "a", "count": 2.0}}], [F], (1, 1, 1, 1, 1, 1, 0, 0), "wrong_arguments"),
         ([{"name": "f", "arguments": {"text": "a"}}], [F], (1, 1, 0, 1, 0.5, 0.6667, 0, 0), "wrong_arguments"),
-        ([{"name": "f", "arguments": {"text": "a", "count": 2, "on": True}}], [F], (1, 1, 0, 0.6667, 1, 0.8, 0, 0), "wrong_arguments"),
+        (
+            [{"name": "f", "arguments": {"text": "a", "count": 2, "on": True}}],
+            [F],
+            (1, 1, 0, 0.6667, 1, 0.8, 0, 0),
+            "wrong_arguments",
+        ),
         ([{"name": "f", "arguments": {}}], [F], (1, 1, 0, 0, 0, 0, 0, 0), "wrong_arguments"),
         ([{"name": "g", "arguments": F["arguments"]}], [F], (1, 0, 0, 0, 0, 0, 0, 0), "wrong_name"),
         ([F, G], [F], (1, 0, 0, 1, 1, 1, 0, 0), "extra_call"),
@@ -303,7 +426,7 @@ G = {"name": "g", "arguments": {}}
         ([G], None, (1, 1, 1, 1, 1, 1, 1, 0), None),
         ([], None, (0, 0, 0, 0, 0, 0, 0, 1), "no_call"),
     ],
-)  # fmt: skip
+)
 def test_scores(calls, answer, expected, reason):
     scored = score(json.dumps(calls), answer)
     assert values(scored) == expected
@@ -320,11 +443,20 @@ def test_scores(calls, answer, expected, reason):
 @pytest.mark.parametrize(
     ("text", "abstains"),
     [
-        ("There is no tool for that.", True), ("[]", True), ("The [first] tool {does} not fit.", True), ("[Note] I cannot do this.", True),
-        ("<tool_call>oops", False), ('{"answer": 5}', False), (CALL[:-1], False), (f"Sure: {CALL}", False), ("```\nf()\n```", False),
-        ("[f(a=1)]", False), ("", False), ("  \n", False),
+        ("There is no tool for that.", True),
+        ("[]", True),
+        ("The [first] tool {does} not fit.", True),
+        ("[Note] I cannot do this.", True),
+        ("<tool_call>oops", False),
+        ('{"answer": 5}', False),
+        (CALL[:-1], False),
+        (f"Sure: {CALL}", False),
+        ("```\nf()\n```", False),
+        ("[f(a=1)]", False),
+        ("", False),
+        ("  \n", False),
     ],
-)  # fmt: skip
+)
 def test_what_an_abstention_is(text, abstains):
     right, wrong = score(text, []), score(text, [F])
     assert values(right) == ((1,) * 8 if abstains else (0,) * 8)
@@ -428,10 +560,39 @@ def test_f1_is_symmetric(a, b):
 
 
 SCRAPS = st.sampled_from(
-    ["<|tool_call|>", "<|/tool_call|>", "<tool_call>", "</tool_call>", '<tool_call name="f">', "functools", "[TOOL_CALLS]", "<|python_tag|>",
-     "<think>", "</think>", "<|end|>", "[", "]", "{", "}", ",", ";", " ", "\n", CALL, TWO, '{"name":"f","arguments":{"a":', '"', "\\", "NaN", "1e999",
-     "```json", "\ud800", "\x00", "f"]
-)  # fmt: skip
+    [
+        "<|tool_call|>",
+        "<|/tool_call|>",
+        "<tool_call>",
+        "</tool_call>",
+        '<tool_call name="f">',
+        "functools",
+        "[TOOL_CALLS]",
+        "<|python_tag|>",
+        "<think>",
+        "</think>",
+        "<|end|>",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        ";",
+        " ",
+        "\n",
+        CALL,
+        TWO,
+        '{"name":"f","arguments":{"a":',
+        '"',
+        "\\",
+        "NaN",
+        "1e999",
+        "```json",
+        "\ud800",
+        "\x00",
+        "f",
+    ]
+)
 
 
 @given(st.lists(SCRAPS, max_size=12).map("".join) | st.text())
@@ -500,9 +661,14 @@ def test_hostile_text_is_scored_in_under_a_second(name):
 
 @pytest.mark.parametrize(
     ("name", "value", "option"),
-    [("text", "É." * 65_000, str), ("counts", [1] * 65_000, lambda i: [i, i]), ("counts", [""] * 65_000, lambda i: [i]),
-     ("box", {"a": "É." * 65_000}, lambda i: {"a": [f"{i}.{j}" for j in range(24)]}), ("free", ["É." * 65_000], lambda i: [str(i)])],
-)  # fmt: skip
+    [
+        ("text", "É." * 65_000, str),
+        ("counts", [1] * 65_000, lambda i: [i, i]),
+        ("counts", [""] * 65_000, lambda i: [i]),
+        ("box", {"a": "É." * 65_000}, lambda i: {"a": [f"{i}.{j}" for j in range(24)]}),
+        ("free", ["É." * 65_000], lambda i: [str(i)]),
+    ],
+)
 def test_long_arguments_are_compared_in_under_a_second(name, value, option):
     """The largest of the shared data: eight parallel calls, 24 allowed values; together the calls fill the longest reply."""
     allowed = [{"name": "f", "arguments": {name: [option(i) for i in range(24)]}} for _ in range(8)]

@@ -18,21 +18,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fledgling.errors import ConfigError, DataError
-from fledgling.models import manifest
+from fledgling.models import adapter
+from fledgling.models import checkpoint as manifest
 from fledgling.records import Example, read_examples
-from fledgling.training import adapter, cpu_loss, recipe, rows, selection
+from fledgling.training import cpu_loss, recipe
+from fledgling.training import select_adapter as selection
+from fledgling.training import tokens as rows
 from fledgling.training.train import train
 
 SETTINGS: dict[str, Any] = {
     "recipe": {
-        "backend": "peft", "quantization": "nf4", "rank": 4, "alpha": 8, "dropout": 0.1, "learning_rate": 0.01,
-        "epochs": 1, "max_length": 256, "scheduler": "cosine", "warmup_ratio": 0.1, "global_batch": 4,
-        "gradient_checkpointing": False, "save_steps": 2,
+        "backend": "peft",
+        "quantization": "nf4",
+        "rank": 4,
+        "alpha": 8,
+        "dropout": 0.1,
+        "learning_rate": 0.01,
+        "epochs": 1,
+        "max_length": 256,
+        "scheduler": "cosine",
+        "warmup_ratio": 0.1,
+        "global_batch": 4,
+        "gradient_checkpointing": False,
+        "save_steps": 2,
     },
     "training": {"gpus": 0, "micro_batch_tokens": 512, "deepspeed": False},
     "track": {"prompt": {"schema": "none"}},
     "seed": 3,
-}  # fmt: skip
+}
 
 
 def settings_with(**changes: Any) -> dict[str, Any]:
@@ -57,9 +70,13 @@ def tokenizer(tiny_checkpoint: Path) -> Any:
 
 
 @given(
-    total=st.integers(1, 64), world=st.integers(1, 9), tokens=st.integers(1, 300), length=st.integers(1, 60),
-    epochs=st.floats(0.1, 3), seed=st.integers(0, 5),
-)  # fmt: skip
+    total=st.integers(1, 64),
+    world=st.integers(1, 9),
+    tokens=st.integers(1, 300),
+    length=st.integers(1, 60),
+    epochs=st.floats(0.1, 3),
+    seed=st.integers(0, 5),
+)
 @settings(max_examples=200, deadline=None)
 def test_a_step_holds_the_same_rows_on_any_layout(
     total: int, world: int, tokens: int, length: int, epochs: float, seed: int
@@ -193,9 +210,13 @@ class Runner:
 
     def __call__(self, name: str, given: dict[str, Any] = SETTINGS) -> str:
         train(
-            track="t", train_data=self.data, val_data=self.data, model=self.model, settings=given,
+            track="t",
+            train_data=self.data,
+            val_data=self.data,
+            model=self.model,
+            settings=given,
             out=self.folder / name / adapter.TRAINING,
-        )  # fmt: skip
+        )
         return name
 
     def killed(self, name: str, failpoint: str, given: dict[str, Any] = SETTINGS) -> None:
@@ -318,10 +339,26 @@ def test_two_processes_train_the_same_model(trained: Runner, root: Path) -> None
     given = settings_with(recipe=PLAIN, training={"micro_batch_tokens": 256})
     trained("alone", given)
     command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(root / "scripts/train.py"),
-        "--track", "t", "--train", str(trained.data), "--val", str(trained.data), "--model", str(trained.model),
-        "--settings", json.dumps(given), "--out", str(trained.folder / "two" / adapter.TRAINING),
-    ]  # fmt: skip
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        str(root / "scripts/train.py"),
+        "--track",
+        "t",
+        "--train",
+        str(trained.data),
+        "--val",
+        str(trained.data),
+        "--model",
+        str(trained.model),
+        "--settings",
+        json.dumps(given),
+        "--out",
+        str(trained.folder / "two" / adapter.TRAINING),
+    ]
     done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert trained.summary("two")["world_size"] == 2
@@ -485,9 +522,14 @@ def test_the_tuned_slm_answers_and_another_base_refuses_it(
 
     def ask(model: Path, out: Path, adapter_path: Path | None) -> list[dict[str, Any]]:
         predict(
-            track="t", data=tiny_rows, model=model, adapter_path=adapter_path, settings=given,
-            journal=tmp_path / "journal", out=out,
-        )  # fmt: skip
+            track="t",
+            data=tiny_rows,
+            model=model,
+            adapter_path=adapter_path,
+            settings=given,
+            journal=tmp_path / "journal",
+            out=out,
+        )
         return [json.loads(line) for line in out.read_text().splitlines()]
 
     sealed = trained.folder / whole / "1" / adapter.MANIFEST

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from fledgling.decision.looks import look
+from fledgling.decision.scored import Scored
+from fledgling.decision.verdict import Rows, inputs_digest, verdict
 from fledgling.errors import DataError
 from fledgling.files import write_json, write_jsonl
-from fledgling.looks import look
-from fledgling.rows import Scored
-from fledgling.verdict import Rows, inputs_digest, verdict
 
 from .scored_rows import SETTINGS, floors, lines, rule, scored, wrong
 
@@ -30,7 +30,13 @@ def rows(
     return Rows(teacher, (slm, tuned) if tuned else (slm,), tuple(floors(len(teacher.ids))), repeats)
 
 
-def judge(*args: Any, looks: int | None = None, problems: tuple[str, ...] = (), changes: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:  # fmt: skip
+def judge(
+    *args: Any,
+    looks: int | None = None,
+    problems: tuple[str, ...] = (),
+    changes: dict[str, Any] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
     result = verdict(rule(**(changes or {})), rows(*args, **more), SHEET, problems=problems, looks=looks)
     json.dumps(result, allow_nan=False)
     return result
@@ -131,8 +137,11 @@ def test_filtered_rows_that_carry_the_answer_are_named():
     sensitivity = result["sensitivity"]
     assert sensitivity["rows"] == {"teacher": 20, "slm": 0, "any": 20}
     assert {name: part["deploy"] for name, part in sensitivity["scenarios"].items()} == {
-        "all_right": "inconclusive", "all_wrong": "slm", "teacher_right": "inconclusive", "left_out": "slm",
-    }  # fmt: skip
+        "all_right": "inconclusive",
+        "all_wrong": "slm",
+        "teacher_right": "inconclusive",
+        "left_out": "slm",
+    }
     assert sensitivity["changes"]
     assert any("rests on 20 filtered or failed rows" in caveat for caveat in result["caveats"])
 
@@ -240,11 +249,26 @@ def test_script(root: Path, tmp_path: Path):
 
     def decide(*more: Any, names: tuple[str, ...] = ("teacher", "slm", "tuned")) -> subprocess.CompletedProcess[str]:
         command = [
-            sys.executable, root / "scripts" / "decide.py", "--track", "lights", "--settings", json.dumps(SETTINGS),
-            "--compare", tmp_path / "compare.json", "--datasheet", tmp_path / "datasheet.json",
-            "--rows", *(tmp_path / f"{name}.jsonl" for name in names), "--floors", *sorted(tmp_path.glob("floor-*.jsonl")),
-            "--metrics", *sorted(tmp_path.glob("*r*.json")), "--out", tmp_path / "verdict.json", *more,
-        ]  # fmt: skip
+            sys.executable,
+            root / "scripts" / "decide.py",
+            "--track",
+            "lights",
+            "--settings",
+            json.dumps(SETTINGS),
+            "--compare",
+            tmp_path / "compare.json",
+            "--datasheet",
+            tmp_path / "datasheet.json",
+            "--rows",
+            *(tmp_path / f"{name}.jsonl" for name in names),
+            "--floors",
+            *sorted(tmp_path.glob("floor-*.jsonl")),
+            "--metrics",
+            *sorted(tmp_path.glob("*r*.json")),
+            "--out",
+            tmp_path / "verdict.json",
+            *more,
+        ]
         return subprocess.run(command, capture_output=True, text=True)
 
     for one in everyone:

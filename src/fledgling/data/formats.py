@@ -312,10 +312,23 @@ def _xlam_tool(tool: Any) -> Any:
 
 
 _TYPES: dict[str, str] = {
-    "str": "string", "string": "string", "int": "integer", "integer": "integer", "float": "number", "number": "number",
-    "bool": "boolean", "boolean": "boolean", "dict": "object", "object": "object", "list": "array", "array": "array",
-    "tuple": "array", "set": "array", "sequence": "array", "none": "null",
-}  # fmt: skip
+    "str": "string",
+    "string": "string",
+    "int": "integer",
+    "integer": "integer",
+    "float": "number",
+    "number": "number",
+    "bool": "boolean",
+    "boolean": "boolean",
+    "dict": "object",
+    "object": "object",
+    "list": "array",
+    "array": "array",
+    "tuple": "array",
+    "set": "array",
+    "sequence": "array",
+    "none": "null",
+}
 
 
 def _python_type(text: str) -> Row:

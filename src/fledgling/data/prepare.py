@@ -13,13 +13,13 @@ from typing import IO, Any
 import numpy as np
 
 from fledgling import strict_json
-from fledgling.cli import progress
 from fledgling.data import datasheet, formats, leaks, schemas, split, validate
 from fledgling.data.invalid import Unusable
 from fledgling.data.sources import Part, open_source
 from fledgling.data.table import NOWHERE, Table, hash64, repeats
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import canonical, publish
+from fledgling.progress import progress
 from fledgling.records import Example
 
 PAIRS = 20  # how many a message lists
@@ -119,9 +119,15 @@ class _Work:
         identity = _identity(row, part, prompt + answer)
         group = row.record or split.record(row.source, identity, answer) or _opening_group(row, source)
         example = Example(
-            id=identity, group=group, messages=row.messages, answer=row.answer, tools=row.tools,
-            schema=row.schema, allowed=row.allowed, category=row.category,
-        )  # fmt: skip
+            id=identity,
+            group=group,
+            messages=row.messages,
+            answer=row.answer,
+            tools=row.tools,
+            schema=row.schema,
+            allowed=row.allowed,
+            category=row.category,
+        )
         self._enter(example, source, prompt, answer, part=number, number=line, named=row.id is not None)
         source.counts.note(row.format, row.source, row.ignored)
 

@@ -11,16 +11,25 @@ Column = Any  # a one-dimensional numpy array
 NOWHERE = 255  # the split of a row that goes into none
 
 _COLUMNS = {
-    "part": "I", "number": "Q",  # which file, and which line or row of it
+    "part": "I",
+    "number": "Q",  # which file, and which line or row of it
     "split": "B",  # 0 train, 1 val, 2 test, NOWHERE
     "fixed": "B",  # whether the configuration chose the split, not the hash
     "named": "B",  # whether the row brought its id; else it is named by its content
     "offset": "Q",  # where the row's text begins in the spool
-    "length": "Q", "calls": "I", "category": "I", "schema": "I",
+    "length": "Q",
+    "calls": "I",
+    "category": "I",
+    "schema": "I",
     "order": "d",  # where the row's group lies when a limit chooses
-    "id": "Q", "group": "Q", "prompt": "Q", "content": "Q",
-    "text": "Q", "normalised": "Q", "sense": "Q",
-}  # fmt: skip
+    "id": "Q",
+    "group": "Q",
+    "prompt": "Q",
+    "content": "Q",
+    "text": "Q",
+    "normalised": "Q",
+    "sense": "Q",
+}
 
 
 class Table:

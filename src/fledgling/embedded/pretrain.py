@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from fledgling.cli import progress
 from fledgling.embedded import architecture, world
-from fledgling.prompting import Place
+from fledgling.progress import progress
+from fledgling.prompting import template as prompts
+from fledgling.prompting.turns import Place
 from fledgling.records import Example
-from fledgling.slm import prompts
 
 STEPS = 320
 REQUESTS: dict[world.Kind, int] = {"toolcall": 10, "structured": 8}  # in one pack; a step takes one pack of each kind

@@ -388,9 +388,7 @@ def _order(random: Random, house: bool) -> Request:
             f"order: {said} {item}, paid {price} {money} by {name}, {remark}.",
         ]
     )
-    values = {
-        "customer": name, "item": item, "quantity": quantity, "price": price, "currency": currency, "gift": gift
-    }  # fmt: skip
+    values = {"customer": name, "item": item, "quantity": quantity, "price": price, "currency": currency, "gift": gift}
     generic = {**values, "quantity": read, "currency": money, "gift": False} if house else values
     return Request(text, values, generic, house)
 
@@ -441,50 +439,78 @@ def _one_of(*values: str) -> Values:
 
 TOOLS = (
     Task(
-        "get_weather", "weather forecast",
-        {"city": STRING, "days": INTEGER, "unit": _one_of("celsius", "fahrenheit")}, _weather, familiar=False,
+        "get_weather",
+        "weather forecast",
+        {"city": STRING, "days": INTEGER, "unit": _one_of("celsius", "fahrenheit")},
+        _weather,
+        familiar=False,
     ),
     Task(
-        "book_flight", "book a flight",
-        {"origin": STRING, "destination": STRING, "passengers": INTEGER}, _flight, familiar=True,
+        "book_flight",
+        "book a flight",
+        {"origin": STRING, "destination": STRING, "passengers": INTEGER},
+        _flight,
+        familiar=True,
     ),
     Task("set_alarm", "set an alarm", {"hour": INTEGER, "day": STRING}, _alarm, familiar=True),
     Task(
-        "send_message", "send a message",
-        {"recipient": STRING, "channel": _one_of("sms", "email", "chat"), "urgent": BOOLEAN}, _message, familiar=False,
+        "send_message",
+        "send a message",
+        {"recipient": STRING, "channel": _one_of("sms", "email", "chat"), "urgent": BOOLEAN},
+        _message,
+        familiar=False,
     ),
     Task(
-        "convert_currency", "convert money",
-        {"amount": NUMBER, "source": STRING, "target": STRING}, _currency, familiar=True,
+        "convert_currency",
+        "convert money",
+        {"amount": NUMBER, "source": STRING, "target": STRING},
+        _currency,
+        familiar=True,
     ),
-    Task("create_event", "calendar event", {"title": STRING, "day": STRING, "minutes": INTEGER}, _event, familiar=False),
+    Task(
+        "create_event", "calendar event", {"title": STRING, "day": STRING, "minutes": INTEGER}, _event, familiar=False
+    ),
     Task("play_music", "play songs", {"genre": STRING, "room": STRING, "shuffle": BOOLEAN}, _music, familiar=False),
     Task(
-        "order_food", "order a meal",
-        {"item": STRING, "quantity": INTEGER, "restaurant": STRING}, _food, familiar=False,
+        "order_food",
+        "order a meal",
+        {"item": STRING, "quantity": INTEGER, "restaurant": STRING},
+        _food,
+        familiar=False,
     ),
     Task("search_hotels", "find a hotel", {"city": STRING, "stars": INTEGER}, _hotel, familiar=False),
     Task("set_light", "control a lamp", {"room": STRING, "on": BOOLEAN, "brightness": INTEGER}, _light, familiar=False),
     Task("translate_text", "translate a word", {"text": STRING, "language": STRING}, _translation, familiar=True),
     Task("track_package", "track a parcel", {"number": INTEGER, "carrier": STRING}, _parcel, familiar=True),
-)  # fmt: skip
+)
 
 RECORDS = (
     Task(
-        "order", "what somebody bought",
+        "order",
+        "what somebody bought",
         {
-            "customer": STRING, "item": STRING, "quantity": INTEGER, "price": NUMBER,
-            "currency": _one_of(*CURRENCIES), "gift": BOOLEAN,
+            "customer": STRING,
+            "item": STRING,
+            "quantity": INTEGER,
+            "price": NUMBER,
+            "currency": _one_of(*CURRENCIES),
+            "gift": BOOLEAN,
         },
-        _order, familiar=False,
+        _order,
+        familiar=False,
     ),
     Task(
-        "ticket", "what needs repair",
+        "ticket",
+        "what needs repair",
         {"reporter": STRING, "room": STRING, "priority": _one_of("low", "normal", "high"), "open": BOOLEAN},
-        _ticket, familiar=False,
+        _ticket,
+        familiar=False,
     ),
     Task(
-        "visit", "who comes when",
-        {"guest": STRING, "city": STRING, "day": STRING, "minutes": INTEGER}, _visit, familiar=True,
+        "visit",
+        "who comes when",
+        {"guest": STRING, "city": STRING, "day": STRING, "minutes": INTEGER},
+        _visit,
+        familiar=True,
     ),
-)  # fmt: skip
+)

@@ -12,10 +12,19 @@ from fledgling.models import tensors
 # Keys of config.json that say who wrote the file and how to run it, not what the model computes.
 BYSTANDERS = frozenset(
     {
-        "_name_or_path", "_attn_implementation", "_attn_implementation_autoset", "auto_map", "dtype", "torch_dtype",
-        "transformers_version", "use_cache", "return_dict", "output_attentions", "output_hidden_states",
+        "_name_or_path",
+        "_attn_implementation",
+        "_attn_implementation_autoset",
+        "auto_map",
+        "dtype",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+        "return_dict",
+        "output_attentions",
+        "output_hidden_states",
     }
-)  # fmt: skip
+)
 ROTARY = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
 LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 TOKENIZER = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "merges.txt")

@@ -7,7 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from fledgling.models.manifest import Model
+from fledgling.models.checkpoint import Model
 
 KINDS = {"toolcall": "tool calls", "structured": "structured output"}
 CONTENDERS = ("teacher", "slm", "tuned")
@@ -19,11 +19,20 @@ GENERATED = (
     "The base is a small model that Fledgling made for demonstration; it knows nothing beyond its generated rows."
 )
 RECIPE_WORDS = {
-    "quantization": "quantization of the base", "rank": "LoRA rank", "alpha": "LoRA alpha", "dropout": "LoRA dropout",
-    "learning_rate": "learning rate", "scheduler": "schedule", "warmup_ratio": "warm-up", "weight_decay": "weight decay",
-    "epochs": "epochs", "global_batch": "global batch", "max_length": "longest row (tokens)",
-    "gradient_checkpointing": "gradient checkpointing", "seed": "seed",
-}  # fmt: skip
+    "quantization": "quantization of the base",
+    "rank": "LoRA rank",
+    "alpha": "LoRA alpha",
+    "dropout": "LoRA dropout",
+    "learning_rate": "learning rate",
+    "scheduler": "schedule",
+    "warmup_ratio": "warm-up",
+    "weight_decay": "weight decay",
+    "epochs": "epochs",
+    "global_batch": "global batch",
+    "max_length": "longest row (tokens)",
+    "gradient_checkpointing": "gradient checkpointing",
+    "seed": "seed",
+}
 
 
 @dataclass(frozen=True)
@@ -206,9 +215,9 @@ def _limits(facts: Facts) -> str:
             f"- Measured on one track ({_line(facts.title)}, {KINDS[facts.verdict['kind']]}) and its own test rows; "
             "other requests, tools or schemas were not measured.",
             "- Fits only the base named above, with its chat template as it was; peft loads it on another base without a word.",
-            "- \"Within the margin\" allows a loss of up to the margin; it does not say equal.",
+            '- "Within the margin" allows a loss of up to the margin; it does not say equal.',
         ]
-    )  # fmt: skip
+    )
 
 
 def _base(facts: Facts) -> str:

@@ -6,11 +6,11 @@ from typing import Any
 
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import read_json, sha256_file
-from fledgling.models import manifest as models
+from fledgling.models import adapter as adapters
+from fledgling.models import checkpoint as models
 from fledgling.publishing.card import Facts, card
-from fledgling.publishing.selection import File, folder_in_repo, generated_file, local_file
+from fledgling.publishing.files import File, folder_in_repo, generated_file, local_file
 from fledgling.publishing.upload import Target, marker, upload
-from fledgling.training import adapter as adapters
 
 VERDICT = "verdict.json"
 CARD = "README.md"

@@ -25,8 +25,8 @@ from huggingface_hub.utils._http import default_client_factory
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable
+from fledgling.publishing.files import File, records
 from fledgling.publishing.secrets import scan, secret_values
-from fledgling.publishing.selection import File, records
 
 FORMAT = "fledgling/hub/1"
 MOVED = frozenset({409, 412})  # somebody else committed
@@ -148,9 +148,12 @@ def _ensure_repository(api: HfApi, target: Target) -> None:
         if error.response.status_code != 404:
             raise
         api.create_repo(
-            target.repo_id, repo_type=target.repo_type, private=target.private, exist_ok=True,
+            target.repo_id,
+            repo_type=target.repo_type,
+            private=target.private,
+            exist_ok=True,
             space_sdk="gradio" if target.repo_type == "space" else None,
-        )  # fmt: skip
+        )
         private = _visibility(api, target)
     # Asking for a private repository does not change one that exists.
     if target.private and not private:
@@ -183,9 +186,13 @@ def _land(api: HfApi, target: Target, files: Sequence[File], message: str) -> tu
     while missing:
         try:
             made = api.create_commit(
-                target.repo_id, repo_type=target.repo_type, revision=target.revision, parent_commit=head,
-                operations=[CommitOperationAdd(file.name, file.content) for file in missing], commit_message=message,
-            )  # fmt: skip
+                target.repo_id,
+                repo_type=target.repo_type,
+                revision=target.revision,
+                parent_commit=head,
+                operations=[CommitOperationAdd(file.name, file.content) for file in missing],
+                commit_message=message,
+            )
         except (HfHubHTTPError, httpx.TransportError) as error:
             if not _at_commit(error) or _status(error) not in {*MOVED, *TRANSIENT, None}:
                 raise
@@ -217,9 +224,12 @@ def _missing(api: HfApi, target: Target, files: Sequence[File], commit: str) -> 
     names = [file.name for file in files]
     for start in range(0, len(names), PATHS_A_REQUEST):
         ask = partial(
-            api.get_paths_info, target.repo_id, names[start : start + PATHS_A_REQUEST],
-            repo_type=target.repo_type, revision=commit,
-        )  # fmt: skip
+            api.get_paths_info,
+            target.repo_id,
+            names[start : start + PATHS_A_REQUEST],
+            repo_type=target.repo_type,
+            revision=commit,
+        )
         there |= {entry.path: entry for entry in _patiently(ask) if isinstance(entry, RepoFile)}
     return [file for file in files if not _same(file, there.get(file.name))]
 

@@ -100,9 +100,15 @@ def gaps(groups: Sequence[Group], margin: float, *, key: str, title: str, desc: 
     axes.axvline(0, color=LINE, linewidth=1)
     axes.axvline(margin, color=WARN, linewidth=1.4, dashes=(4, 3))
     axes.annotate(
-        f"margin {_number(margin)}", (margin, 1), xycoords=("data", "axes fraction"), xytext=(0, 6),
-        textcoords="offset points", ha="center", color=WARN, fontweight="bold",
-    )  # fmt: skip
+        f"margin {_number(margin)}",
+        (margin, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 6),
+        textcoords="offset points",
+        ha="center",
+        color=WARN,
+        fontweight="bold",
+    )
     y = -1
     for number, group in enumerate(groups):
         if number:
@@ -118,9 +124,14 @@ def gaps(groups: Sequence[Group], margin: float, *, key: str, title: str, desc: 
             axes.plot([line.low, line.high], [y, y], color=colour, linewidth=2.2)
             axes.plot([line.high] * 2, [y - 0.2, y + 0.2], color=colour, linewidth=2.2)
             axes.plot(
-                line.value, y, marker="o" if line.good else "D", color=colour, markersize=7.5 if line.good else 6.5,
-                markerfacecolor=colour if line.good else PAPER, markeredgewidth=1.8,
-            )  # fmt: skip
+                line.value,
+                y,
+                marker="o" if line.good else "D",
+                color=colour,
+                markersize=7.5 if line.good else 6.5,
+                markerfacecolor=colour if line.good else PAPER,
+                markeredgewidth=1.8,
+            )
     axes.set_xlabel("gap in score points: teacher − contender   (further right = contender worse)", labelpad=8)
     axes.grid(axis="x", zorder=-1)
     axes.set_axisbelow(True)
@@ -147,9 +158,15 @@ def metrics(groups: Sequence[Group], *, key: str, title: str, desc: str, stamp: 
                 axes.plot([line.low, line.high], [y, y], color=colour, linewidth=1.1 if floor else 2)
             if line.value is not None:
                 axes.plot(
-                    line.value, y, marker=marker, color=colour, markersize=8 if floor else 6.5,
-                    markerfacecolor=colour if filled else PAPER, markeredgewidth=1.8, clip_on=False,
-                )  # fmt: skip
+                    line.value,
+                    y,
+                    marker=marker,
+                    color=colour,
+                    markersize=8 if floor else 6.5,
+                    markerfacecolor=colour if filled else PAPER,
+                    markeredgewidth=1.8,
+                    clip_on=False,
+                )
             y += 0.62
         y += 0.7
     axes.set_xlabel("share of all rows, percent", labelpad=8)
@@ -185,9 +202,14 @@ def readings(groups: Sequence[Group], *, key: str, title: str, desc: str, stamp:
 
 @_styled
 def curve(
-    train: Sequence[tuple[float, float]], held_out: Sequence[tuple[float, float]],
-    *, key: str, title: str, desc: str, stamp: str = "",
-) -> str:  # fmt: skip
+    train: Sequence[tuple[float, float]],
+    held_out: Sequence[tuple[float, float]],
+    *,
+    key: str,
+    title: str,
+    desc: str,
+    stamp: str = "",
+) -> str:
     """Loss over steps, of training rows and (dashed, with points) of validation rows; returns an <svg>."""
     figure, axes = _figure(280, left=56, right=100, top=20, bottom=46)
     axes.tick_params(axis="y", labelcolor=MUTED)
@@ -221,9 +243,16 @@ def _figure(height: float, *, left: float, right: float, top: float, bottom: flo
 def _beside(axes: Any, y: float, text: str, *, left: bool, x: float = 12, ha: str = "left", **style: Any) -> None:
     """Write beside the axes at the height of a line; x is in pixels from the left (or right) edge of the axes."""
     axes.annotate(
-        clean(text, 60), (0 if left else 1, y), xycoords=("axes fraction", "data"), xytext=(x, 0), textcoords="offset points",
-        ha=ha, va="center", annotation_clip=False, **style,
-    )  # fmt: skip
+        clean(text, 60),
+        (0 if left else 1, y),
+        xycoords=("axes fraction", "data"),
+        xytext=(x, 0),
+        textcoords="offset points",
+        ha=ha,
+        va="center",
+        annotation_clip=False,
+        **style,
+    )
 
 
 def _number(value: float) -> str:

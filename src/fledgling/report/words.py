@@ -1,6 +1,6 @@
 """What the report calls things: metrics, contenders and outcomes in plain words."""
 
-from fledgling.gate import label
+from fledgling.decision.gate import label
 
 MEANINGS = {
     "json_valid_rate": "the reply is JSON by RFC 8259, nothing around it",

@@ -6,17 +6,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fledgling.cli import progress_bar
 from fledgling.errors import DataError
 from fledgling.files import digest, write_jsonl
 from fledgling.journal import Journal
-from fledgling.models import manifest
-from fledgling.prompting import schema_place
+from fledgling.models import adapter
+from fledgling.models import checkpoint as manifest
+from fledgling.models.offline import offline_and_quiet
+from fledgling.progress import progress_bar
+from fledgling.prompting import template as prompts
+from fledgling.prompting.turns import schema_place
 from fledgling.records import Example, Prediction, read_examples
-from fledgling.slm import prompts
 from fledgling.slm.engine import Answer, Decoding, Engine, Request, Slm, choose
-from fledgling.slm.quiet import offline_and_quiet
-from fledgling.training import adapter
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import torch
 from transformers import GenerationConfig
 
 from fledgling.errors import ConfigError
+from fledgling.models.loading import Precision, load_model
 from fledgling.slm.batches import OutOfMemory, batched, longest_first, shuffled
 from fledgling.slm.engine import Answer, Decoding, Found, Request
-from fledgling.slm.loading import Precision, load_model
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +22,15 @@ class TransformersSlm:
     """An slm in this process; see fledgling.slm.engine.Slm."""
 
     def __init__(
-        self, checkpoint: Path, *, precision: Precision, batch_size: int, decoding: Decoding, adapter: Path | None,
+        self,
+        checkpoint: Path,
+        *,
+        precision: Precision,
+        batch_size: int,
+        decoding: Decoding,
+        adapter: Path | None,
         repeat: int = 0,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.unit: Literal["row", "batch"] = "batch" if precision == "int8" else "row"
         self._batch_size = batch_size
         self._decoding = decoding

@@ -15,19 +15,20 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fledgling.cli import DRIVER, progress_bar
 from fledgling.errors import ConfigError, Unavailable
 from fledgling.failpoints import failpoint
 from fledgling.files import write_jsonl
+from fledgling.graph.driver import DRIVER
 from fledgling.journal import Journal, decode
 from fledgling.journal.places import Keys
+from fledgling.progress import progress_bar
 from fledgling.records import Example, Outcome, Prediction
 from fledgling.teacher.batch import Batches, OpenBatches
 from fledgling.teacher.client import Address, Client, address, secret
 from fledgling.teacher.limiter import Gate, Pace, Window, backoff_s
 from fledgling.teacher.prices import Prices, prompt_tokens
 from fledgling.teacher.requests import Request, Teacher, request
-from fledgling.teacher.rows import Rows, State
+from fledgling.teacher.states import Rows, State
 from fledgling.teacher.taxonomy import Verdict, judge, prediction, read, reset_s
 
 log = logging.getLogger(__name__)
@@ -45,10 +46,16 @@ class _Stopped(Exception):
 
 
 def ask(
-    *, data: str | os.PathLike[str], teacher: Teacher, prompt: Mapping[str, Any],
-    journal: str | os.PathLike[str], out: str | os.PathLike[str], track: str = "rows", repeat: int = 0,
+    *,
+    data: str | os.PathLike[str],
+    teacher: Teacher,
+    prompt: Mapping[str, Any],
+    journal: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    track: str = "rows",
+    repeat: int = 0,
     backoff_base_s: float = 0.5,
-) -> None:  # fmt: skip
+) -> None:
     """Ask every row of a split that the journal does not know yet, and publish all predictions in data order.
 
     A row whose tries were exhausted has the outcome `error` in this run and is asked again by the next. `repeat` 1 asks
@@ -89,8 +96,9 @@ def ask(
     if len(models) > 1 and not teacher.allow_mixed_models:
         log.warning(
             "the deployment switched its model (%s); the gate will call this baseline invalid unless "
-            "teacher.allow_mixed_models is true", ", ".join(f"{name}: {models[name]} rows" for name in sorted(models)),
-        )  # fmt: skip
+            "teacher.allow_mixed_models is true",
+            ", ".join(f"{name}: {models[name]} rows" for name in sorted(models)),
+        )
 
 
 def _is_too_long(call: Request, teacher: Teacher) -> bool:
@@ -199,9 +207,16 @@ class _Run:
     """One run over the rows that are left: who works on what, what was spent, and why it ends."""
 
     def __init__(
-        self, kept: Journal, spent: Spent, opened: OpenBatches, teacher: Teacher, place: Address, rows: Rows,
-        track: str, base_s: float,
-    ) -> None:  # fmt: skip
+        self,
+        kept: Journal,
+        spent: Spent,
+        opened: OpenBatches,
+        teacher: Teacher,
+        place: Address,
+        rows: Rows,
+        track: str,
+        base_s: float,
+    ) -> None:
         self._kept = kept
         self._spent = spent
         self._opened = opened
@@ -249,9 +264,17 @@ class _Run:
                     Client(place, self._key, timeout_s=self._teacher.timeout_s) as self._client,
                 ):
                     batches = Batches(
-                        self._kept, self._client, self._place, self._opened, self._spent.run, self._teacher.max_tries,
-                        self._sleep, self._afford, self._collected, self._uncollected,
-                    )  # fmt: skip
+                        self._kept,
+                        self._client,
+                        self._place,
+                        self._opened,
+                        self._spent.run,
+                        self._teacher.max_tries,
+                        self._sleep,
+                        self._afford,
+                        self._collected,
+                        self._uncollected,
+                    )
                     while self._rows.count(State.LEFT) and not self._error:
                         if self._opened.token or self._teacher.batch:
                             await self._batches(batches)
@@ -523,10 +546,16 @@ class _Run:
         cost = self._prices.cost(*self._spent.tokens) if self._prices else None
         log.info(
             "%s: %d calls, %d answered, %d rows failed, %d still to ask; %d prompt and %d completion tokens; cost %s",
-            self._track, self._spent.calls, self._spent.answered, self._rows.count(State.FAILED),
-            self._rows.count(State.LEFT), *self._spent.tokens,
-            "unknown (no teacher.prices)" if cost is None or not self._prices else f"{cost:.4f} {self._prices.currency}",
-        )  # fmt: skip
+            self._track,
+            self._spent.calls,
+            self._spent.answered,
+            self._rows.count(State.FAILED),
+            self._rows.count(State.LEFT),
+            *self._spent.tokens,
+            "unknown (no teacher.prices)"
+            if cost is None or not self._prices
+            else f"{cost:.4f} {self._prices.currency}",
+        )
 
 
 def _wake(sleeper: "asyncio.Future[None]") -> None:

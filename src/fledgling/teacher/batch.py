@@ -106,9 +106,10 @@ class Batches:
     async def _submit(self, token: str, calls: list[Request]) -> str | None:
         free = [call for call in calls if self.kept.claim(call.key)]
         mine = [
-            call for call in free
+            call
+            for call in free
             if call.key not in self.kept and call.key not in self.opened.token and self.afford(call)
-        ]  # fmt: skip
+        ]
         record = {"host": self.place.endpoint.host, "run": self.run, "batch": token}
         self.kept.append("intent", [(call.key, record) for call in mine])
         self.kept.sync()
@@ -121,9 +122,11 @@ class Batches:
         content = b"".join(_line(call, self._endpoint()) for call in mine)
         file = await self._call(lambda: self.client.upload(f"fledgling-{token[:16]}.jsonl", content))
         body = {
-            "input_file_id": file["id"], "endpoint": self._endpoint(), "completion_window": "24h",
+            "input_file_id": file["id"],
+            "endpoint": self._endpoint(),
+            "completion_window": "24h",
             "metadata": {METADATA: token},
-        }  # fmt: skip
+        }
         batch = await self._call(lambda: self.client.post("/batches", body), look=lambda: self._find(token))
         name = batch if isinstance(batch, str) else str(batch["id"])
         failpoint("batch.after_create")

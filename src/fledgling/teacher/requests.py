@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from fledgling.errors import ConfigError
 from fledgling.files import digest
-from fledgling.prompting import messages, schema_place
+from fledgling.prompting.turns import messages, schema_place
 from fledgling.records import Example
 
 
@@ -83,9 +83,9 @@ def request(
         "body": body,
     }
     if teacher.provider == "simulated":
-        asked["simulated"] = {
-            key: teacher.simulated.get(key, 0) for key in ("error_rate", "content_filter_rate")
-        } | {"answer": example.answer}  # fmt: skip
+        asked["simulated"] = {key: teacher.simulated.get(key, 0) for key in ("error_rate", "content_filter_rate")} | {
+            "answer": example.answer
+        }
     if repeat:
         asked["repeat"] = repeat
     return Request(digest(asked), body)

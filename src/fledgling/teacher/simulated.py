@@ -10,7 +10,7 @@ from os import PathLike
 from typing import Any
 
 from fledgling.files import digest
-from fledgling.prompting import messages, schema_place
+from fledgling.prompting.turns import messages, schema_place
 from fledgling.records import read_examples
 from fledgling.teacher.prices import prompt_tokens, text_tokens
 

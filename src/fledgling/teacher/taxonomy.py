@@ -132,19 +132,31 @@ def read(status: int, text: str) -> Answer | None:
     elif not calls and not (content or "").strip():
         outcome = "empty"
     return Answer(
-        outcome, content, calls, _text(finish), _usage(body), _text(body.get("model")),
+        outcome,
+        content,
+        calls,
+        _text(finish),
+        _usage(body),
+        _text(body.get("model")),
         _text(body.get("system_fingerprint")),
-    )  # fmt: skip
+    )
 
 
 def prediction(row: str, key: str, record: Mapping[str, Any]) -> Prediction:
     """The prediction of a row from the record that the journal keeps under its key."""
     answer = read(record["status"], record["body"]) or Answer("error")
     return Prediction(
-        id=row, outcome=answer.outcome, raw=answer.raw, tool_calls=answer.tool_calls,
-        finish_reason=answer.finish_reason, usage=answer.usage, latency_s=record["latency_s"], model=answer.model,
-        fingerprint=answer.fingerprint, request=key,
-    )  # fmt: skip
+        id=row,
+        outcome=answer.outcome,
+        raw=answer.raw,
+        tool_calls=answer.tool_calls,
+        finish_reason=answer.finish_reason,
+        usage=answer.usage,
+        latency_s=record["latency_s"],
+        model=answer.model,
+        fingerprint=answer.fingerprint,
+        request=key,
+    )
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

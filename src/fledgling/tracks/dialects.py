@@ -37,11 +37,38 @@ _ATTEMPT = re.compile(r"```|\{|\[\s{0,64}[\[{\"]|\[[A-Za-z_][\w.]{0,256}\(|</?\|
 _BARE = re.compile(r"\s*(?:\{|\[\s*[\[{\"\]])")
 _MISTRAL_NAME = re.compile(r"([\w.\-]{1,256})\s{0,8}(?:\[CALL_ID\]\s{0,8}\w{1,64}\s{0,8})?(?:\[ARGS\])?\s{0,8}(?=\{)")
 _END_OF_TURN = ("<|end|>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>")
-_SCHEMA_KEYS = frozenset((
-    "type", "description", "title", "default", "examples", "enum", "const", "format", "pattern", "properties", "required", "optional",
-    "nullable", "items", "additionalProperties", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "uniqueItems",
-    "anyOf", "oneOf", "allOf", "$ref", "$schema", "$defs",
-))  # fmt: skip
+_SCHEMA_KEYS = frozenset(
+    (
+        "type",
+        "description",
+        "title",
+        "default",
+        "examples",
+        "enum",
+        "const",
+        "format",
+        "pattern",
+        "properties",
+        "required",
+        "optional",
+        "nullable",
+        "items",
+        "additionalProperties",
+        "minimum",
+        "maximum",
+        "minLength",
+        "maxLength",
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+        "anyOf",
+        "oneOf",
+        "allOf",
+        "$ref",
+        "$schema",
+        "$defs",
+    )
+)
 _SCHEMA_TYPE = re.compile(
     r"(?:str(?:ing)?|int(?:eger)?|num(?:ber)?|float|double|bool(?:ean)?|array|list|tuple|set|dict(?:ionary)?|object"
     r"|null|none|any|optional|union)\b",

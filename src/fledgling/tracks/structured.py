@@ -20,11 +20,16 @@ from typing import Any
 from fledgling import schema as json_schema
 from fledgling import strict_json
 from fledgling.records import Example, Prediction
-from fledgling.tracks import Kind, Scored, length
+from fledgling.tracks.kinds import Kind, Scored, length
 
 METRICS = (
-    "json_valid_rate", "schema_valid_rate", "exact_match_rate", "field_precision", "field_recall", "field_f1",
-)  # fmt: skip
+    "json_valid_rate",
+    "schema_valid_rate",
+    "exact_match_rate",
+    "field_precision",
+    "field_recall",
+    "field_f1",
+)
 LENIENT_SIZE = 1 << 16  # characters that the lenient reading looks at, in
 LENIENT_TRIES = 64  # places: together they bound its time
 

@@ -23,17 +23,23 @@ from typing import Any
 
 from fledgling import strict_json
 from fledgling.records import Example, Prediction
-from fledgling.tracks import Kind, Scored, length
 from fledgling.tracks.assignment import best, perfect
 from fledgling.tracks.bfcl import allowed_of, ast_match
 from fledgling.tracks.dialects import Call, attempts_call, lenient_calls, native_calls, parse_calls
+from fledgling.tracks.kinds import Kind, Scored, length
 
 __all__ = ["KIND", "Call", "ast_match", "native_calls", "parse_calls"]
 
 METRICS = (
-    "valid_call_rate", "name_match_rate", "args_exact_rate", "args_precision", "args_recall", "args_f1",
-    "ast_match_rate", "abstain_rate",
-)  # fmt: skip
+    "valid_call_rate",
+    "name_match_rate",
+    "args_exact_rate",
+    "args_precision",
+    "args_recall",
+    "args_f1",
+    "ast_match_rate",
+    "abstain_rate",
+)
 
 
 def score(example: Example, prediction: Prediction) -> Scored:

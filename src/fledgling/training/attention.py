@@ -26,8 +26,11 @@ class Collator(DataCollatorForLanguageModeling):
         starts = torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32)
         longest = max(lengths)
         return batch | {
-            "cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": longest, "max_length_k": longest,
-        }  # fmt: skip
+            "cu_seq_lens_q": starts,
+            "cu_seq_lens_k": starts,
+            "max_length_q": longest,
+            "max_length_k": longest,
+        }
 
 
 def install(model: Any) -> bool:

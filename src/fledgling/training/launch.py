@@ -8,8 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from fledgling.cli import run, where
+from fledgling.cli import run
 from fledgling.errors import UsageError
+from fledgling.graph.driver import where
 
 CONFIGS = Path("config/accelerate")
 

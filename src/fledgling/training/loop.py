@@ -16,11 +16,12 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
-from fledgling.cli import progress_bar
 from fledgling.errors import DataError
-from fledgling.training import adapter, attention, checkpoints
+from fledgling.models import adapter
+from fledgling.progress import progress_bar
+from fledgling.training import attention, checkpoints
 from fledgling.training.recipe import Layout, Recipe
-from fledgling.training.rows import Row
+from fledgling.training.tokens import Row
 
 log = logging.getLogger(__name__)
 

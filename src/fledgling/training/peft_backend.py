@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 
-from fledgling.slm.loading import Precision, load_model
+from fledgling.models.loading import Precision, load_model
 from fledgling.training.recipe import Recipe
 
 FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")  # the Phi-3 family; q_proj matches nothing there

@@ -143,9 +143,11 @@ def choose_backend(wanted: str, *, unsloth: bool, cards: int, world: int, deepsp
         raise ConfigError(f"recipe.backend {wanted!r} is none of auto, unsloth, peft")
     if not possible:
         reason = (
-            "it is not installed (pip install fledgling[gpu])" if not unsloth
-            else "it needs a CUDA card" if cards == 0
+            "it is not installed (pip install fledgling[gpu])"
+            if not unsloth
+            else "it needs a CUDA card"
+            if cards == 0
             else "it crashes under DDP; set training.deepspeed to true"
-        )  # fmt: skip
+        )
         raise ConfigError(f"recipe.backend unsloth cannot run here: {reason}, or set recipe.backend to peft")
     return "unsloth"

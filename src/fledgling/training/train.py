@@ -9,13 +9,13 @@ from typing import Any
 
 from fledgling.files import copy_file, digest, sha256_file, write_json
 from fledgling.gpus import die_with_launcher
-from fledgling.models import manifest
-from fledgling.prompting import Place, schema_place
+from fledgling.models import adapter
+from fledgling.models import checkpoint as manifest
+from fledgling.models.offline import offline_and_quiet
+from fledgling.prompting import template as prompts
+from fledgling.prompting.turns import Place, schema_place
 from fledgling.records import read_examples
-from fledgling.slm import prompts
-from fledgling.slm.quiet import offline_and_quiet
-from fledgling.training import adapter
-from fledgling.training import rows as token_rows
+from fledgling.training import tokens as token_rows
 from fledgling.training.recipe import Recipe, choose_backend, kept_after, layout
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from fledgling.report import rows, text, words
+from fledgling.report import side_by_side as rows
+from fledgling.report import text, words
 from fledgling.report.load import Inputs
 
 MESSAGES = 8  # messages of a prompt that are shown, last first to be kept
@@ -31,12 +32,15 @@ def disagreements(inputs: Inputs) -> dict[str, Any]:
         fresh = [identity for identity in selection.ids if identity not in seen]
         groups.append(
             {
-                "key": selection.key, "heading": selection.heading, "note": selection.note,
-                "total": text.count(selection.total), "shown": len(selection.ids),
+                "key": selection.key,
+                "heading": selection.heading,
+                "note": selection.note,
+                "total": text.count(selection.total),
+                "shown": len(selection.ids),
                 "again": [text.clean(identity, 80) for identity in selection.ids if identity in seen],
                 "rows": [_row(inputs, collected[identity], metric) for identity in fresh],
             }
-        )  # fmt: skip
+        )
         seen.update(selection.ids)
     return {"metric": words.metric(metric), "paired": True, "groups": groups}
 
@@ -115,7 +119,12 @@ def _line(inputs: Inputs, line: Any) -> dict[str, Any]:
 def _cell(cell: Any) -> dict[str, str]:
     if cell is None:
         return {"state": "unread", "value": "", "mark": "", "says": "no readable reply"}
-    mark, says = {"same": ("=", "same as gold"), "different": ("≠", "differs from gold"), "missing": ("∅", "missing"),
-                  "extra": ("+", "not in gold"), "absent": ("", "absent, as in gold")}[cell.state]  # fmt: skip
+    mark, says = {
+        "same": ("=", "same as gold"),
+        "different": ("≠", "differs from gold"),
+        "missing": ("∅", "missing"),
+        "extra": ("+", "not in gold"),
+        "absent": ("", "absent, as in gold"),
+    }[cell.state]
     shown = text.value(cell.value) if cell.state in ("same", "different", "extra") else ""
     return {"state": cell.state, "value": shown, "mark": mark, "says": says}

@@ -34,20 +34,38 @@ def data(inputs: Inputs) -> dict[str, Any]:
             for source in sheet["sources"]
         ],
         "rejects": [
-            {"code": words.plain(code), "rows": text.count(entry["rows"]), "first": [text.clean(line, 300) for line in entry["first"]]}
+            {
+                "code": words.plain(code),
+                "rows": text.count(entry["rows"]),
+                "first": [text.clean(line, 300) for line in entry["first"]],
+            }
             for source in sheet["sources"]
             for code, entry in source["rejected"].items()
         ],
         "facts": [
-            ("links between splits, found and cut", ", ".join(f"{words.plain(kind)} {text.count(number)}" for kind, number in links["links"].items())),
-            ("rows left out for a link", ", ".join(f"{name} {text.count(number)}" for name, number in links["dropped"].items())),
-            ("near-duplicates", "not looked for" if links["near_duplicate"] is None else f"from a similarity of {links['near_duplicate']:g}"),
+            (
+                "links between splits, found and cut",
+                ", ".join(f"{words.plain(kind)} {text.count(number)}" for kind, number in links["links"].items()),
+            ),
+            (
+                "rows left out for a link",
+                ", ".join(f"{name} {text.count(number)}" for name, number in links["dropped"].items()),
+            ),
+            (
+                "near-duplicates",
+                "not looked for"
+                if links["near_duplicate"] is None
+                else f"from a similarity of {links['near_duplicate']:g}",
+            ),
             ("prompts with more than one answer", text.count(sheet["conflicting_answers"])),
-            ("gold outside its tool's own schema", text.count(sum(source["gold_outside_tool_schema"]["rows"] for source in sheet["sources"]))),
+            (
+                "gold outside its tool's own schema",
+                text.count(sum(source["gold_outside_tool_schema"]["rows"] for source in sheet["sources"])),
+            ),
             ("key of the split", text.clean(sheet["split_key"], 100)),
         ],
         "pairs": [text.clean(pair, 300) for pair in links["pairs"]],
-    }  # fmt: skip
+    }
 
 
 def training(inputs: Inputs, stamp: str) -> dict[str, Any] | None:

@@ -19,9 +19,14 @@ def metrics(inputs: Inputs, stamp: str) -> dict[str, Any]:
     for metric in known:
         cells = [text.rate(inputs.metrics[name]["metrics"].get(metric)) for name in names]
         table.append(
-            {"name": metric, "label": words.metric(metric), "what": words.MEANINGS.get(metric, ""),
-             "core": metric in core, "cells": cells}
-        )  # fmt: skip
+            {
+                "name": metric,
+                "label": words.metric(metric),
+                "what": words.MEANINGS.get(metric, ""),
+                "core": metric in core,
+                "cells": cells,
+            }
+        )
     groups = [
         plots.Group(
             words.metric(metric),
@@ -34,10 +39,11 @@ def metrics(inputs: Inputs, stamp: str) -> dict[str, Any]:
         for metric in core
     ]
     desc = "; ".join(
-        f"{line['label']}: " + ", ".join(f"{words.contender(name)} {cell['value']}" for name, cell in zip(names, line["cells"], strict=True))
+        f"{line['label']}: "
+        + ", ".join(f"{words.contender(name)} {cell['value']}" for name, cell in zip(names, line["cells"], strict=True))
         for line in table
         if line["core"]
-    )  # fmt: skip
+    )
     return {
         "names": [words.contender(name) for name in names],
         "table": table,
@@ -81,16 +87,23 @@ def readings(inputs: Inputs, stamp: str) -> dict[str, Any]:
                 continue
             table.append(
                 {
-                    "contender": words.contender(name), "metric": words.metric(metric), "strict": text.percent(strict),
-                    "lenient": text.percent(lenient), "format": text.points(lenient - strict),
+                    "contender": words.contender(name),
+                    "metric": words.metric(metric),
+                    "strict": text.percent(strict),
+                    "lenient": text.percent(lenient),
+                    "format": text.points(lenient - strict),
                 }
-            )  # fmt: skip
+            )
             shown.append(
                 plots.Interval(
-                    words.contender(name), 100 * strict, None, 100 * lenient,
-                    note=text.points(lenient - strict), mark=name,
+                    words.contender(name),
+                    100 * strict,
+                    None,
+                    100 * lenient,
+                    note=text.points(lenient - strict),
+                    mark=name,
                 )
-            )  # fmt: skip
+            )
         if shown:
             groups.append(plots.Group(words.metric(metric), shown))
     desc = "; ".join(
@@ -108,14 +121,12 @@ def outcomes(inputs: Inputs) -> dict[str, Any]:
     reasons = dict.fromkeys(code for name in inputs.contenders for code in inputs.metrics[name]["reasons"])
     totals = {code: sum(inputs.metrics[name]["reasons"].get(code, 0) for name in inputs.contenders) for code in reasons}
     return {
-        "outcomes": [
-            {"label": words.OUTCOMES[code], "cells": _shares(inputs, "outcomes", code)} for code in codes
-        ],
+        "outcomes": [{"label": words.OUTCOMES[code], "cells": _shares(inputs, "outcomes", code)} for code in codes],
         "reasons": [
             {"label": words.plain(code), "cells": _shares(inputs, "reasons", code)}
             for code in sorted(reasons, key=lambda code: (-totals[code], code))
         ],
-    }  # fmt: skip
+    }
 
 
 def _shares(inputs: Inputs, key: str, code: str) -> list[dict[str, str]]:

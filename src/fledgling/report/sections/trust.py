@@ -25,18 +25,28 @@ def trust(inputs: Inputs) -> dict[str, Any]:
             }
         )
     return {
-        "lost": [(words.contender(name), text.count(rows)) for name, rows in sensitivity["rows"].items()] if sensitivity else [],
+        "lost": [(words.contender(name), text.count(rows)) for name, rows in sensitivity["rows"].items()]
+        if sensitivity
+        else [],
         "scenarios": scenarios,
         "agreement": text.rate(verdict["agreement"]) if verdict["agreement"] else None,
         "suspects": text.count(len(verdict["suspected_label_errors"])),
-        "looks": looks and {"number": text.count(looks["number"]), "at_most": text.percent(looks["false_swap_at_most"], 0)},
-        "regression": regression and {
-            "status": {"none": "Fine-tuning cost nothing", "worse": "Fine-tuning made something worse",
-                       "unclear": "Fine-tuning may have cost something"}[regression["status"]],
+        "looks": looks
+        and {"number": text.count(looks["number"]), "at_most": text.percent(looks["false_swap_at_most"], 0)},
+        "regression": regression
+        and {
+            "status": {
+                "none": "Fine-tuning cost nothing",
+                "worse": "Fine-tuning made something worse",
+                "unclear": "Fine-tuning may have cost something",
+            }[regression["status"]],
             "lines": [
                 {
-                    "metric": words.metric(metric), "slm": text.percent(entry["slm"]), "tuned": text.percent(entry["tuned"]),
-                    "gap": text.points(entry["gap"]), "interval": f"{text.points(entry['low'])} to {text.points(entry['high'])}",
+                    "metric": words.metric(metric),
+                    "slm": text.percent(entry["slm"]),
+                    "tuned": text.percent(entry["tuned"]),
+                    "gap": text.points(entry["gap"]),
+                    "interval": f"{text.points(entry['low'])} to {text.points(entry['high'])}",
                     "fine": entry["non_inferior"] and not entry["worse"],
                 }
                 for metric, entry in regression["metrics"].items()
@@ -45,9 +55,12 @@ def trust(inputs: Inputs) -> dict[str, Any]:
         "noise": [text.clean(entry["reason"], 400) for entry in verdict["noise"].values()],
         "needed": [
             {
-                "contender": words.contender(name), "metric": words.metric(metric), "n": text.count(entry["n"]),
+                "contender": words.contender(name),
+                "metric": words.metric(metric),
+                "n": text.count(entry["n"]),
                 "seen": text.count(entry["rows_needed"]) if entry["rows_needed"] is not None else "no number suffices",
-                "equal": text.count(entry["rows_needed_if_equal"]), "discordance": text.percent(entry["discordance"]),
+                "equal": text.count(entry["rows_needed_if_equal"]),
+                "discordance": text.percent(entry["discordance"]),
                 "effect": f"{entry['design_effect']:.2f}",
             }
             for name, comparison in verdict["comparisons"].items()
@@ -55,7 +68,7 @@ def trust(inputs: Inputs) -> dict[str, Any]:
             if entry["core"]
         ],
         "power": text.percent(verdict["power"], 0),
-    }  # fmt: skip
+    }
 
 
 def _answer(scenario: Mapping[str, Any]) -> dict[str, Any]:

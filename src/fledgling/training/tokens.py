@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fledgling.errors import DataError
-from fledgling.prompting import Place
+from fledgling.prompting import template as prompts
+from fledgling.prompting.turns import Place
 from fledgling.records import Example
-from fledgling.slm import prompts
 
 IGNORED = -100  # label of a token without loss
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from fledgling.errors import DataError
 from fledgling.files import digest, publish, read_json, sha256_file, write_json
-from fledgling.models.manifest import Model
+from fledgling.models.checkpoint import Model
 
 FORMAT = "fledgling/adapter/1"
 MANIFEST = "manifest.json"

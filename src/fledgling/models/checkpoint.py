@@ -14,10 +14,20 @@ FORMAT = "fledgling/model/1"
 Source = Literal["embedded", "hub", "path"]
 # What a model needs; no pickles, no code, nothing in folders.
 PARTS = (
-    "*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "*.jinja",
-    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "vocab.txt", "merges.txt",
-)  # fmt: skip
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "config.json",
+    "generation_config.json",
+    "*.jinja",
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+)
 # Weights in other layouts than the one that is loaded, and adapters.
 OTHERS = ("consolidated*", "adapter_*", "optimizer*")
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fledgling import earlier
 from fledgling.errors import ConfigError
+from fledgling.forecast import earlier
 from fledgling.journal import Journal
 from fledgling.journal.places import Keys
 from fledgling.records import Example, read_examples
@@ -106,9 +106,18 @@ def _ask(
         guess = [total * actual / guessed for total, actual, guessed in zip(guess, said, known, strict=True)]
     prices = Prices.of(teacher.prices)
     return Line(
-        rule, track, rows, kept if endpoint.host != "unknown" else None, calls, round(guess[0]), round(guess[1]),
-        prices.cost(*guess) if prices else None, prices.currency if prices else None, 0, "; ".join(notes),
-    )  # fmt: skip
+        rule,
+        track,
+        rows,
+        kept if endpoint.host != "unknown" else None,
+        calls,
+        round(guess[0]),
+        round(guess[1]),
+        prices.cost(*guess) if prices else None,
+        prices.currency if prices else None,
+        0,
+        "; ".join(notes),
+    )
 
 
 def answer_tokens(example: Example) -> int:
@@ -163,10 +172,14 @@ def _cells(line: Line) -> tuple[str, ...]:
     counts = (line.kept, line.calls, line.prompt_tokens, line.completion_tokens)
     money = "unknown" if line.money is None else f"{line.money:.4f} {line.currency}"
     return (
-        line.rule, line.track, "" if line.rule == "train" else _number(line.rows),
-        *(_number(count) if ask else "" for count in counts), money if ask else "",
-        "unknown" if line.gpu_minutes is None else f"{line.gpu_minutes:.1f}", line.note,
-    )  # fmt: skip
+        line.rule,
+        line.track,
+        "" if line.rule == "train" else _number(line.rows),
+        *(_number(count) if ask else "" for count in counts),
+        money if ask else "",
+        "unknown" if line.gpu_minutes is None else f"{line.gpu_minutes:.1f}",
+        line.note,
+    )
 
 
 def _number(value: int | None) -> str:

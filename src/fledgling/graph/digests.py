@@ -6,9 +6,11 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 # What these decide is how a job runs and reports, never what it writes: editing them re-runs nothing.
-PLUMBING = frozenset(PACKAGE / name for name in ("cli.py", "errors.py", "gpus.py"))
+PLUMBING = frozenset(
+    PACKAGE / name for name in ("cli.py", "errors.py", "gpus.py", "progress.py", "graph/__init__.py", "graph/driver.py")
+)
 
 
 def digests(script: str | Path, root: str | Path = ".") -> dict[str, str]:

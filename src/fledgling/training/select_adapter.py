@@ -7,7 +7,7 @@ from typing import Any
 
 from fledgling.errors import DataError
 from fledgling.files import copy_file, read_json, write_json
-from fledgling.training import adapter
+from fledgling.models import adapter
 
 log = logging.getLogger(__name__)
 

@@ -8,16 +8,19 @@ from typing import Any, Literal
 import numpy as np
 
 from fledgling import stats
+from fledgling.decision.scored import Scored
 from fledgling.errors import ConfigError, DataError
-from fledgling.rows import Scored
 from fledgling.stats import Gap
 
 Finding = Literal["as_good", "worse", "unclear", "invalid"]
 # Right by form alone: an answer that needs no model is legitimately as good, so no floor is held against these.
 FORM = frozenset({"json_valid_rate", "schema_valid_rate", "valid_call_rate"})
 DECISIONS: dict[str, str] = {
-    "as_good": "swap", "worse": "fine_tune", "unclear": "inconclusive", "invalid": "invalid",
-}  # fmt: skip
+    "as_good": "swap",
+    "worse": "fine_tune",
+    "unclear": "inconclusive",
+    "invalid": "invalid",
+}
 LABELS = {
     "json_valid_rate": "valid JSON",
     "schema_valid_rate": "answers that fit the schema",
@@ -64,18 +67,27 @@ class Rule:
         try:
             decision, block = settings["decision"], settings["track"]
             rule = cls(
-                track=track, title=block.get("title", track), kind=block["kind"],
-                core=tuple(decision["core"][block["kind"]]), margin=block.get("margin", decision["margin"]),
-                alpha=decision["alpha"], power=decision["power"], min_coverage=decision["min_coverage"],
-                resamples=decision["resamples"], seed=settings["seed"], policy=block["finetune"],
+                track=track,
+                title=block.get("title", track),
+                kind=block["kind"],
+                core=tuple(decision["core"][block["kind"]]),
+                margin=block.get("margin", decision["margin"]),
+                alpha=decision["alpha"],
+                power=decision["power"],
+                min_coverage=decision["min_coverage"],
+                resamples=decision["resamples"],
+                seed=settings["seed"],
+                policy=block["finetune"],
                 allow_mixed_models=settings.get("allow_mixed_models", False),
                 simulated=settings.get("simulated", False),
-            )  # fmt: skip
+            )
         except KeyError as error:
             raise ConfigError(f"--settings: key {error} is missing") from None
         if not rule.floored:
-            raise ConfigError(f"decision.core.{rule.kind}: {', '.join(rule.core)} ask for form only, which answers that "
-                              "need no model have too; add a metric that asks for the right content")  # fmt: skip
+            raise ConfigError(
+                f"decision.core.{rule.kind}: {', '.join(rule.core)} ask for form only, which answers that "
+                "need no model have too; add a metric that asks for the right content"
+            )
         return rule
 
     @property
@@ -91,10 +103,17 @@ class Rule:
     def header(self) -> dict[str, Any]:
         """The part of the rule that both files repeat."""
         return {
-            "track": self.track, "kind": self.kind, "title": self.title, "simulated": self.simulated,
-            "policy": self.policy, "margin": self.margin, "alpha": self.alpha, "power": self.power,
-            "min_coverage": self.min_coverage, "core": list(self.core),
-        }  # fmt: skip
+            "track": self.track,
+            "kind": self.kind,
+            "title": self.title,
+            "simulated": self.simulated,
+            "policy": self.policy,
+            "margin": self.margin,
+            "alpha": self.alpha,
+            "power": self.power,
+            "min_coverage": self.min_coverage,
+            "core": list(self.core),
+        }
 
 
 def compare(
@@ -136,8 +155,10 @@ def foreign(
         if entry.get("n", len(one.ids)) != len(one.ids):
             found.append(f"the metrics of {one.name} count {entry['n']} rows, but {len(one.ids)} are listed")
         if "sha256" in test and entry.get("data_sha256", test["sha256"]) != test["sha256"]:
-            found.append(f"{one.name} was scored on other test data ({entry['data_sha256'][:12]}) than the datasheet "
-                         f"describes ({test['sha256'][:12]})")  # fmt: skip
+            found.append(
+                f"{one.name} was scored on other test data ({entry['data_sha256'][:12]}) than the datasheet "
+                f"describes ({test['sha256'][:12]})"
+            )
     return found
 
 
@@ -193,8 +214,10 @@ def comparison(
         for metric in (rule.core if core_only else dict.fromkeys([*rule.core, *teacher.scores]))
         if metric in contender.scores
     }
-    against = {one.name: {floor.name: {m: gap(rule, one, floor, m) for m in rule.floored} for floor in floors}
-               for one in (teacher, contender)}  # fmt: skip
+    against = {
+        one.name: {floor.name: {m: gap(rule, one, floor, m) for m in rule.floored} for floor in floors}
+        for one in (teacher, contender)
+    }
     passed = {metric: stats.non_inferior(gaps[metric], rule.margin, alpha=rule.alpha) for metric in rule.core}
     needed = {metric: _rows_needed(rule, value) for metric, value in gaps.items()}
     body |= {
@@ -210,17 +233,22 @@ def comparison(
 
     invalid = [*_mixed(rule, teacher), *_mixed(rule, contender), *_teacher_below(rule, floors, against[teacher.name])]
     if answered["teacher"] < rule.min_coverage * n:
-        invalid.insert(0, f"the teacher answered {answered['teacher']} of {n} rows, "
-                          f"less than the {percent(rule.min_coverage)} that are required")  # fmt: skip
+        invalid.insert(
+            0,
+            f"the teacher answered {answered['teacher']} of {n} rows, "
+            f"less than the {percent(rule.min_coverage)} that are required",
+        )
     if invalid:
         return body | {"reasons": invalid}
 
     if answered["both"] < rule.min_coverage * n:
         return body | {
             "finding": "unclear",
-            "reasons": [f"both answered only {answered['both']} of {n} rows; {percent(rule.min_coverage)} are required, "
-                        f"so the rows that {contender.name} left without an answer have to be run again"],
-        }  # fmt: skip
+            "reasons": [
+                f"both answered only {answered['both']} of {n} rows; {percent(rule.min_coverage)} are required, "
+                f"so the rows that {contender.name} left without an answer have to be run again"
+            ],
+        }
     above = [metric for metric in rule.core if gaps[metric].gap > rule.margin]
     if above:
         return body | {"finding": "worse", "reasons": [_above(rule, contender, m, gaps[m]) for m in above]}
@@ -231,8 +259,12 @@ def comparison(
         if not stats.better(by[metric], alpha=rule.alpha)
     ]
     if all(passed.values()) and not low:
-        return body | {"finding": "as_good", "reasons": [_within(rule, contender, m, gaps[m]) for m in rule.core],
-                       "rows_needed": max(_known(needed[m] for m in rule.core)), "rows_missing": 0}  # fmt: skip
+        return body | {
+            "finding": "as_good",
+            "reasons": [_within(rule, contender, m, gaps[m]) for m in rule.core],
+            "rows_needed": max(_known(needed[m] for m in rule.core)),
+            "rows_missing": 0,
+        }
     failed = [metric for metric in rule.core if not passed[metric]]
     wanted = [
         *(needed[metric] for metric in failed),
@@ -272,13 +304,23 @@ def _unpaired(teacher: Scored, other: Scored) -> list[str]:
     left, right = set(teacher.ids), set(other.ids)
     if left != right:
         shared = len(left & right)
-        kept = (f"{teacher.name} has {len(left)} rows and {other.name} has {len(right)}"
-                if len(left) != len(right) else f"both have {len(left)} rows")  # fmt: skip
-        what = "these are different test sets" if not shared else "the denominators differ" if len(left) != len(right) \
-            else "these are not the same test rows"  # fmt: skip
+        kept = (
+            f"{teacher.name} has {len(left)} rows and {other.name} has {len(right)}"
+            if len(left) != len(right)
+            else f"both have {len(left)} rows"
+        )
+        what = (
+            "these are different test sets"
+            if not shared
+            else "the denominators differ"
+            if len(left) != len(right)
+            else "these are not the same test rows"
+        )
         example = sorted(left ^ right)[0]
-        return [f"{kept}, of which {shared} are the same: {what} (for example {example!r} is in one only), "
-                "and rates over different rows cannot be compared"]  # fmt: skip
+        return [
+            f"{kept}, of which {shared} are the same: {what} (for example {example!r} is in one only), "
+            "and rates over different rows cannot be compared"
+        ]
     other = aligned(teacher, other)
     changed = [
         name
@@ -286,8 +328,10 @@ def _unpaired(teacher: Scored, other: Scored) -> list[str]:
         if pair[0] != pair[1] or pair[2] != pair[3]
     ]
     if changed:
-        return [f"{len(changed)} rows of {teacher.name} and {other.name} share an id but not the example "
-                f"(for example {changed[0]!r}): the files stem from different test sets"]  # fmt: skip
+        return [
+            f"{len(changed)} rows of {teacher.name} and {other.name} share an id but not the example "
+            f"(for example {changed[0]!r}): the files stem from different test sets"
+        ]
     return []
 
 
@@ -348,12 +392,10 @@ def _metric(
         else None,
         "rows_needed": needed,
         "rows_needed_if_equal": _inflated(
-            stats.rows_needed(
-                value.discordance, rule.margin, alpha=rule.alpha, power=rule.power, method=value.method
-            ),
+            stats.rows_needed(value.discordance, rule.margin, alpha=rule.alpha, power=rule.power, method=value.method),
             value,
         ),
-    }  # fmt: skip
+    }
 
 
 def span(value: Gap) -> dict[str, float]:
@@ -399,9 +441,7 @@ def _rows_needed(rule: Rule, value: Gap) -> int | None:
 def _rows_to_beat(rule: Rule, value: Gap) -> int | None:
     if value.gap <= 0:
         return None
-    return _inflated(
-        stats.rows_to_separate(value.discordance, value.gap, alpha=rule.alpha, power=rule.power), value
-    )  # fmt: skip
+    return _inflated(stats.rows_to_separate(value.discordance, value.gap, alpha=rule.alpha, power=rule.power), value)
 
 
 def _inflated(rows: int, value: Gap) -> int:
@@ -477,15 +517,19 @@ def _statement(rule: Rule, body: dict[str, Any], fine_tune: bool) -> str:
     if body["finding"] == "as_good":
         metric = rule.core[0]
         entry = body["metrics"][metric]
-        return (f"The {name} can take over {title}: on {n} test rows it has {scores_in_words(rule, body, metric)}, "
-                f"{bound_in_words(rule, entry)}.")  # fmt: skip
+        return (
+            f"The {name} can take over {title}: on {n} test rows it has {scores_in_words(rule, body, metric)}, "
+            f"{bound_in_words(rule, entry)}."
+        )
     if body["finding"] == "worse":
         metric = max(rule.core, key=lambda name: body["metrics"][name]["gap"])
         entry = body["metrics"][metric]
         after = "fine-tuning comes next" if fine_tune else "and fine-tuning is switched off"
-        return (f"The {name} is not good enough for {title} yet: on {n} test rows it has "
-                f"{scores_in_words(rule, body, metric)}, {points(entry['gap'], rule.margin)} less where {points(rule.margin)} "
-                f"are allowed{'; ' if fine_tune else ', '}{after}.")  # fmt: skip
+        return (
+            f"The {name} is not good enough for {title} yet: on {n} test rows it has "
+            f"{scores_in_words(rule, body, metric)}, {points(entry['gap'], rule.margin)} less where {points(rule.margin)} "
+            f"are allowed{'; ' if fine_tune else ', '}{after}."
+        )
     return f"It is not known yet whether the {name} can take over {title}: {open_in_words(rule, body)}."
 
 
@@ -508,8 +552,10 @@ def _above(rule: Rule, contender: Scored, metric: str, value: Gap) -> str:
         if value.low > rule.margin
         else ", though the rows do not rule out a gap inside the margin"
     )
-    return (f"{contender.name} is {points(value.gap, rule.margin)} below the teacher on {label(metric)}, more than the "
-            f"{points(rule.margin)} allowed{how}")  # fmt: skip
+    return (
+        f"{contender.name} is {points(value.gap, rule.margin)} below the teacher on {label(metric)}, more than the "
+        f"{points(rule.margin)} allowed{how}"
+    )
 
 
 def _open(rule: Rule, contender: Scored, metric: str, value: Gap) -> str:
@@ -520,5 +566,7 @@ def _open(rule: Rule, contender: Scored, metric: str, value: Gap) -> str:
         if value.gap
         else "level with the teacher"
     )
-    return (f"on {value.n} test rows the {contender.name} is {where} on {label(metric)}, but up to {points(value.high, rule.margin)} "
-            f"below is possible and only {points(rule.margin)} are allowed")  # fmt: skip
+    return (
+        f"on {value.n} test rows the {contender.name} is {where} on {label(metric)}, but up to {points(value.high, rule.margin)} "
+        f"below is possible and only {points(rule.margin)} are allowed"
+    )

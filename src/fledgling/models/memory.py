@@ -106,7 +106,7 @@ def nf4_bytes(weights: int) -> int:
 
 
 def weight_bytes(shape: Shape, precision: str, *, cuda: bool = True) -> int:
-    """Bytes of the checkpoint in memory; `precision` is fp32, bf16, int8 or nf4 (fledgling.slm.loading).
+    """Bytes of the checkpoint in memory; `precision` is fp32, bf16, int8 or nf4 (fledgling.models.loading).
 
     fp32 has 4 and bf16 2 bytes a weight. int8 has 1 in the linear layers and a fp32 scale an output (LLM.int8,
     Dettmers et al. 2022, arXiv:2208.07339); nf4 see `nf4_bytes`. What is not quantised is bf16 on a card, fp32 on a CPU.
@@ -121,7 +121,7 @@ def weight_bytes(shape: Shape, precision: str, *, cuda: bool = True) -> int:
 
 
 def whole_bytes(precision: str, *, cuda: bool = True) -> int:
-    """Bytes of one number that is not quantised: weights, activations and cache (fledgling.slm.loading)."""
+    """Bytes of one number that is not quantised: weights, activations and cache (fledgling.models.loading)."""
     return 4 if precision == "fp32" or (precision != "bf16" and not cuda) else 2
 
 

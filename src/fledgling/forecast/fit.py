@@ -9,16 +9,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from fledgling import earlier
 from fledgling.errors import ConfigError, DataError, FledglingError
 from fledgling.files import read_json
+from fledgling.forecast import earlier
 from fledgling.gpus import cards as cards_of_nvidia_smi
-from fledgling.memory import GIB, Shape, parameters, prediction_parts, training_parts, vllm_parts
-from fledgling.models import manifest, tensors
-from fledgling.prompting import schema_place
+from fledgling.models import checkpoint as manifest
+from fledgling.models import tensors
+from fledgling.models.adapter import name_of
+from fledgling.models.memory import GIB, Shape, parameters, prediction_parts, training_parts, vllm_parts
+from fledgling.prompting.turns import schema_place
 from fledgling.records import read_examples
 from fledgling.slm.engine import choose
-from fledgling.training.adapter import name_of
 from fledgling.training.recipe import Recipe, choose_backend
 
 PACKAGES = ("torch", "transformers", "bitsandbytes", "peft", "trl", "vllm", "unsloth", "deepspeed")
@@ -195,9 +196,15 @@ def _sized(place: Path, folder: Path, model: manifest.Model | None) -> Checkpoin
 
 
 def _predict(
-    rule: str, track: str, config: Mapping[str, Any], results: Path, machine: Machine, checkpoint: Checkpoint,
-    notes: tuple[str, ...], refusals: list[str],
-) -> Stage:  # fmt: skip
+    rule: str,
+    track: str,
+    config: Mapping[str, Any],
+    results: Path,
+    machine: Machine,
+    checkpoint: Checkpoint,
+    notes: tuple[str, ...],
+    refusals: list[str],
+) -> Stage:
     slm, block = config["slm"], config["tracks"][track]
     cards = min(slm.get("gpus", 0), len(machine.cards))
     precision, tuned = slm["precision"], rule != "predict"
@@ -228,9 +235,15 @@ def _predict(
             return vllm_parts(shape, precision=precision, length=length, lora_rank=rank)
         together = min(batch, rows or batch)
         return prediction_parts(
-            shape, precision=precision, rows=together, prompt=longest, answer=answer, cards=max(1, cards),
-            lora_rank=rank, cuda=cards > 0,
-        )  # fmt: skip
+            shape,
+            precision=precision,
+            rows=together,
+            prompt=longest,
+            answer=answer,
+            cards=max(1, cards),
+            lora_rank=rank,
+            cuda=cards > 0,
+        )
 
     def remedies() -> Iterator[tuple[str, dict[str, int]]]:
         if engine == "vllm":
@@ -270,9 +283,15 @@ def _engine_runs(engine: str, precision: str, cards: int, machine: Machine) -> N
 
 
 def _predict_time(
-    track: str, contender: str, split: str, engine: str, cards: int, config: Mapping[str, Any], results: Path,
+    track: str,
+    contender: str,
+    split: str,
+    engine: str,
+    cards: int,
+    config: Mapping[str, Any],
+    results: Path,
     checkpoint: Checkpoint,
-) -> tuple[int | None, float | None]:  # fmt: skip
+) -> tuple[int | None, float | None]:
     """(rows of a split, seconds that they take); vLLM's replicas share the rows."""
     rows = earlier.rows(results, track, split)
     if rows is None or checkpoint.model is None:
@@ -283,9 +302,15 @@ def _predict_time(
 
 
 def _train(
-    rule: str, track: str, config: Mapping[str, Any], results: Path, machine: Machine, checkpoint: Checkpoint,
-    notes: tuple[str, ...], refusals: list[str],
-) -> Stage:  # fmt: skip
+    rule: str,
+    track: str,
+    config: Mapping[str, Any],
+    results: Path,
+    machine: Machine,
+    checkpoint: Checkpoint,
+    notes: tuple[str, ...],
+    refusals: list[str],
+) -> Stage:
     recipe, where = _recipe(config, track), config["training"]
     cards = min(where["gpus"], len(machine.cards))
     world, deepspeed = max(1, cards), where["deepspeed"]
@@ -318,10 +343,17 @@ def _train(
 
     def parts(setting: int, recipe: Recipe) -> dict[str, int]:
         return training_parts(
-            shape, tokens=at_once(setting), rank=recipe.rank,
-            quantization=recipe.quantization, backend=backend, checkpointing=recipe.gradient_checkpointing,
-            dropout=recipe.dropout > 0, world=world, deepspeed=deepspeed, cuda=cards > 0,
-        )  # fmt: skip
+            shape,
+            tokens=at_once(setting),
+            rank=recipe.rank,
+            quantization=recipe.quantization,
+            backend=backend,
+            checkpointing=recipe.gradient_checkpointing,
+            dropout=recipe.dropout > 0,
+            world=world,
+            deepspeed=deepspeed,
+            cuda=cards > 0,
+        )
 
     def remedies() -> Iterator[tuple[str, dict[str, int]]]:
         checkpointed = replace(recipe, gradient_checkpointing=True)
@@ -374,13 +406,13 @@ def _longest(
 
 def row_lengths(data: Path, folder: Path, config: Mapping[str, Any], track: str, split: str) -> list[int]:
     """Tokens of each row as the stage makes them: prompts with their completions of train, prompts of val and test."""
-    from fledgling.slm.quiet import offline_and_quiet
+    from fledgling.models.offline import offline_and_quiet
 
     offline_and_quiet()
     from transformers import AutoTokenizer
 
-    from fledgling.slm import prompts
-    from fledgling.training import rows
+    from fledgling.prompting import template as prompts
+    from fledgling.training import tokens as rows
 
     tokenizer = AutoTokenizer.from_pretrained(folder.resolve(), local_files_only=True)
     dialect = prompts.dialect_of(tokenizer, config["slm"].get("tool_dialect", "auto"))

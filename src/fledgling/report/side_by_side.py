@@ -53,19 +53,31 @@ def kinds(contenders: Iterable[str]) -> list[Kind]:
     other = names[-1]
     found = [
         Kind(
-            "teacher-only", f"The teacher is right, {other} is not",
-            "What would get worse if the track moved.", 8, lambda at: at["teacher"] > at[other],
+            "teacher-only",
+            f"The teacher is right, {other} is not",
+            "What would get worse if the track moved.",
+            8,
+            lambda at: at["teacher"] > at[other],
         ),
         Kind(
-            "contender-only", f"{other[0].upper()}{other[1:]} is right, the teacher is not",
-            "What would get better.", 6, lambda at: at[other] > at["teacher"],
+            "contender-only",
+            f"{other[0].upper()}{other[1:]} is right, the teacher is not",
+            "What would get better.",
+            6,
+            lambda at: at[other] > at["teacher"],
         ),
-    ]  # fmt: skip
+    ]
     if "tuned" in names:
         found += [
-            Kind("repaired", "Fine-tuning repaired", "Tuned is right, slm was not.", 4, lambda at: at["tuned"] > at["slm"]),
+            Kind(
+                "repaired",
+                "Fine-tuning repaired",
+                "Tuned is right, slm was not.",
+                4,
+                lambda at: at["tuned"] > at["slm"],
+            ),
             Kind("broken", "Fine-tuning broke", "Slm was right, tuned is not.", 4, lambda at: at["slm"] > at["tuned"]),
-        ]  # fmt: skip
+        ]
     return found
 
 
@@ -89,11 +101,14 @@ def select(rows: Mapping[str, Path], metric: str, wanted: Iterable[Kind]) -> lis
                 (heapq.heappush if len(heap) < kind.limit else heapq.heappushpop)(heap, (rank, -place, identity))
     return [
         Selection(
-            kind.key, kind.heading, kind.note, totals[kind.key],
+            kind.key,
+            kind.heading,
+            kind.note,
+            totals[kind.key],
             tuple(identity for _, _, identity in sorted(heaps[kind.key], key=lambda entry: -entry[1])),
         )
         for kind in wanted
-    ]  # fmt: skip
+    ]
 
 
 def _side_by_side(rows: Mapping[str, Path], metric: str) -> Iterable[tuple[str, dict[str, float]]]:
@@ -124,9 +139,12 @@ def collect(inputs: Inputs, kind: str, ids: Iterable[str]) -> dict[str, Row]:
         mine = {name: scores[name][identity] for name in inputs.contenders}
         read = {name: row["parsed"] for name, row in mine.items() if row.get("parsed") is not None}
         found[identity] = Row(
-            identity, example, mine, {name: answers[name].get(identity, {}) for name in inputs.contenders},
+            identity,
+            example,
+            mine,
+            {name: answers[name].get(identity, {}) for name in inputs.contenders},
             tuple(_difference(kind, example, read)),
-        )  # fmt: skip
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""Look after the journal: python -m fledgling.journal list | verify | compact [--journal DIR].
+"""Look after the journal: python scripts/journal.py list | verify | compact [--journal DIR].
 
 list     what is kept, what may have been billed without a reply, tokens
 verify   check every line's checksum; exit 5 where one is damaged
@@ -18,7 +18,7 @@ from fledgling.teacher.taxonomy import read
 def main() -> None:
     """Run one command over every journal in the folder."""
     parser = argparse.ArgumentParser(
-        prog="python -m fledgling.journal", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="python scripts/journal.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("command", choices=["list", "verify", "compact"])
     parser.add_argument("--journal", type=Path, default=Path(".journal"), help="folder (default: .journal)")

@@ -90,7 +90,13 @@ def read_rows(path: str | PathLike[str], name: str | None = None) -> Scored:
         raise DataError(f"{path}: no rows; the split is empty")
     metrics = sorted({metric for row in scores for metric in row})
     return Scored(
-        name=name or Path(path).stem, ids=tuple(seen), groups=tuple(groups), outcomes=tuple(outcomes), slices=tuple(slices),
+        name=name or Path(path).stem,
+        ids=tuple(seen),
+        groups=tuple(groups),
+        outcomes=tuple(outcomes),
+        slices=tuple(slices),
         scores={metric: np.array([row.get(metric, np.nan) for row in scores], dtype=float) for metric in metrics},
-        parsed=parsed, models=models, fingerprints=fingerprints,
-    )  # fmt: skip
+        parsed=parsed,
+        models=models,
+        fingerprints=fingerprints,
+    )

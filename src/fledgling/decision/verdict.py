@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fledgling import gate, stats
+from fledgling import stats
+from fledgling.decision import gate
+from fledgling.decision.gate import Rule, label, percent, points, simulated, span
+from fledgling.decision.scored import UNANSWERED, Scored
 from fledgling.files import digest
-from fledgling.gate import Rule, label, percent, points, simulated, span
-from fledgling.rows import UNANSWERED, Scored
 from fledgling.strict_json import equal
 
 FILTERED = UNANSWERED | {"content_filter"}  # rows whose score says more about the service than about the model
@@ -39,13 +40,15 @@ class Rows:
 
 def inputs_digest(rule: Rule, rows: Rows) -> str:
     """Names what a verdict is made from: the rule and all scores, but no time or token that was measured."""
-    return digest([
-        rule.header(),
+    return digest(
         [
-            [one.name, one.ids, one.outcomes, {metric: values.tolist() for metric, values in one.scores.items()}]
-            for one in _without_nan(rows)
-        ],
-    ])  # fmt: skip
+            rule.header(),
+            [
+                [one.name, one.ids, one.outcomes, {metric: values.tolist() for metric, values in one.scores.items()}]
+                for one in _without_nan(rows)
+            ],
+        ]
+    )
 
 
 def _without_nan(rows: Rows) -> list[Scored]:
@@ -55,8 +58,9 @@ def _without_nan(rows: Rows) -> list[Scored]:
     ]
 
 
-def verdict(rule: Rule, rows: Rows, datasheet: dict[str, Any], *, problems: Sequence[str] = (), looks: int | None = None
-) -> dict[str, Any]:  # fmt: skip
+def verdict(
+    rule: Rule, rows: Rows, datasheet: dict[str, Any], *, problems: Sequence[str] = (), looks: int | None = None
+) -> dict[str, Any]:
     """The file results/verdict/{track}.json: what to deploy, why, and how far that answer carries.
 
     `problems` are reasons, found by `gate.foreign`, why nothing here can be trusted; `looks` is the number of this
@@ -152,13 +156,19 @@ def _regression(rule: Rule, candidates: Sequence[Scored]) -> dict[str, Any] | No
         metrics[metric] = {
             "slm": round(float(by["slm"].scores[metric].mean()), 6),
             "tuned": round(float(by["tuned"].scores[metric].mean()), 6),
-            **span(gap), "method": gap.method, "counts": gap.counts, "worse": lost, "non_inferior": held,
-        }  # fmt: skip
+            **span(gap),
+            "method": gap.method,
+            "counts": gap.counts,
+            "worse": lost,
+            "non_inferior": held,
+        }
         if lost:
             worse.append(f"the tuned model is {points(gap.gap)} worse than the untrained slm on {label(metric)}")
         elif not held:
-            unclear.append(f"a loss of up to {points(gap.high, rule.margin)} against the untrained slm is possible "
-                           f"on {label(metric)}")  # fmt: skip
+            unclear.append(
+                f"a loss of up to {points(gap.high, rule.margin)} against the untrained slm is possible "
+                f"on {label(metric)}"
+            )
     return {
         "status": "worse" if worse else "unclear" if unclear else "none",
         "reasons": worse or unclear,
@@ -174,9 +184,11 @@ def _noise(rule: Rule, rows: Rows) -> dict[str, dict[str, Any]]:
         first = by[second.name]
         if set(first.ids) != set(second.ids):
             found[second.name] = {
-                "n": 0, "metrics": {}, "refused": True,
+                "n": 0,
+                "metrics": {},
+                "refused": True,
                 "reason": f"the second run of {second.name} is over other rows than the first",
-            }  # fmt: skip
+            }
             continue
         second = gate.aligned(first, second)
         metrics: dict[str, dict[str, Any]] = {}
@@ -185,9 +197,12 @@ def _noise(rule: Rule, rows: Rows) -> dict[str, dict[str, Any]]:
             flips = int((change > 0).sum())
             low, high = stats.wilson(flips, len(change))
             metrics[metric] = {
-                "flips": flips, "share": round(flips / len(change), 6), "low": round(low, 6), "high": round(high, 6),
+                "flips": flips,
+                "share": round(flips / len(change), 6),
+                "low": round(low, 6),
+                "high": round(high, 6),
                 "mean_change": round(float(change.mean()), 6),
-            }  # fmt: skip
+            }
         worst = max(rule.core, key=lambda metric: metrics[metric]["mean_change"])
         mean = metrics[worst]["mean_change"]
         refused = mean > rule.margin
@@ -244,11 +259,11 @@ def _sensitivity(rule: Rule, rows: Rows, deploy: str) -> dict[str, Any]:
         ),
         "teacher_right": (
             "the teacher's filtered or failed answers count as right, nobody else's do",
-            rows.of({
-                one.name: _marked(one, lost[one.name] if one is rows.teacher else nobody, 1.0) for one in contenders
-            }),
+            rows.of(
+                {one.name: _marked(one, lost[one.name] if one is rows.teacher else nobody, 1.0) for one in contenders}
+            ),
         ),
-    }  # fmt: skip
+    }
     keep = np.flatnonzero(~anyone).tolist()
     if len(keep) > 1:
         scenarios["left_out"] = (
@@ -262,8 +277,11 @@ def _sensitivity(rule: Rule, rows: Rows, deploy: str) -> dict[str, Any]:
     for name, (meaning, changed) in scenarios.items():
         answer, gaps = _answer(rule, changed)
         result["scenarios"][name] = {
-            "meaning": meaning, "deploy": answer, "changes": answer != deploy, "comparisons": gaps,
-        }  # fmt: skip
+            "meaning": meaning,
+            "deploy": answer,
+            "changes": answer != deploy,
+            "comparisons": gaps,
+        }
     result["changes"] = any(scenario["changes"] for scenario in result["scenarios"].values())
     return result
 
@@ -296,15 +314,19 @@ def _slices(rule: Rule, rows: Rows) -> dict[str, dict[str, Any]]:
             gap = gate.gap(rule, teacher, contender, metric)
             raw.append(
                 stats.sign_flip_p(
-                    teacher.scores[metric] - contender.scores[metric], teacher.groups,
-                    resamples=rule.resamples, seed=rule.seed,
+                    teacher.scores[metric] - contender.scores[metric],
+                    teacher.groups,
+                    resamples=rule.resamples,
+                    seed=rule.seed,
                 )
-            )  # fmt: skip
+            )
             result[key[0]][key[1]][one.name] = {"value": round(float(contender.scores[metric].mean()), 6), **span(gap)}
         for key, p, adjusted in zip(shown, raw, stats.holm(raw), strict=True):
             result[key[0]][key[1]][one.name] |= {
-                "p": gate.p_value(p), "p_holm": gate.p_value(adjusted), "differs": adjusted <= rule.alpha,
-            }  # fmt: skip
+                "p": gate.p_value(p),
+                "p_holm": gate.p_value(adjusted),
+                "differs": adjusted <= rule.alpha,
+            }
     return result
 
 
@@ -323,8 +345,10 @@ def _caveats(rule: Rule, body: dict[str, Any]) -> list[str]:
     said = []
     for scenario in body["sensitivity"]["scenarios"].values():
         if scenario["changes"]:
-            said.append(f"the answer rests on {body['sensitivity']['rows']['any']} filtered or failed rows: where "
-                        f"{scenario['meaning']}, it is {scenario['deploy']!r}")  # fmt: skip
+            said.append(
+                f"the answer rests on {body['sensitivity']['rows']['any']} filtered or failed rows: where "
+                f"{scenario['meaning']}, it is {scenario['deploy']!r}"
+            )
     wrong = body["if_labels_are_wrong"]
     if wrong and wrong["changes"]:
         said.append(f"if the {wrong['rows']} suspected labels are wrong, the answer is {wrong['deploy']!r}")
@@ -332,12 +356,16 @@ def _caveats(rule: Rule, body: dict[str, Any]) -> list[str]:
         for value, entry in values.items():
             part = entry.get(body["deploy"])
             if body["deploy"] in body["comparisons"] and part["differs"] and part["gap"] > 0:
-                said.append(f"on the {entry['n']} rows with {dimension} {value!r} {body['deploy']} is "
-                            f"{points(part['gap'])} below the teacher on {label(rule.core[0])} "
-                            f"(Holm's p = {part['p_holm']:.2g})")  # fmt: skip
+                said.append(
+                    f"on the {entry['n']} rows with {dimension} {value!r} {body['deploy']} is "
+                    f"{points(part['gap'])} below the teacher on {label(rule.core[0])} "
+                    f"(Holm's p = {part['p_holm']:.2g})"
+                )
     if body["looks"] and body["looks"]["number"] > 1:
-        said.append(f"this is verdict number {body['looks']['number']} on these test rows: the chance that any of them "
-                    f"swaps wrongly is up to {percent(body['looks']['false_swap_at_most'])}")  # fmt: skip
+        said.append(
+            f"this is verdict number {body['looks']['number']} on these test rows: the chance that any of them "
+            f"swaps wrongly is up to {percent(body['looks']['false_swap_at_most'])}"
+        )
     return said
 
 
@@ -377,20 +405,27 @@ def _forgiven(rule: Rule, rows: Rows, suspects: Sequence[dict[str, Any]], deploy
     """The verdict if every suspected label were wrong: those answers count as right for all who gave them."""
     if not suspects:
         return None
-    given = {one.name: {row["id"] for row in suspects if one is rows.teacher or one.name in row["with"]}
-             for one in (rows.teacher, *rows.candidates)}  # fmt: skip
-    changed = rows.of({
-        one.name: _marked(one, np.array([name in given[one.name] for name in one.ids]), 1.0)
+    given = {
+        one.name: {row["id"] for row in suspects if one is rows.teacher or one.name in row["with"]}
         for one in (rows.teacher, *rows.candidates)
-    })  # fmt: skip
+    }
+    changed = rows.of(
+        {
+            one.name: _marked(one, np.array([name in given[one.name] for name in one.ids]), 1.0)
+            for one in (rows.teacher, *rows.candidates)
+        }
+    )
     answer, gaps = _answer(rule, changed)
     return {"rows": len(suspects), "deploy": answer, "changes": answer != deploy, "comparisons": gaps}
 
 
 def _statement(
-    rule: Rule, deploy: str, comparisons: Mapping[str, dict[str, Any]], regression: dict[str, Any] | None,
+    rule: Rule,
+    deploy: str,
+    comparisons: Mapping[str, dict[str, Any]],
+    regression: dict[str, Any] | None,
     reasons: Sequence[str],
-) -> str:  # fmt: skip
+) -> str:
     title = rule.title
     body = _decisive(deploy, comparisons)
     name = {"slm": "the slm as it is", "tuned": "the tuned model"}.get(body["contender"], body["contender"])
@@ -398,14 +433,18 @@ def _statement(
         return f"No verdict on {title}: {reasons[0]}."
     if deploy in comparisons:
         metric = rule.core[0]
-        return (f"Deploy {name} for {title}: on {body['n']:,} test rows it has "
-                f"{gate.scores_in_words(rule, body, metric)}, "
-                f"{gate.bound_in_words(rule, body['metrics'][metric])}.")  # fmt: skip
+        return (
+            f"Deploy {name} for {title}: on {body['n']:,} test rows it has "
+            f"{gate.scores_in_words(rule, body, metric)}, "
+            f"{gate.bound_in_words(rule, body['metrics'][metric])}."
+        )
     if body["finding"] == "worse" and deploy == "teacher":
         metric = max(rule.core, key=lambda one: body["metrics"][one]["gap"])
-        return (f"Keep the teacher for {title}: on {body['n']:,} test rows {name} has "
-                f"{gate.scores_in_words(rule, body, metric)}, {points(body['metrics'][metric]['gap'], rule.margin)} less "
-                f"where {points(rule.margin)} are allowed.")  # fmt: skip
+        return (
+            f"Keep the teacher for {title}: on {body['n']:,} test rows {name} has "
+            f"{gate.scores_in_words(rule, body, metric)}, {points(body['metrics'][metric]['gap'], rule.margin)} less "
+            f"where {points(rule.margin)} are allowed."
+        )
     if deploy == "teacher":
         return f"Keep the teacher for {title}: {reasons[0]}."
     if list(reasons) == body["reasons"]:

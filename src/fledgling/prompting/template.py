@@ -3,8 +3,8 @@
 import json
 from typing import Any, Literal
 
-from fledgling import prompting
 from fledgling.errors import ConfigError, DataError
+from fledgling.prompting import turns as prompting
 from fledgling.records import Example
 
 Dialect = Literal["phi4", "native"]

@@ -9,8 +9,8 @@ from typing import Any
 
 from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable
 from fledgling.files import sha256_file
-from fledgling.models import manifest
-from fledgling.models.manifest import Model
+from fledgling.models import checkpoint as manifest
+from fledgling.models.checkpoint import Model
 
 log = logging.getLogger(__name__)
 

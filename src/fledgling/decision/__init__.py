@@ -1,0 +1,1 @@
+"""The decision: gate, verdict and what they are made of."""

@@ -1,0 +1,1 @@
+"""How a stage lives inside the Snakemake graph."""
