@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
@@ -25,6 +26,7 @@ from huggingface_hub.utils._http import default_client_factory
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable
+from fledgling.publishing import token as tokens
 from fledgling.publishing.files import File, records
 from fledgling.publishing.secrets import scan, secret_values
 
@@ -59,10 +61,11 @@ class Landed:
     sent: tuple[str, ...]
 
 
-def upload(files: Sequence[File], target: Target, message: str) -> Landed:
+def upload(files: Sequence[File], target: Target, message: str, *, token: str | None = None) -> Landed:
     """Bring files to the Hub in one commit; what is there already is not sent again.
 
-    The token is HF_TOKEN or the stored login, the endpoint HF_ENDPOINT. A repository that does not
+    The token is the one given, HF_TOKEN, the one that the console keeps for this folder, or the stored login; the
+    endpoint is HF_ENDPOINT. A repository that does not
     exist is created. A commit whose reply is lost, or that meets somebody else's, is looked for
     before it is tried once more.
 
@@ -72,10 +75,10 @@ def upload(files: Sequence[File], target: Target, message: str) -> Landed:
         DataError: a file holds a credential (nothing was sent), or did not arrive as it is here.
         Unavailable: the Hub cannot be reached, is overloaded or full; the same call goes on from there.
     """
-    token = get_token()
+    token = token or os.environ.get("HF_TOKEN") or tokens.read(Path.cwd()) or get_token()
     refuse_secrets(files, {**secret_values(os.environ), **({"the Hub login": token} if token else {})})
     if token is None:
-        raise ConfigError("no Hub token: set HF_TOKEN, or log in with: hf auth login")
+        raise ConfigError("no Hub token: set HF_TOKEN, set one in the console, or log in with: hf auth login")
     with _explained(target):
         api = _connect(token)
         if "/" not in target.repo_id:
