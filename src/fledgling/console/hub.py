@@ -48,7 +48,7 @@ def check_repo(name: str) -> None:
         Refused: 400.
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     well = bool(REPO.fullmatch(name)) and len(name) <= 96 and not re.search(r"\.git$|--|\.\.", name)
     try:
@@ -119,7 +119,8 @@ class Hub:
             Refused: 400 for a path or repository that is not allowed, a credential in a file, an adapter of a strange base.
         """
         from fledgling.publishing.files import select
-        from fledgling.publishing.upload import refuse_secrets, secret_values
+        from fledgling.publishing.secrets import secret_values
+        from fledgling.publishing.upload import refuse_secrets
 
         check_repo(wanted.repoId)
         places = allowed(self._root, wanted.paths)
@@ -178,8 +179,8 @@ class Hub:
                 raise Refused(409, "no_token", "no Hub token is set; set one first (POST /api/hf/token)")
         except ConfigError as error:
             raise Refused(409, "token", str(error)) from None
-        self._check_settled(places)
         listed = self.files(wanted)
+        self._check_settled(places)
         with self._lock:
             if busy := next((job for job in self.jobs() if job["state"] == "running"), None):
                 raise Refused(409, "busy", f"the upload {busy['job']} goes on; wait until it has ended")
@@ -189,12 +190,7 @@ class Hub:
             write_json(folder / "request.json", {**wanted.model_dump(), "files": listed["files"]})
             with open(folder / "log", "wb") as output:
                 process = spawn(
-                    [sys.executable, "-m", "fledgling.console.upload_job", str(folder)],
-                    self._root,
-                    output,
-                    PYTHONPATH=os.pathsep.join(
-                        filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")])
-                    ),
+                    [sys.executable, "-m", "fledgling.console.upload_job", str(folder)], self._root, output, **_environment()
                 )
             threading.Thread(target=process.wait, daemon=True).start()
             for _ in range(100):  # the job writes down who it is
@@ -277,6 +273,13 @@ class Hub:
         except Exception as error:
             said = {"state": "unknown", "reason": type(error).__name__}  # its text may hold the request
         self._account = (at, said)
+
+
+def _environment() -> dict[str, str]:
+    """What an upload's process gets: this package, no telemetry, and the plain protocol where the Hub is another one."""
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    plain = "huggingface.co" not in os.environ.get("HF_ENDPOINT", "huggingface.co")
+    return {"PYTHONPATH": path, "HF_HUB_DISABLE_TELEMETRY": "1", **({"HF_HUB_DISABLE_XET": "1"} if plain else {})}
 
 
 def _load(path: Path) -> Object:

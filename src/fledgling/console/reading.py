@@ -157,7 +157,7 @@ class Folder:
     def track_names(self) -> list[str]:
         """Configured tracks in their order, then others that have results."""
         config, _ = self.configuration()
-        names = [name for name in obj(config.get("tracks"))]
+        names = list(obj(config.get("tracks")))
         found = {path.stem for kind in ("verdict", "compare") for path in (self.root / "results" / kind).glob("*.json")}
         return [*names, *sorted(found - set(names))]
 
@@ -267,7 +267,9 @@ def _figures(track: Track, deploy: str) -> list[tuple[str, str]]:
     teacher, other = track.metrics.get("teacher", {}), track.metrics.get(contender, {})
     if (ratio := _ratio(teacher, other)) is not None:
         found.append(("Latency against the teacher", f"× {ratio:.2g}"))
-    cost = obj(teacher.get("cost"))
+    cost, own = obj(teacher.get("cost")), obj(other.get("cost"))
+    if (ratio := _part(real(own.get("amount")), real(cost.get("amount")))) is not None:
+        found.append(("Cost against the teacher", f"× {ratio:.2g}"))
     if (amount := real(cost.get("amount"))) is not None:
         found.append(("The teacher's answers cost", f"{amount:.2f} {text(cost.get('currency'))}"))
     prints = [text(key) for key in obj(other.get("fingerprints"))]
@@ -277,8 +279,11 @@ def _figures(track: Track, deploy: str) -> list[tuple[str, str]]:
 
 
 def _ratio(teacher: Object, other: Object) -> float | None:
-    ours, theirs = real(obj(other.get("latency_s")).get("p50")), real(obj(teacher.get("latency_s")).get("p50"))
-    return ours / theirs if ours and theirs else None
+    return _part(real(obj(other.get("latency_s")).get("p50")), real(obj(teacher.get("latency_s")).get("p50")))
+
+
+def _part(ours: float | None, theirs: float | None) -> float | None:
+    return ours / theirs if ours is not None and theirs else None
 
 
 def trainings(folder: Folder) -> list[Object]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from fledgling.console.policy import Refused
-from fledgling.console.reading import Object, environment_without_secrets, obj, stamp, text, whole
+from fledgling.console.reading import Object, environment_without_secrets, items, obj, stamp, text, whole
 from fledgling.graph import runs
 from fledgling.graph.driver import identity
 from fledgling.graph.runs import FOLDER, Event, Tail
@@ -127,7 +127,9 @@ class Watch:
         elif kind == "plan":
             self._total = runs.number(event, "total") or 0
         elif kind in ("error", "warning", "stopping"):
-            self._messages.append(runs.text(event, "message") or "Stopping: running jobs are told to end")
+            said = runs.text(event, "message") or "Stopping: running jobs are told to end"
+            if said not in self._messages:
+                self._messages.append(said)
         elif kind in ("progress", "failed", "note"):
             self._stage(event)
 
@@ -308,9 +310,7 @@ class Runs:
     def tail(self, name: str, lines: int = 60) -> str:
         """The end of the log of the job that said something last."""
         run = self.read(name)
-        found = run.get("jobs")
-        jobs = [obj(job) for job in found] if isinstance(found, list) else []
-        logs = [str(log) for job in jobs for log in (job.get("logs") if isinstance(job.get("logs"), list) else [])]  # type: ignore[union-attr]
+        logs = [text(log) for job in items(run.get("jobs")) for log in items(obj(job).get("logs"))]
         places = [self._root / log for log in logs if log.startswith("logs/") and ".." not in log]
         newest = max(
             (place for place in places if place.is_file()), key=lambda place: place.stat().st_mtime, default=None

@@ -7,7 +7,7 @@ whatever trickles in, and a connection that is beyond the number of connections 
 import asyncio
 import logging
 import socket
-from typing import Any
+from typing import Any, ClassVar
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class Deadlines(H11Protocol):
     """One connection: closed where a request does not arrive in time."""
 
-    _waiting: "set[Deadlines]" = set()  # in the order of no importance; those that owe us a request
+    _waiting: ClassVar["set[Deadlines]"] = set()  # connections that owe us a request
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
@@ -120,7 +120,7 @@ def bind(host: str, port: int) -> socket.socket:
 def serve(app: App, listener: socket.socket) -> None:
     """Answer until the process is told to end."""
     config = uvicorn.Config(
-        app,  # type: ignore[arg-type]
+        app,
         http=Deadlines,
         ws="none",
         loop="asyncio",
@@ -130,7 +130,7 @@ def serve(app: App, listener: socket.socket) -> None:
         server_header=False,
         date_header=True,
         proxy_headers=False,
-        h11_max_incomplete_event_size=32 * 1024,
+        h11_max_incomplete_event_size=128 * 1024,
         timeout_keep_alive=int(ARRIVE_S),
         timeout_graceful_shutdown=3,
         backlog=1024,

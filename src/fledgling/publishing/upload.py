@@ -205,7 +205,7 @@ def _land(api: HfApi, target: Target, files: Sequence[File], message: str) -> tu
                 raise
             retried = True
             continue
-        except (RuntimeError, PermissionError) as error:  # what upload threads and hf_xet raise
+        except (RuntimeError, PermissionError, ConnectionError) as error:  # what upload threads and hf_xet raise
             raise explain(error, target, _endpoint()) from error
         if lost := _missing(api, target, files, made.oid):
             raise DataError(
@@ -341,7 +341,7 @@ def explain(error: Exception, target: Target, endpoint: str) -> FledglingError:
         return ConfigError(f"HF_ENDPOINT {endpoint}: {first}")
     if isinstance(cause, PermissionError):
         return ConfigError(f"{name}: this token may not write there ({first}); set HF_TOKEN to one with write access")
-    if isinstance(cause, httpx.HTTPError | json.JSONDecodeError | RuntimeError | KeyError):
+    if isinstance(cause, httpx.HTTPError | json.JSONDecodeError | RuntimeError | KeyError | ConnectionError):
         return Unavailable(
             f"{endpoint}: no usable reply ({type(cause).__name__}: {first}); the same command goes on from here"
         )
