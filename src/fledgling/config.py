@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -17,7 +18,17 @@ SCHEMA = "config/schemas/config.schema.yaml"
 # "Where" keys: they say where and how fast work is done, never what comes out, so they re-run nothing.
 WHERE: dict[str, tuple[str, ...]] = {
     "slm": ("gpus",),
-    "teacher": ("timeout_s", "max_tries", "concurrency", "requests_per_minute", "tokens_per_minute", "budget"),
+    "teacher": (
+        "auth",
+        "headers",
+        "first_replies",
+        "timeout_s",
+        "max_tries",
+        "concurrency",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "budget",
+    ),
     "training": ("gpus", "micro_batch_tokens", "deepspeed"),
 }
 # libyaml where PyYAML was built with it: a dry run reads the schema each time.
@@ -147,6 +158,8 @@ def _is_number(text: str) -> bool:
 def _contradictions(config: Config, root: Path) -> list[Problem]:
     """What a schema cannot say: sums, files that must exist, names that must fit together."""
     problems: list[Problem] = []
+    if secret := _holds_a_secret(config["teacher"].get("base_url") or ""):
+        problems.append((["teacher", "base_url"], secret))
     recipe_keys = sorted(config["recipe"])
     place = (config["publish"]["repo_id"] or "{track}") + (config["publish"].get("path_in_repo") or "")
     if "{track}" not in place and len(config["tracks"]) > 1:
@@ -174,6 +187,21 @@ def _contradictions(config: Config, root: Path) -> list[Problem]:
             elif key not in recipe_keys:
                 problems.append(([*here, "recipe", key], f"unknown key; {_did_you_mean(key, recipe_keys)}"))
     return problems
+
+
+def _holds_a_secret(url: str) -> str:
+    """Why an address must not be in a configuration, which jobs, logs and metadata repeat; never its text."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "this is no address; it looks like https://HOST/v1"
+    if parts.username is not None or parts.password is not None:
+        return "a user name or password in an address; put the key into OPENAI_API_KEY"
+    return (
+        "a query in an address; leave it out, and name the variable of a key under teacher.headers"
+        if parts.query
+        else ""
+    )
 
 
 def _place(files: Sequence[str | os.PathLike[str]], path: list[str | int]) -> str:
