@@ -11,8 +11,9 @@ from pathlib import Path
 
 from fledgling.cli import run
 from fledgling.errors import ConfigError, DataError
-from fledgling.journal import Journal, decode, is_whole
-from fledgling.teacher.taxonomy import read
+from fledgling.journal import Journal
+from fledgling.journal.line import decode, is_whole
+from fledgling.teacher.answers import read
 
 
 def main() -> None:

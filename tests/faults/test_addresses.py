@@ -7,7 +7,7 @@ import pytest
 
 from fledgling.errors import ConfigError
 from fledgling.records import Example
-from fledgling.teacher.client import address, proxy, secret
+from fledgling.teacher.address import address, proxy, secret
 from fledgling.teacher.requests import Endpoint, Request, Teacher, request
 
 from .conftest import Bench

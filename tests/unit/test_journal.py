@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from fledgling.errors import ConfigError, Unavailable
 from fledgling.files import digest
-from fledgling.journal import MARGIN_BYTES, Journal, decode, encode, is_whole
+from fledgling.journal import MARGIN_BYTES, Journal
+from fledgling.journal.line import decode, encode, is_whole
 
 
 def key(number: int) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from fledgling.errors import ConfigError, Unavailable
-from fledgling.teacher.taxonomy import MAX_PAUSE_S, Names, Reply, judge, prediction, read, reset_s, retry_after
+from fledgling.teacher.answers import prediction, read
+from fledgling.teacher.taxonomy import Names, Reply, judge
+from fledgling.teacher.waits import MAX_PAUSE_S, reset_s, retry_after
 
 NAMES = Names("AZURE_API_KEY", "AZURE_ENDPOINT", "AZURE_DEPLOYMENT", "AZURE_API_VERSION")
 
@@ -140,10 +142,10 @@ def test_f45_a_date_is_read_against_the_providers_own_clock(monkeypatch: pytest.
     ],
 )
 def test_stop_now(answer: Reply, error: type[Exception], words: str) -> None:
-    verdict = judge(answer, NAMES)
-    assert verdict.kind == "stop"
-    assert type(verdict.error) is error
-    assert words in str(verdict.error)
+    action = judge(answer, NAMES)
+    assert action.kind == "stop"
+    assert type(action.error) is error
+    assert words in str(action.error)
 
 
 AZURE_429 = (
@@ -160,7 +162,8 @@ AZURE_429 = (
         (reply(409), "no", False),
         (reply(500), "maybe", False),
         (Reply(0.1, 502, "<html>", {}), "maybe", False),
-        (reply(529, type="overloaded_error"), "maybe", False),
+        (reply(503), "no", False),
+        (reply(529, type="overloaded_error"), "no", False),
         (Reply(0.1, 200, "", {}), "maybe", False),
         (Reply(0.1, 200, "null", {}), "maybe", False),
         (Reply(0.1, 200, '"text"', {}), "maybe", False),
@@ -170,8 +173,8 @@ AZURE_429 = (
     ],
 )
 def test_transient(answer: Reply, billed: str, limited: bool) -> None:
-    verdict = judge(answer, NAMES)
-    assert (verdict.kind, verdict.billed, verdict.rate_limited) == ("transient", billed, limited)
+    action = judge(answer, NAMES)
+    assert (action.kind, action.billed, action.rate_limited) == ("transient", billed, limited)
 
 
 @pytest.mark.parametrize(
@@ -182,7 +185,7 @@ def test_transient(answer: Reply, billed: str, limited: bool) -> None:
         (reply(400, code="context_length_exceeded"), "length"),
         (reply(400, code=400, message="This model's maximum context length is 4096 tokens."), "length"),
         (reply(413), "length"),
-        (reply(400, code="invalid_function_parameters", param="tools[0].function.parameters"), "error"),
+        (reply(400, code=400, type="exceed_context_size_error", message="request (5130 tokens)"), "length"),
     ],
 )
 def test_final_for_the_row(answer: Reply, outcome: str) -> None:
