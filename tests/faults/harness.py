@@ -112,7 +112,9 @@ class Ask:
     def answers(self) -> list[dict[str, Any]]:
         """The published predictions without the two fields that measure time and company."""
         predictions = [json.loads(line) for line in self.out.read_text().splitlines()]
-        return [{key: value for key, value in row.items() if key not in ("latency_s", "in_flight")} for row in predictions]
+        return [
+            {key: value for key, value in row.items() if key not in ("latency_s", "in_flight")} for row in predictions
+        ]
 
     def litter(self) -> list[str]:
         """Files that no finished run leaves."""

@@ -22,7 +22,7 @@ FILTERED = {"code": "content_filter", "message": "filtered", "innererror": {"cod
 
 
 class FaultServer:
-    """`fault` is {"fault": name, "share": of the questions, "times": tries of one question, …}."""
+    """`fault` is {"fault": name, "share": of the questions, "times": tries of one question, "only": one question, …}."""
 
     def __init__(self, fault: dict[str, Any] | None = None) -> None:
         self.fault = fault or {}
@@ -94,6 +94,8 @@ class FaultServer:
             self.in_flight -= 1
 
     def _strikes(self, question: str) -> bool:
+        if self.fault.get("only", question) != question:
+            return False
         lot = random.Random(f"{self.fault.get('seed', 0)}:{question!a}").random()
         return lot < self.fault.get("share", 1) and self.tries[question] <= self.fault.get("times", 1 << 30)
 
@@ -205,13 +207,24 @@ class FaultServer:
 
     async def _body(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
         self.answered += 1
-        writer.write(http(200, self.fault["body"]))
+        text = self.fault["body"]
+        writer.write(http(200, text.encode("latin-1") if self.fault.get("latin") else text))
+
+    async def _flood(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        """A reply that never ends."""
+        writer.write(b"HTTP/1.1 200 -\r\ncontent-type: application/json\r\n\r\n")
+        while True:
+            writer.write(b" " * (1 << 20))
+            await writer.drain()
 
     async def _choice(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
         value = self.completion(body, question, **self.fault.get("message", {}))
         value["choices"][0].update(self.fault.get("choice", {}))
         if self.fault.get("usage") == "missing":
             del value["usage"]
+        if "tokens" in self.fault:
+            names = ("prompt_tokens", "completion_tokens")
+            value["usage"] = dict(zip(names, self.fault["tokens"], strict=True))
         value["choices"] *= self.fault.get("copies", 1)
         self._send(writer, value)
 
@@ -244,8 +257,8 @@ class FaultServer:
         self._send(writer, self.completion(body, question) | {"model": "bench-2"})
 
 
-def http(status: int, body: str, headers: dict[str, str] | None = None) -> bytes:
-    data = body.encode("utf-8", "surrogatepass")
+def http(status: int, body: str | bytes, headers: dict[str, str] | None = None) -> bytes:
+    data = body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass")
     extra = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     return (
         f"HTTP/1.1 {status} -\r\ncontent-type: application/json\r\n{extra}content-length: {len(data)}\r\n\r\n".encode()

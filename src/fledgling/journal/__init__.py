@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from fledgling.errors import ConfigError, Unavailable
 from fledgling.failpoints import failpoint
 from fledgling.files import fsync_dir
-from fledgling.journal.line import KEY_AT, START, Entry, Kind, decode, encode, is_kind, is_whole, key_of
+from fledgling.journal.line import KEY_AT, Entry, Kind, decode, encode, is_kind, is_whole, key_of
 from fledgling.journal.locks import lock_byte, require_locks
 from fledgling.journal.places import Places
 
@@ -62,6 +62,7 @@ class Journal:
         self._offsets = Places(self._is_at)
         self._claims: set[str] = set()
         self._end = 0
+        self._gone: Unavailable | None = None
         self._exclusive_depth = 0
         self._retired: list[int] = []
         self._fd = self._lock = self._keys = -1
@@ -82,6 +83,7 @@ class Journal:
                 "nothing was asked; set `journal` to a folder that can be written"
             ) from None
         with require_locks(self.path):
+            lock_byte(self._keys, 0, fcntl.F_UNLCK)
             self.refresh()
             with self._exclusive():
                 pass
@@ -160,14 +162,16 @@ class Journal:
         failpoint("journal.after_sync")
 
     def take_back(self, keys: Iterable[str], record: Mapping[str, Any]) -> int:
-        """Make results count no more, durably; what they cost stays on record. Returns how many there were."""
-        known = [key for key in keys if key in self]
+        """Make results count no more, durably; returns how many there were. Their lines stay until a compaction."""
+        known = [key for key in dict.fromkeys(keys) if key in self]
         self.append("taken", [(key, record) for key in known])
         self.sync()
         return len(known)
 
     def refresh(self) -> None:
         """See what other processes have put since."""
+        if self._gone:
+            raise self._gone
         if self._replaced():
             self._reopen()
         size = os.fstat(self._fd).st_size
@@ -267,6 +271,7 @@ class Journal:
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_APPEND)
         except FileNotFoundError:
+            self._gone = gone
             raise gone from None
         self._retired.append(self._fd)  # a thread may be in the middle of syncing it
         self._fd = fd
@@ -276,6 +281,7 @@ class Journal:
             observer.restart()
         self._index()
         if len(self._offsets) < before:
+            self._gone = gone
             raise gone
 
     @contextmanager
@@ -379,14 +385,3 @@ class Journal:
 def _place(key: str) -> int:
     """The byte whose lock stands for a key."""
     return int(key[:15], 16)
-
-
-def is_journal(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a journal, whole or damaged: some line begins like one of a journal's, or it never got a line."""
-    with open(path, "rb") as stream:
-        empty = True
-        for line in stream:
-            if line.startswith(START):
-                return True
-            empty = empty and not line.strip()
-    return empty and Path(path).with_suffix(".keys").exists()

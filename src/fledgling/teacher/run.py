@@ -252,8 +252,13 @@ class Run:
         if rejected:
             return  # the endpoint is there, and does not want this row
         self._failed_in_a_row += 1
-        if self._failed_in_a_row >= BREAKER_ROWS:
-            self._stop(Unavailable(f"{BREAKER_ROWS} rows in a row failed, the last with {why}"))
+        if self._failed_in_a_row >= self._breaker():
+            self._stop(Unavailable(f"{self._failed_in_a_row} rows in a row failed, the last with {why}"))
+
+    def _breaker(self) -> int:
+        """How many rows in a row may fail; rows that are to be given up come together when others are answered."""
+        some = self._teacher.give_up and self._rows.count(State.ANSWERED)
+        return max(BREAKER_ROWS, len(self._rows) // 3) if some else BREAKER_ROWS
 
     async def _attempt(self, call: Request) -> Action:
         if not self._reached:
