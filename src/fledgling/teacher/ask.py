@@ -10,11 +10,12 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from fledgling.artefacts import Limits
 from fledgling.errors import ConfigError, Unavailable
 from fledgling.failpoints import failpoint
-from fledgling.files import write_jsonl
 from fledgling.journal import Journal
 from fledgling.records import Example, Outcome, Prediction
+from fledgling.sealing import write_predictions
 from fledgling.teacher.address import Address, address
 from fledgling.teacher.answers import prediction
 from fledgling.teacher.batch import OpenBatches
@@ -80,7 +81,7 @@ def ask(
                 run.complete(_server(data, teacher, prompt))
             why = run.why
         _require_answers(rows, why, teacher)
-        models = _publish(rows, kept, out, why, teacher)
+        models = _publish(rows, kept, data, out, why, teacher)
     if len(models) > 1 and not teacher.allow_mixed_models:
         log.warning(
             "the deployment switched its model (%s); the gate will call this baseline invalid unless "
@@ -114,24 +115,32 @@ def _require_answers(rows: Rows, why: Mapping[str, str], teacher: Teacher) -> No
 
 
 def _publish(
-    rows: Rows, kept: Journal, out: str | os.PathLike[str], why: Mapping[str, str], teacher: Teacher
+    rows: Rows,
+    kept: Journal,
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    why: Mapping[str, str],
+    teacher: Teacher,
 ) -> Counter[str]:
     """Write the predictions in data order; returns how many rows each model answered."""
-    models, outcomes, errors = Counter[str](), Counter[str](), Counter[str]()
+    models, errors, cut_off = Counter[str](), Counter[str](), 0
+    too_long = rows.count(State.TOO_LONG)
+    limits = list(_limit("teacher.context_tokens", teacher.context_tokens, too_long, "their prompts were not sent"))
 
     def predictions() -> Iterator[dict[str, Any]]:
+        nonlocal cut_off
         for example, call, state in rows:
             record = kept.get(call.key)
             if record is not None:
                 answer = prediction(example.id, call.key, record)
                 models.update([answer.model] if answer.model else [])
                 errors.update([answer.reason or ""] if answer.outcome == "error" else [])
+                cut_off += answer.outcome == "length" and answer.finish_reason is not None
             elif state in UNANSWERED:
                 reason = TOO_LONG if state == State.TOO_LONG else f"given up: {why.get(call.key, 'no answer')}"
                 answer = Prediction(example.id, UNANSWERED[state], request=call.key, reason=reason)
             else:
                 raise Unavailable(f"{kept.path} lost the reply to row {example.id!r}; run the same command again")
-            outcomes[answer.outcome] += 1
             yield answer.to_json()
         if errors and not teacher.give_up:
             raise Unavailable(
@@ -139,10 +148,18 @@ def _publish(
                 "scripts/journal.py take-back --outcome error`, or set teacher.give_up: true"
             )
 
+        limits.extend(_limit("teacher.max_tokens", teacher.max_tokens, cut_off, "their replies were cut off"))
+
     failpoint("ask.before_publish")
-    write_jsonl(out, predictions())
-    log.info("outcomes: %s", ", ".join(f"{name} {count:,}" for name, count in sorted(outcomes.items())))
+    sealed = write_predictions(out, predictions(), made_from=[data], limits=limits, given_up=rows.count(State.FAILED))
+    log.info("outcomes: %s", ", ".join(f"{name} {count:,}" for name, count in sealed["outcomes"].items()))
     return models
+
+
+def _limit(key: str, value: int | None, rows: int, what: str) -> Iterator[Limits]:
+    """A setting that decided rows, if there are such rows."""
+    if rows and value is not None:
+        yield {"key": key, "value": value, "rows": rows, "what": what}
 
 
 def _require_folder(out: Path) -> None:
