@@ -118,7 +118,14 @@ class Ask:
 
     def litter(self) -> list[str]:
         """Files that no finished run leaves."""
-        allowed = {self.out.name, self.out.with_suffix(".json").name, "teacher.jsonl", "teacher.lock", "teacher.keys", "limits"}
+        allowed = {
+            self.out.name,
+            self.out.with_suffix(".json").name,
+            "teacher.jsonl",
+            "teacher.lock",
+            "teacher.keys",
+            "limits",
+        }
         found = [path.name for place in (self.out.parent, self.journal) for path in place.glob("*")]
         found += [path.name for place in (self.out.parent, self.journal) for path in place.glob(".*")]
         return sorted(set(found) - allowed)

@@ -14,7 +14,7 @@ from fledgling.errors import ConfigError, Unavailable
 from fledgling.failpoints import failpoint
 from fledgling.journal import Journal
 from fledgling.journal.places import Keys
-from fledgling.progress import progress_bar
+from fledgling.progress import Bar
 from fledgling.teacher.address import Address, headers, secret
 from fledgling.teacher.answers import read
 from fledgling.teacher.batch import Batches, OpenBatches
@@ -103,9 +103,7 @@ class Run:
         self._first = asyncio.Lock()
         self._commits = Commits(self._kept)
         total = len(self._rows)
-        self._bar = progress_bar(
-            desc=f"teacher {self._track}", total=total, initial=total - self._rows.count(State.LEFT)
-        )
+        self._bar = Bar(desc=f"teacher {self._track}", total=total, initial=total - self._rows.count(State.LEFT))
         with Signals(self._on_signal):
             try:
                 async with (
