@@ -149,6 +149,8 @@ Problem = tuple[list[str | int], str]
 def _explain(error: Any, schema: Any) -> list[Problem]:
     path, kind = list(error.instance_path), error.kind
     name = type(kind).__name__.removeprefix("ValidationErrorKind_")
+    if path[:2] == ["teacher", "headers"]:  # never its text: it may be the secret itself
+        return [(path, "name the variable that holds the header's value, as {Ocp-Apim-Subscription-Key: APIM_KEY}")]
     if name == "AdditionalProperties":
         known = _known_keys(schema, list(error.schema_path))
         return [([*path, key], f"unknown key; {_did_you_mean(key, known)}") for key in kind.unexpected]

@@ -10,6 +10,7 @@ import json
 import math
 import random
 import socket
+import ssl
 import struct
 import sys
 import threading
@@ -279,8 +280,9 @@ def form(request: HttpRequest) -> dict[str, str]:
 class Background:
     """The server on its own thread, for tests that ask within the process."""
 
-    def __init__(self, fault: dict[str, Any] | None = None) -> None:
+    def __init__(self, fault: dict[str, Any] | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.server = FaultServer(fault)
+        self._tls = tls
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
 
@@ -295,7 +297,7 @@ class Background:
 
     async def _main(self) -> None:
         self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
-        listener = await asyncio.start_server(self.server.serve, "127.0.0.1", 0, limit=1 << 20)
+        listener = await asyncio.start_server(self.server.serve, "127.0.0.1", 0, limit=1 << 20, ssl=self._tls)
         self.port = listener.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._ready.set()
