@@ -15,11 +15,35 @@ import struct
 import sys
 import threading
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from fledgling.teacher.simulated import HttpRequest, read_request
-
 FILTERED = {"code": "content_filter", "message": "filtered", "innererror": {"code": "ResponsibleAIPolicyViolation"}}
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One HTTP request, read whole."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def read_request(reader: asyncio.StreamReader) -> HttpRequest | None:
+    """Read one HTTP/1.1 request with a Content-Length; None at the end of the connection."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return None
+    first, *lines = head.decode("latin-1").split("\r\n")
+    method, path, _ = first.split(" ", 2)
+    headers = {
+        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
+    }
+    return HttpRequest(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
 
 
 class FaultServer:
