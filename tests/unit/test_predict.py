@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from fledgling.errors import ConfigError, DataError, Unavailable
 from fledgling.records import read_examples, read_predictions
+from fledgling.slm import answer as stage
 from fledgling.slm import engine as engines
-from fledgling.slm import predict as stage
 from fledgling.slm import vllm_engine
 from fledgling.slm.batches import OutOfMemory, batched, longest_first, shuffled
 from fledgling.slm.engine import Answer, Decoding, Found, Request
@@ -46,7 +46,7 @@ def decoding(tokenizer: Any, tiny_checkpoint: Path) -> Decoding:
 def run(tmp_path: Path, model: Path, data: Path, name: str = "p.jsonl", repeat: int = 0, **slm: Any) -> list[Any]:
     out = tmp_path / name
     given = SETTINGS | {"slm": SETTINGS["slm"] | slm} | ({"repeat": repeat} if repeat else {})
-    stage.predict(
+    stage.answer(
         track="t", data=data, model=model, adapter_path=None, settings=given, journal=tmp_path / "journal", out=out
     )
     return list(read_predictions(out))
