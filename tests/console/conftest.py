@@ -181,9 +181,18 @@ def write_folder(root: Path, folder: Path) -> None:
     write_track(folder, "structured")
     put(
         folder / "results/verdict/structured.json",
-        {"deploy": "slm", "statement": f"good {NASTY}", "title": NASTY, "core": ["exact_match_rate"], "caveats": [NASTY]},
+        {
+            "deploy": "slm",
+            "statement": f"good {NASTY}",
+            "title": NASTY,
+            "core": ["exact_match_rate"],
+            "caveats": [NASTY],
+        },
     )
-    put(folder / "results/report/structured.html", "<!doctype html><title>r</title><script>document.title='ran'</script>")
+    put(
+        folder / "results/report/structured.html",
+        "<!doctype html><title>r</title><script>document.title='ran'</script>",
+    )
     write_adapter(folder / "results/adapters/toolcall")
     for file in (folder / "results").rglob("*"):
         os.utime(file, (time.time() - 60,) * 2)

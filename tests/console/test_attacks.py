@@ -1,17 +1,35 @@
 """Requests that must fail, over real sockets: host, origin, bodies, sizes, slow clients (docs/console.md, policy)."""
 
 import json
+import os
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.console.conftest import exchange, receive
 
 PAGES = ["/", "/plan", "/runs", "/training", "/models", "/hub", "/spend", "/tracks/structured/rows"]
-API = ["/api/slm/models", "/api/hf/token", "/api/verdicts", "/api/runs", "/api/spend", "/api/plan", "/health", "/healthz"]
-OTHERS = ["/static/app.js", "/static/nothing", "/nothing", "/report/structured.html", "/api/slm/select", "/api/hf/upload"]
+API = [
+    "/api/slm/models",
+    "/api/hf/token",
+    "/api/verdicts",
+    "/api/runs",
+    "/api/spend",
+    "/api/plan",
+    "/health",
+    "/healthz",
+]
+OTHERS = [
+    "/static/app.js",
+    "/static/nothing",
+    "/nothing",
+    "/report/structured.html",
+    "/api/slm/select",
+    "/api/hf/upload",
+]
 METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "BREW"]
 
 
@@ -71,7 +89,12 @@ def test_no_host_two_hosts_and_another_address(served):
 
 
 def test_a_websocket_is_no_way_around(served):
-    upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "eA==", "Sec-WebSocket-Version": "13"}
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Key": "eA==",
+        "Sec-WebSocket-Version": "13",
+    }
     assert served.get("/", **upgrade, Host="evil.example").status == 400
     assert served.get("/", **upgrade).status == 200  # a page as any other; nothing is upgraded
 
@@ -243,9 +266,13 @@ def test_a_large_body_is_refused_unread(served):
         chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
         connection.sendall(chunk * 2)
         assert receive(connection).status == 413
-    status = (f"/proc/{served.process.pid}/status", "VmHWM")
-    peak = next(int(line.split()[1]) for line in open(status[0]) if line.startswith(status[1]))
-    assert peak < 300_000  # KiB
+    assert memory(served.process.pid, "VmHWM") < 300_000
+
+
+def memory(pid, kind):
+    """KiB of a process: VmHWM is the most that it ever had."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith(kind))
 
 
 def closes_within(connection, seconds, send=b"", every=0.0):
@@ -378,7 +405,7 @@ def test_ten_thousand_ranges(served):
 
 
 def test_a_fault_says_nothing_of_what_was_sent(own):
-    own.env["PYTHONPATH"] = f"{own.folder / 'patched'}:{__import__('os').environ.get('PYTHONPATH', '')}"
+    own.env["PYTHONPATH"] = f"{own.folder / 'patched'}:{os.environ.get('PYTHONPATH', '')}"
     (own.folder / "patched").mkdir()
     (own.folder / "patched/sitecustomize.py").write_text(
         "import fledgling.publishing.token as t\n"

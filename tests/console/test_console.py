@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -118,12 +119,22 @@ def test_200_selections_at_once_and_a_kill(own):
     assert seen <= {"embedded", "hf-phi-4-mini"}
     own.start()
     assert own.get("/api/slm/models").json["selectedModelId"] in ("embedded", "hf-phi-4-mini")
-    assert not [name for name in os.listdir(own.folder) if "model_selection" in name and name != "model_selection.json"] or (
-        own.ask("POST", "/api/slm/select", {"modelId": "embedded"}).status == 200
-    )
+    assert not [
+        name for name in os.listdir(own.folder) if "model_selection" in name and name != "model_selection.json"
+    ] or (own.ask("POST", "/api/slm/select", {"modelId": "embedded"}).status == 200)
 
 
-BROKEN = ["", "{", "\ufeff{}", "[]", "null", '{"modelId": 7}', '{"modelId": "a", "modelId": "b"}', "\x00", '{"modelId":"<b>"}']
+BROKEN = [
+    "",
+    "{",
+    "\ufeff{}",
+    "[]",
+    "null",
+    '{"modelId": 7}',
+    '{"modelId": "a", "modelId": "b"}',
+    "\x00",
+    '{"modelId":"<b>"}',
+]
 
 
 @pytest.mark.parametrize("content", BROKEN, ids=range(len(BROKEN)))
@@ -185,7 +196,11 @@ def test_a_catalog_that_broke_leaves_the_last_good_one(own, content):
 def refused(folder, *options, **env):
     clean = {key: value for key, value in os.environ.items() if not key.startswith("FLEDGLING_")}
     done = subprocess.run(
-        [sys.executable, "-m", "fledgling.console", *options], cwd=folder, env=clean | env, capture_output=True, text=True
+        [sys.executable, "-m", "fledgling.console", *options],
+        cwd=folder,
+        env=clean | env,
+        capture_output=True,
+        text=True,
     )
     return done.returncode, done.stderr
 
@@ -208,7 +223,7 @@ def test_where_a_console_does_not_start(own):
 
 
 def test_it_listens_on_this_machine_alone(served):
-    listening = [line.split() for line in open("/proc/net/tcp").readlines()[1:]]
+    listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     ours = [line[1] for line in listening if line[3] == "0A" and int(line[1].split(":")[1], 16) == served.port]
     assert ours == [f"0100007F:{served.port:04X}"]
 
@@ -274,7 +289,7 @@ def test_it_idles(own):
     usage = f"/proc/{own.process.pid}/stat"
 
     def ticks():
-        fields = open(usage).read().rpartition(")")[2].split()
+        fields = Path(usage).read_text().rpartition(")")[2].split()
         return int(fields[11]) + int(fields[12])
 
     before = ticks()

@@ -56,8 +56,23 @@ def test_the_token_is_nowhere_but_in_its_file(own, hub):
         assert upload(own, repoId="org/nowhere").status == 403
         seen = [upload(own, repoId="org/somewhere").body]
         assert b'"ok":true' in seen[0]
-        for path in ("/", "/hub", "/plan", "/runs", "/models", "/spend", "/training", "/nothing", "/api/hf/token",
-                     "/api/hf/account", "/api/hf/uploads", "/api/runs", "/api/spend", "/api/slm/models", "/static/app.js"):
+        for path in (
+            "/",
+            "/hub",
+            "/plan",
+            "/runs",
+            "/models",
+            "/spend",
+            "/training",
+            "/nothing",
+            "/api/hf/token",
+            "/api/hf/account",
+            "/api/hf/uploads",
+            "/api/runs",
+            "/api/spend",
+            "/api/slm/models",
+            "/static/app.js",
+        ):
             reply = own.get(path)
             seen.append(reply.body + repr(reply.headers).encode())
         seen.append(own.log.read_bytes())
@@ -98,7 +113,12 @@ def test_the_token_is_not_written_through_a_link(own, tmp_path_factory):
 
 def test_a_token_that_git_tracks_is_refused(own):
     def git(*arguments):
-        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=own.folder, check=True, capture_output=True)
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
+            cwd=own.folder,
+            check=True,
+            capture_output=True,
+        )
 
     git("init")
     put(own.folder / ".fledgling/secrets/hf_token", "old")
@@ -264,7 +284,8 @@ def test_an_upload_and_its_marker(with_token, hub):
     assert result.keys() == {"repoId", "repoType", "private", "paths", "commit", "url", "durationMs"}
     assert result["url"] == f"{hub.url}/org/whole"
     assert set(hub.repo("org/whole").files) == {
-        f"toolcall/{name}" for name in ("adapter_config.json", "adapter_model.safetensors", "manifest.json", "training.json")
+        f"toolcall/{name}"
+        for name in ("adapter_config.json", "adapter_model.safetensors", "manifest.json", "training.json")
     }
     assert hub.repo("org/whole").private
     marker = json.loads((with_token.folder / ".fledgling/uploads" / reply.json["job"] / "marker.json").read_text())

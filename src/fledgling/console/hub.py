@@ -190,7 +190,10 @@ class Hub:
             write_json(folder / "request.json", {**wanted.model_dump(), "files": listed["files"]})
             with open(folder / "log", "wb") as output:
                 process = spawn(
-                    [sys.executable, "-m", "fledgling.console.upload_job", str(folder)], self._root, output, **_environment()
+                    [sys.executable, "-m", "fledgling.console.upload_job", str(folder)],
+                    self._root,
+                    output,
+                    **_environment(),
                 )
             threading.Thread(target=process.wait, daemon=True).start()
             for _ in range(100):  # the job writes down who it is

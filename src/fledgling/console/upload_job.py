@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from fledgling import artefacts
 from fledgling.console.bodies import Upload
 from fledgling.console.hub import allowed, error_of
 from fledgling.console.reading import Object, obj
@@ -61,8 +62,8 @@ def _upload(folder: Path, began: float) -> Object:
         raise DataError("the files changed after they were listed; nothing was sent, look at the list again")
     target = Target(request.repoId, request.repoType, request.private, request.branch)
     landed = upload(chosen.files, target, request.commitMessage, token=tokens.read(root))
-    made = marker(landed, target, chosen.files, path_in_repo=request.pathInRepo, manifest=None)
-    write_json(folder / "marker.json", made)
+    made = marker(landed, target, chosen.files, path_in_repo=request.pathInRepo, manifest=None, made_from={})
+    artefacts.write(artefacts.HubMarker, folder / "marker.json", made)
     kind = "datasets/" if request.repoType == "dataset" else ""
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     return {
