@@ -103,7 +103,7 @@ def test_targets_are_files_of_results(graph, target):
 
 def test_a_run_is_started_and_watched_to_its_end(graph):
     run = start(graph, TARGET)
-    until(graph, lambda: (graph.folder / "started").exists())
+    until(graph, (graph.folder / "started").exists)
     found = graph.get(f"/api/runs/{run}").json
     assert found["state"] == "running"
     assert [(job["rule"], job["state"]) for job in found["jobs"]] == [("fetch", "running")]
@@ -128,7 +128,7 @@ def test_a_run_is_started_and_watched_to_its_end(graph):
 
 def test_a_killed_console_harms_no_run(graph):
     run = start(graph, TARGET)
-    until(graph, lambda: (graph.folder / "started").exists())
+    until(graph, (graph.folder / "started").exists)
     graph.kill()
     graph.start()
     assert state(graph, run) == "running"
@@ -138,7 +138,7 @@ def test_a_killed_console_harms_no_run(graph):
 
 def test_a_run_is_stopped_and_taken_up_again(graph):
     run = start(graph, TARGET)
-    until(graph, lambda: (graph.folder / "started").exists())
+    until(graph, (graph.folder / "started").exists)
     assert graph.ask("POST", f"/api/runs/{run}/stop", {}).status == 202
     until(graph, lambda: state(graph, run) == "stopped")
     assert not (graph.folder / "finished").exists()
@@ -161,7 +161,7 @@ def test_a_run_of_a_terminal_is_shown_and_can_be_stopped(graph):
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
-    until(graph, lambda: (graph.folder / "started").exists())
+    until(graph, (graph.folder / "started").exists)
     (run,) = runs(graph)
     assert (run["state"], run["command"]) == ("running", f"snakemake --cores 2 {TARGET}")
     graph.ask("POST", f"/api/runs/{run['run']}/stop", {})
@@ -171,7 +171,7 @@ def test_a_run_of_a_terminal_is_shown_and_can_be_stopped(graph):
 
 def test_a_run_that_was_killed_is_called_so(graph):
     run = start(graph, TARGET)
-    until(graph, lambda: (graph.folder / "started").exists())
+    until(graph, (graph.folder / "started").exists)
     os.kill(int(run.rpartition("-")[2]), signal.SIGKILL)
     until(graph, lambda: state(graph, run) == "killed")
     assert {job["state"] for job in graph.get(f"/api/runs/{run}").json["jobs"]} == {"stopped"}
@@ -212,12 +212,14 @@ def test_another_model_builds_what_depends_on_it_and_nothing_else(built):
 
 def test_a_plan_names_calls_and_money(built):
     rows = [{"id": "a", "group": "a", "messages": [{"role": "user", "content": "hello"}], "answer": {"a": 1}}] * 3
-    test = built.folder / "results/data/structured/test.jsonl"
-    test.write_text("".join(json.dumps(row | {"id": str(n)}) + "\n" for n, row in enumerate(rows)))
+    for split in ("test", "val"):
+        file = built.folder / f"results/data/structured/{split}.jsonl"
+        file.write_text("".join(json.dumps(row | {"id": str(n)}) + "\n" for n, row in enumerate(rows)))
     try:
         (built.folder / "results/predictions/structured/teacher.jsonl").unlink()
         plan = built.get("/api/plan?target=results/predictions/structured/teacher.jsonl").json
         (line,) = plan["price"]
+        assert "unknown" not in line["note"], line
         assert (line["rule"], line["track"], line["rows"]) == ("ask", "structured", 3)
         assert plan["total"]["calls"] >= 1
         assert plan["total"]["money"] > 0

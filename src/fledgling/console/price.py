@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fledgling.console.policy import Refused
-from fledgling.console.reading import Folder, Object, obj, real, text
+from fledgling.console.reading import Folder, Object, obj, text
 from fledgling.console.runs import Runs, end_of, spawn
 from fledgling.errors import FledglingError
 from fledgling.files import digest
@@ -126,7 +126,8 @@ def _total(lines: list[Object]) -> Object:
 
     def sum_of(key: str, paid: bool) -> float | None:
         values = [line.get(key) for line in lines if not paid or text(line.get("rule")).startswith("ask")]
-        return None if any(value is None for value in values) else sum(real(value) or 0 for value in values)
+        known = [value for value in values if isinstance(value, (int, float))]
+        return sum(known) if len(known) == len(values) else None
 
     return {
         "calls": sum_of("calls", True),
