@@ -35,14 +35,17 @@ RULES: Mapping[str, re.Pattern[bytes]] = {
 AZURE_KEY = re.compile(rb"(?<![A-Za-z0-9])[A-Za-z0-9]{40,60}JQQJ99[A-Za-z0-9]{20,30}(?![A-Za-z0-9])")
 PASSWORD_IN_URL = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,80}:([^\s/@\"'<>]{3,200})@[\w\[]")
 ASSIGNED = re.compile(
-    rb"(?:(?:api|secret|access|account|subscription|private|auth|encryption|signing|master|storage|shared|publishable"
-    rb"|license)[ _-]?key|secret|token|passw(?:or)?d|passphrase|pwd|credentials?|bearer|connection[ _-]?string)"
-    rb"[\"'`]?\s{0,3}(?:=>|:=|[:=]|\s(?=[\"'`]))\s{0,3}(?:bearer\s)?[\"'`]?"
-    rb"([A-Za-z0-9+/=_.~!@#%^&*-]{12,500})",
+    rb"(?:(?:api|secret|access|account|subscription|private|auth|encryption|signing|master|storage|shared|license)"
+    rb"[ _-]?key|secret|token|passw(?:or)?d|passphrase|pwd|credentials?|connection[ _-]?string)"
+    rb"(?:\\{0,3}[\"'`])?\s{0,3}(?:=>|:=|[:=]|\s(?=[\"'`]))\s{0,3}(?:\\{0,3}[\"'`])?"
+    rb"([A-Za-z0-9+/=_.~!@#%^&*-]{12,500})"
+    rb"|\bbearer\s{1,3}([A-Za-z0-9._~+/=-]{16,500})",
     re.IGNORECASE,
 )
 PLACEHOLDER = re.compile(
-    rb"your|example|change.?me|placeholder|dummy|redacted|x{4}|\*{3}|1234567890ab|environ|getenv|^\W", re.IGNORECASE
+    rb"your|example|change.?me|placeholder|dummy|redacted|x{4}|\*{3}|1234567890ab|environ|getenv|^\W"
+    rb"|(?-i:^[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)+$)",  # an attribute, as settings.key_2
+    re.IGNORECASE,
 )
 UPPER_NAME = re.compile(rb"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 BASE64 = re.compile(rb"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}(?:\r?\n[A-Za-z0-9+/_-]{16,})*={0,2}")
@@ -172,7 +175,7 @@ def _in_text(text: bytes, values: Mapping[str, str]) -> Iterator[tuple[int, str]
         if not re.fullmatch(rb"(?i)pass(?:word|wd)?|secret|token|\$?[{(].*[)}]|\$\w+|\*+|x+|\.+", match[1]):
             yield match.start(), "password in an address"
     for match in ASSIGNED.finditer(text):
-        if _is_random(match[1]):
+        if _is_random(match[1] or match[2]):
             yield match.start(), "value of a name that secrets have"
 
 
