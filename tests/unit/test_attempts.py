@@ -96,7 +96,7 @@ CALLING = {
     "full stop before braces": f"I will use get_weather.\n{ARGUMENTS}",
     "yaml": "name: get_weather\narguments:\n  city: Oslo",
     "shell": "```bash\nget_weather --city Oslo\n```",
-    "after thoughts": f"<think>The weather, then.</think>\n[get_weather(city='Oslo')]",
+    "after thoughts": "<think>The weather, then.</think>\n[get_weather(city='Oslo')]",
     "thoughts without an end": "<think>I should use get_weather",
 }
 
