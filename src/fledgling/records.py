@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from os import PathLike
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from fledgling.errors import DataError
 from fledgling.files import read_jsonl
 
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+JsonObject: TypeAlias = dict[str, Json]
 Outcome = Literal["ok", "empty", "length", "content_filter", "refusal", "error"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 KINDS = ("structured", "toolcall")  # what the answers of a track can be
@@ -19,7 +21,8 @@ class Example:
 
     `group` names the source record. `answer` is an object (structured) or a list of
     {"name", "arguments"} (toolcall; empty where no call is right, None where any call is).
-    `allowed` holds per argument the list of accepted values ("" in it: may be left out).
+    `allowed` holds per argument the list of accepted values ("" in it: may be left out). `weight` is how many
+    requests the row stands for.
     """
 
     id: str
@@ -30,6 +33,7 @@ class Example:
     schema: Any = None
     allowed: list[dict[str, Any]] | None = None
     category: str | None = None
+    weight: float = 1
 
     def to_json(self) -> dict[str, Any]:
         """The row as written to results/data, without the fields that do not apply."""
@@ -41,6 +45,8 @@ class Example:
         for name in ("allowed", "category"):
             if getattr(self, name) is not None:
                 row[name] = getattr(self, name)
+        if self.weight != 1:
+            row["weight"] = self.weight
         return row
 
 

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from fledgling.data.formats import _python_type, detect, parse
+from fledgling.data.formats import detect, parse
 from fledgling.data.invalid import Unusable
+from fledgling.data.python_types import python_type
 
 TOOL = {"name": "book", "description": "Book a table", "parameters": {"type": "object", "properties": {}}}
 TOOLS = [{"type": "function", "function": TOOL}]
@@ -148,7 +149,7 @@ def test_xlam_rows_become_openai_tools():
     ],
 )
 def test_python_types(text, schema):
-    assert _python_type(text) == schema
+    assert python_type(text) == schema
 
 
 def test_bfcl_rows_keep_what_is_allowed():
@@ -192,18 +193,16 @@ def test_a_named_format_is_not_guessed():
         ({"messages": ASK, "answer": [], "group": []}, "group", "list"),
         ({"messages": ASK, "tools": TOOLS}, "no_answer", "assistant"),
         ({"messages": [*ASK, {"role": "assistant", "content": ""}]}, "no_answer", "neither content nor tool_calls"),
-        ({"messages": [*ASK, {"role": "assistant", "content": '[{"name": "b"'}]}, "not_json", "content"),
+        ({"messages": [*ASK, {"role": "assistant", "content": '[{"name": "b"'}]}, "call_in_text", "content"),
         ({"messages": ASK, "answers": [{"name": "b", "arguments": {"x": 1}}], "gold": []}, "allowed", "arguments.x"),
-        ({"messages": ASK, "answers": []}, "missing_key", "gold"),
         ({"prompt": "p", "completion": "Sure!"}, "no_call", "write []"),
         ({"prompt": "p", "completion": ""}, "no_call", "completion"),
         ({"prompt": "p", "completion": 5}, "not_text", "completion"),
         ({"prompt": "p", "completion": [{"content": "[]"}, {"content": "[]"}]}, "completion", "one assistant message"),
         ({"messages": ASK, "answer": [], "id": ""}, "id", "empty"),
-        ({"prompt": "p", "completion": '<tool_call name="b">{"a": }</tool_call>'}, "not_json", "character"),
-        ({"prompt": "p", "completion": '<tool_call name="b">{}</tool_call> done'}, "not_json", "character"),
-        ({"prompt": "p", "completion": '<tool_call name="b">{}'}, "not_json", "not closed"),
-        ({"prompt": "p", "completion": '[{"name": "b", "name": "c", "arguments": {}}]'}, "not_json", "twice"),
+        ({"prompt": "p", "completion": '<tool_call name="b">{"a": }</tool_call>'}, "call_in_text", "completion"),
+        ({"prompt": "p", "completion": '<tool_call name="b">{} done</tool_call>'}, "call_in_text", "completion"),
+        ({"prompt": "p", "completion": '[{"name": "b", "name": "c", "arguments": {}}]'}, "call_in_text", "twice"),
         ({"query": "q", "tools": "[{]", "answers": "[]"}, "not_json", "tools"),
         ({"query": "q", "tools": "[]", "answers": "{}"}, "not_a_list", "answers"),
     ],

@@ -26,7 +26,7 @@ def table(rows):
 
 
 def found(rows, threshold=0.8):
-    links = leaks.find(table(rows), threshold, lambda row: leaks.normalise(rows[row][2]))
+    links = leaks.find(table(rows), threshold, lambda row: leaks.normalise(rows[row][2])).links
     return [(link.kind, link.row, link.split, link.later, link.later_split) for link in links]
 
 

@@ -354,7 +354,18 @@ def test_an_id_used_twice_names_both_lines(made):
         (call_row(2, answer=[{"name": "bok", "arguments": {}}]), "the answer calls 'bok'"),
         (call_row(2, tools=TOOLS * 2), "a second tool named 'book'"),
         (
-            call_row(2, tools=[{"type": "function", "function": {"name": "b", "parameters": {"type": "dict"}}}]),
+            call_row(
+                2,
+                tools=[
+                    {
+                        "type": "function",
+                        "function": {
+                            "name": "b",
+                            "parameters": {"type": "object", "properties": {"x": {"type": "dit"}}},
+                        },
+                    }
+                ],
+            ),
             "tools[0].function.parameters: not a valid JSON Schema",
         ),
         (call_row(2, allowed=[]), "are not those of the answer"),

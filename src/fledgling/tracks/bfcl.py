@@ -7,7 +7,7 @@ of numbers although it is accepted as a number (here it is accepted in both).
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from fledgling import strict_json
 from fledgling.tracks.assignment import perfect
@@ -61,24 +61,44 @@ def _option(value: Any) -> Any:
     return [_option(item) for item in value] if isinstance(value, list) else value
 
 
-def mismatch(call: Call, expected: dict[str, Any], tool: Declared) -> str | None:
+class Mismatch(NamedTuple):
+    """Why a call is not the one expected: a code, and the argument (or the tool) that it is about."""
+
+    code: str
+    about: str
+
+    def __str__(self) -> str:
+        return MISMATCHES[self.code].format(self.about)
+
+
+MISMATCHES = {
+    "name": "the expected tool is {!r}",
+    "without_allowed_value": "argument {!r} has no allowed value",
+    "undeclared_argument": "the tool declares no argument {!r}",
+    "outside_allowed": "the value of argument {!r} is not among those that its list allows by the tool's types",
+    "missing_argument": "argument {!r} is left out",
+    "required": "the tool requires argument {!r}, which is left out",
+}
+
+
+def mismatch(call: Call, expected: dict[str, Any], tool: Declared) -> Mismatch | None:
     """Why a call is not the one expected; None where it is."""
     if call.name != expected["name"]:
-        return f"the tool is {expected['name']!r}, not {call.name!r}"
+        return Mismatch("name", expected["name"])
     options, arguments = expected["arguments"], call.arguments
     for name, value in arguments.items():
         if name not in options:
-            return f"argument {name!r} has no allowed value"
+            return Mismatch("without_allowed_value", name)
         if name not in tool.names and not tool.open:
-            return f"the tool declares no argument {name!r}"
+            return Mismatch("undeclared_argument", name)
         if not _argument(value, options[name], tool.types(name), tool.item_types(name)):
-            return f"the value of argument {name!r} is not among those allowed for it"
+            return Mismatch("outside_allowed", name)
     for name, values in options.items():
         if name not in arguments and "" not in values:
-            return f"argument {name!r} is left out"
+            return Mismatch("missing_argument", name)
     for name in tool.required:
         if name not in arguments:
-            return f"the tool requires argument {name!r}"
+            return Mismatch("required", name)
     return None
 
 

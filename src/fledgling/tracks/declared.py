@@ -1,7 +1,7 @@
 """What a tool's JSON Schema says of its arguments, as far as the comparison of calls asks: names, types, which are needed.
 
 A definition may say it through a local `$ref`, `allOf`, `anyOf` or `oneOf`, and it may take arguments that it does not
-name (`additionalProperties`, `patternProperties`). Without a definition everything is taken. References are followed to
+name (`additionalProperties`, `patternProperties`). Without `properties` everything is taken. References are followed to
 a bounded number of places, whatever a schema holds.
 """
 
@@ -42,10 +42,11 @@ def declared(parameters: object) -> Declared:
         return UNKNOWN
     names: dict[str, object] = {}
     required: set[str] = set()
-    spacious = False
+    spacious, named = False, False
     for part, certain in _parts(parameters, parameters):
         properties = part.get("properties")
         if isinstance(properties, dict):
+            named = True
             for name, schema in properties.items():
                 names.setdefault(name, schema)
         needed = part.get("required")
@@ -53,7 +54,7 @@ def declared(parameters: object) -> Declared:
             required.update(name for name in needed if isinstance(name, str))
         spacious = spacious or bool(part.get("patternProperties"))
         spacious = spacious or part.get("additionalProperties") not in (None, False)
-    return Declared(parameters, names, frozenset(required), open=spacious)
+    return Declared(parameters, names, frozenset(required), open=spacious or not named)
 
 
 def types(schema: object, root: object) -> list[str]:
