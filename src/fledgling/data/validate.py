@@ -1,6 +1,5 @@
 """Whether a row makes sense in itself: tools, schema and gold fit together, and the scorer takes the gold for right."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -9,11 +8,11 @@ from fledgling import strict_json
 from fledgling.data.formats import Parsed
 from fledgling.data.invalid import Unusable
 from fledgling.data.values import as_list, as_object
-from fledgling.records import Example, Json, JsonObject, Prediction
-from fledgling.tracks.bfcl import MISMATCHES, allowed_of, mismatch
+from fledgling.records import Json, JsonObject
+from fledgling.tracks.bfcl import MISMATCHES, allowed_of, ast_match, mismatch
 from fledgling.tracks.declared import UNKNOWN, Declared, declared
-from fledgling.tracks.dialects import Call
-from fledgling.tracks.registry import kind as kind_of
+from fledgling.tracks.dialects import Call, native_calls, parse_calls
+from fledgling.tracks.matching import all_exact
 
 MAX_CALLS = 256  # gold calls of a row
 MAX_ALLOWED = 20_000  # allowed values of a row, parts of values counted; together they bound the time of one score
@@ -154,44 +153,41 @@ def _plainly(values: Json) -> Json:
 
 
 def _refuse_unwinnable(row: Parsed, kind: str) -> None:
-    """Score the gold against itself, in each form that a contender may answer in.
+    """Compare the gold with itself as the scorer will, in each form that a contender may answer in.
+
+    By the scorer's own parts, not by its metrics: these may change without rows being prepared again.
 
     Raises:
         Unusable: it is not right, so that nobody's answer would be.
     """
-    example = Example("gold", "gold", row.messages, row.answer, row.tools, row.schema, row.allowed)
-    scorer = kind_of(kind)
-    for reply in _replies(example, kind):
-        scores = scorer.score(example, reply).scores
-        if wrong := [name for name, value in scores.items() if value != 1 and name != "abstain_rate"]:
-            raise _why(row, kind) or Unusable(
-                "gold_not_right",
-                f"the answer scores {scores[wrong[0]]:g} on {wrong[0]} against itself; correct the row",
-            )
-
-
-def _replies(example: Example, kind: str) -> Iterator[Prediction]:
-    answer = example.answer
-    if kind == "toolcall" and answer is None:
-        if not example.tools:
-            return
-        answer = [{"name": example.tools[0]["function"]["name"], "arguments": {}}]
     try:
-        yield Prediction("gold", "ok", raw=strict_json.dumps(answer))
-        if kind == "toolcall" and answer:
-            functions = [{"name": call["name"], "arguments": strict_json.dumps(call["arguments"])} for call in answer]
-            yield Prediction("gold", "ok", tool_calls=[{"type": "function", "function": made} for made in functions])
+        if kind == "structured":
+            if not strict_json.equal(strict_json.loads(strict_json.dumps(row.answer)), row.answer):
+                raise _NOT_RIGHT
+        elif row.answer is not None:
+            answer = [as_object(call, "answer") for call in as_list(row.answer, "answer")]
+            allowed: list[dict[str, Any]] = row.allowed if row.allowed is not None else allowed_of(answer)
+            for calls in (parse_calls(strict_json.dumps(answer)), native_calls([_native(call) for call in answer])):
+                if calls is None:
+                    raise _NOT_RIGHT
+                if not all_exact(calls, allowed) or not ast_match(calls, allowed, row.tools):
+                    raise _why(row, answer, allowed)
     except ValueError as error:
-        raise Unusable("answer", f"the answer cannot be written as JSON ({error})") from None
+        if isinstance(error, Unusable):
+            raise
+        raise Unusable("gold_not_right", f"the answer cannot be a reply ({error}); correct the row") from None
 
 
-def _why(row: Parsed, kind: str) -> Unusable | None:
-    """What stands between the gold and its score, where it can be named."""
-    if kind != "toolcall" or not isinstance(row.answer, list):
-        return None
-    answer = [as_object(call, "answer") for call in row.answer]
+_NOT_RIGHT = Unusable("gold_not_right", "the answer, written as a reply, is not read as what it is; correct the row")
+
+
+def _native(call: JsonObject) -> JsonObject:
+    return {"function": {"name": call["name"], "arguments": strict_json.dumps(call["arguments"])}}
+
+
+def _why(row: Parsed, answer: list[JsonObject], allowed: list[dict[str, Any]]) -> Unusable:
+    """What stands between the gold and its score."""
     known = {name: tool.declared for name, tool in _parameters(row.tools or []).items()}
-    allowed: list[dict[str, Any]] = row.allowed if row.allowed is not None else allowed_of(answer)
     for call in map(_call, answer):
         found = [mismatch(call, expected, known.get(call.name, UNKNOWN)) for expected in allowed]
         reasons = [reason for reason in found if reason is not None and reason.code != "name"]

@@ -25,12 +25,13 @@ from typing import Any
 
 from fledgling import strict_json
 from fledgling.records import Example, Prediction
-from fledgling.tracks.assignment import best, perfect
+from fledgling.tracks.assignment import best
 from fledgling.tracks.attempts import attempts_call
 from fledgling.tracks.bfcl import allowed_of, ast_match
 from fledgling.tracks.bounds import EXTRA_CALLS, NATIVE_CALLS, in_one_order, too_many
 from fledgling.tracks.dialects import Call, lenient_calls, native_calls, parse_calls
 from fledgling.tracks.kinds import Kind, Scored, length
+from fledgling.tracks.matching import accepts, all_exact, right_arguments
 from fledgling.tracks.spoken import spoken
 
 __all__ = ["KIND", "Call", "accepts", "ast_match", "native_calls", "parse_calls"]
@@ -65,11 +66,6 @@ def score(example: Example, prediction: Prediction) -> Scored:
         _reason(calls, allowed, strict_scores),
         None if calls is None else [{"name": call.name, "arguments": call.arguments} for call in calls],
     )
-
-
-def accepts(value: Any, options: list[Any]) -> bool:
-    """Whether a value is one of those allowed for an argument, as `args_exact_rate` takes it."""
-    return any(_equals(value, option) for option in options)
 
 
 def _too_long(tool_calls: Sequence[object] | None, text: str) -> bool:
@@ -115,7 +111,7 @@ def _scores(
     names = len(calls) == len(allowed) and sorted([call.name for call in calls]) == sorted(
         [expected["name"] for expected in allowed]
     )
-    exact = names and _all_exact(calls, allowed)
+    exact = names and all_exact(calls, allowed)
     precision, recall, f1 = (1.0, 1.0, 1.0) if exact else _arguments(calls, allowed, names=names)
     return {
         "valid_call_rate": 1.0,
@@ -127,12 +123,6 @@ def _scores(
         "ast_match_rate": float(names and ast_match(calls, allowed, tools)),
         "abstain_rate": 0.0,
     }
-
-
-def _all_exact(calls: list[Call], allowed: list[dict[str, Any]]) -> bool:
-    if too_many(len(calls), allowed):
-        return all(map(_exact, *in_one_order(calls, allowed)))
-    return perfect(calls, allowed, _exact)
 
 
 def _arguments(calls: list[Call], allowed: list[dict[str, Any]], *, names: bool) -> tuple[float, float, float]:
@@ -148,9 +138,11 @@ def _arguments(calls: list[Call], allowed: list[dict[str, Any]], *, names: bool)
     else:
         many = 1 + len(allowed)  # so that one right argument outweighs any number of equal names
         pairs = best(
-            calls, allowed, lambda call, expected: _right(call, expected) * many + (call.name == expected["name"])
+            calls,
+            allowed,
+            lambda call, expected: right_arguments(call, expected) * many + (call.name == expected["name"]),
         )
-    right = sum(_right(calls[mine], allowed[theirs]) for mine, theirs in pairs)
+    right = sum(right_arguments(calls[mine], allowed[theirs]) for mine, theirs in pairs)
     expected = sum("" not in values for call in allowed for values in call["arguments"].values()) + sum(
         "" in values and name in calls[mine].arguments
         for mine, theirs in pairs
@@ -163,40 +155,6 @@ def _arguments(calls: list[Call], allowed: list[dict[str, Any]], *, names: bool)
         right / expected if expected else neither,
         2 * right / (given + expected) if given + expected else neither,
     )
-
-
-def _right(call: Call, expected: dict[str, Any]) -> int:
-    options = expected["arguments"]
-    if call.name != expected["name"]:
-        return 0
-    return sum(name in options and accepts(value, options[name]) for name, value in call.arguments.items())
-
-
-def _exact(call: Call, expected: dict[str, Any]) -> bool:
-    options = expected["arguments"]
-    return (
-        call.name == expected["name"]
-        and _right(call, expected) == len(call.arguments)
-        and all(name in call.arguments or "" in values for name, values in options.items())
-    )
-
-
-def _equals(value: Any, option: Any) -> bool:
-    if not isinstance(option, (dict, list)):
-        return strict_json.equal(value, option)
-    if isinstance(option, dict) and all(isinstance(values, list) for values in option.values()):
-        return (
-            isinstance(value, dict)
-            and all(key in option and accepts(item, option[key]) for key, item in value.items())
-            and all(key in value or "" in values for key, values in option.items())
-        )
-    if isinstance(option, list):
-        return (
-            isinstance(value, list)
-            and len(value) == len(option)
-            and all(_equals(mine, theirs) for mine, theirs in zip(value, option, strict=True))
-        )
-    return strict_json.equal(value, option)
 
 
 def _reason(calls: list[Call] | None, allowed: list[dict[str, Any]] | None, scores: dict[str, float]) -> str | None:
