@@ -3,13 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from os import PathLike
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, get_args
 
 from fledgling.errors import DataError
 from fledgling.files import read_jsonl
 
-Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
-JsonObject: TypeAlias = dict[str, Json]
 Outcome = Literal["ok", "empty", "length", "content_filter", "refusal", "error"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
 KINDS = ("structured", "toolcall")  # what the answers of a track can be

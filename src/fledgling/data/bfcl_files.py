@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fledgling.data.invalid import Unusable
 from fledgling.data.text_files import Raw, json_document
-from fledgling.records import Json
+from fledgling.artefacts import Json
 
 ANSWERS = "possible_answer"
 

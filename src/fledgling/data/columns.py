@@ -18,7 +18,7 @@ from fledgling import strict_json
 from fledgling.data.invalid import Unusable
 from fledgling.data.text_files import Raw
 from fledgling.errors import DataError
-from fledgling.records import Json, JsonObject
+from fledgling.artefacts import Json, JsonObject
 
 if TYPE_CHECKING:
     import pyarrow  # type: ignore[import-untyped]

@@ -9,7 +9,7 @@ its parameters keeps saying nothing. Nulls that a table gave to every tool for t
 from fledgling.data.invalid import Unusable
 from fledgling.data.python_types import annotated, json_type, python_type
 from fledgling.data.values import as_list, as_object, decoded
-from fledgling.records import Json, JsonObject
+from fledgling.artefacts import Json, JsonObject
 
 _SCHEMA_KEYS = (
     "parameters",

@@ -8,7 +8,7 @@ from typing import NotRequired, TypedDict, cast
 from fledgling.data import calls, definitions, turns
 from fledgling.data.invalid import Unusable
 from fledgling.data.values import as_list, as_object, as_text, decoded, need, parsed
-from fledgling.records import Json, JsonObject
+from fledgling.artefacts import Json, JsonObject
 
 
 @dataclass(frozen=True, slots=True)

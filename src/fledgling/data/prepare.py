@@ -309,13 +309,12 @@ class _Work:
         )
 
     def refuse_empty(self) -> None:
-        """Refuse a split without rows; where nothing is ever trained, only the test needs some."""
+        """Refuse a test split without rows; that training needs train and val is said where training starts."""
         splits = self.table["split"]
-        for name in ("test",) if self.track.get("finetune") == "never" else split.SPLITS:
-            if not np.any(splits == split.SPLITS.index(name)):
-                raise DataError(f"tracks.{self.name}: the {name} split is empty. {self._why_empty(name)}")
+        if not np.any(splits == split.SPLITS.index("test")):
+            raise DataError(f"tracks.{self.name}: the test split is empty. {self._why_empty()}")
 
-    def _why_empty(self, name: str) -> str:
+    def _why_empty(self) -> str:
         read = sum(source.counts.read for source in self.sources)
         rejected = sum((source.counts.rejected for source in self.sources), Counter[str]())
         if read and rejected.total() == read:
@@ -331,7 +330,6 @@ class _Work:
             f" first user message. {read:,} rows were read"
             + (f", {rejected.total():,} of them rejected ({_listed(rejected)})" if rejected else "")
             + f"; the others are in {len(np.unique(self.table['group']))} groups"
-            + ("" if name == "test" else "; with finetune: never only test is needed")
         )
 
     def rejects_many(self) -> bool:

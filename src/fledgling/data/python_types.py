@@ -2,7 +2,7 @@
 
 import re
 
-from fledgling.records import Json, JsonObject
+from fledgling.artefacts import Json, JsonObject
 
 _TYPES: dict[str, str] = {
     "str": "string",

@@ -6,7 +6,7 @@ from pathlib import Path
 from fledgling.data.invalid import Unusable
 from fledgling.data.text_files import parse
 from fledgling.files import read_lines
-from fledgling.records import Json, JsonObject
+from fledgling.artefacts import Json, JsonObject
 
 MAX_SIZE = 16 << 20  # bytes of a file of schemas
 

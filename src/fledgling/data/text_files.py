@@ -8,7 +8,7 @@ from fledgling import strict_json
 from fledgling.data.invalid import Unusable
 from fledgling.errors import DataError
 from fledgling.files import read_lines
-from fledgling.records import Json
+from fledgling.artefacts import Json
 
 MAX_ROW = 4 << 20  # bytes of one row: more than any model reads
 # A row as parsed, or why its text could not be parsed.

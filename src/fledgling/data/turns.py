@@ -4,7 +4,7 @@ from fledgling import strict_json
 from fledgling.data import calls
 from fledgling.data.invalid import Unusable
 from fledgling.data.values import as_list, as_object, decoded
-from fledgling.records import Json, JsonObject
+from fledgling.artefacts import Json, JsonObject
 
 _ROLES = ("system", "user", "assistant", "tool")
 _OTHER_NAMES = {"developer": "system", "function": "tool"}

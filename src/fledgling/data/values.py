@@ -2,7 +2,7 @@
 
 from fledgling import strict_json
 from fledgling.data.invalid import Unusable
-from fledgling.records import Json, JsonObject
+from fledgling.artefacts import Json, JsonObject
 
 
 def need(row: JsonObject, key: str) -> Json:
