@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, field
 from os import PathLike
 from typing import Any, Literal, get_args
 
+from fledgling import strict_json
 from fledgling.errors import DataError
-from fledgling.files import read_jsonl
+from fledgling.files import read_jsonl, read_lines
 
 Outcome = Literal["ok", "empty", "length", "content_filter", "refusal", "error"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
@@ -83,9 +84,25 @@ def read_examples(path: str | PathLike[str]) -> Iterator[Example]:
     Raises:
         DataError: a line lacks a field or has one too many; names file, line and key.
     """
-    for number, row in read_jsonl(path):
+    for number, text in read_lines(path):
+        row = strict_row(path, number, text)
         _check(path, number, row, _EXAMPLE_KEYS, ("id", "group", "messages", "answer"))
         yield Example(**row)
+
+
+def strict_row(path: str | PathLike[str], number: int, text: str) -> dict[str, Any]:
+    """The object on a line of rows, its numbers exact: what is scored against has the digits of the source.
+
+    Raises:
+        DataError: it is none; names file and line.
+    """
+    try:
+        row = strict_json.parse(text)
+    except ValueError as error:
+        raise DataError(f"{path}:{number}: not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+    return row
 
 
 def read_predictions(path: str | PathLike[str]) -> Iterator[Prediction]:

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from fledgling.artefacts import Json
 from fledgling.data.invalid import Unusable
 from fledgling.data.text_files import Raw, json_document
-from fledgling.artefacts import Json
 
 ANSWERS = "possible_answer"
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from typing import TypedDict
 
 from fledgling import strict_json
+from fledgling.artefacts import Json, JsonObject
 from fledgling.data.invalid import Unusable
 from fledgling.data.values import as_list, as_object, as_text, decoded, parsed
-from fledgling.artefacts import Json, JsonObject
 from fledgling.tracks.attempts import attempts_call
 from fledgling.tracks.dialects import lenient_calls, parse_calls
 from fledgling.tracks.spoken import spoken

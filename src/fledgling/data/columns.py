@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fledgling import strict_json
+from fledgling.artefacts import Json, JsonObject
 from fledgling.data.invalid import Unusable
 from fledgling.data.text_files import Raw
 from fledgling.errors import DataError
-from fledgling.artefacts import Json, JsonObject
 
 if TYPE_CHECKING:
     import pyarrow  # type: ignore[import-untyped]

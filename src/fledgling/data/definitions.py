@@ -6,10 +6,10 @@ parameters written flat (`{"city": {"type": "str"}}`, or a list of named ones) w
 its parameters keeps saying nothing. Nulls that a table gave to every tool for the keys of the others are dropped.
 """
 
+from fledgling.artefacts import Json, JsonObject
 from fledgling.data.invalid import Unusable
 from fledgling.data.python_types import annotated, json_type, python_type
 from fledgling.data.values import as_list, as_object, decoded
-from fledgling.artefacts import Json, JsonObject
 
 _SCHEMA_KEYS = (
     "parameters",

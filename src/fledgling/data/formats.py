@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict, cast
 
+from fledgling.artefacts import Json, JsonObject
 from fledgling.data import calls, definitions, turns
 from fledgling.data.invalid import Unusable
 from fledgling.data.values import as_list, as_object, as_text, decoded, need, parsed
-from fledgling.artefacts import Json, JsonObject
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from fledgling import strict_json
-from fledgling.data import datasheet, formats, leaks, schemas, split, text_files, validate
+from fledgling.data import datasheet, formats, leaks, schemas, split, validate
 from fledgling.data.invalid import Unusable
 from fledgling.data.sources import Part, open_source, tell_apart
 from fledgling.data.table import NOWHERE, Table, hash64, repeats
@@ -405,7 +405,7 @@ class _Work:
 def _completed(line: bytes, weight: float, group: str | None) -> bytes:
     """A row of the spool as it is written: with its weight, and with the group of the rows that it copies."""
     if group is not None:
-        row = text_files.parse(line.decode())
+        row = strict_json.parse(line.decode())
         line = strict_json.dumps({**row, "group": group}).encode() + b"\n" if isinstance(row, dict) else line
     if weight == 1:
         return line

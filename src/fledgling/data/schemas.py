@@ -3,10 +3,10 @@
 import functools
 from pathlib import Path
 
-from fledgling.data.invalid import Unusable
-from fledgling.data.text_files import parse
-from fledgling.files import read_lines
+from fledgling import strict_json
 from fledgling.artefacts import Json, JsonObject
+from fledgling.data.invalid import Unusable
+from fledgling.files import read_lines
 
 MAX_SIZE = 16 << 20  # bytes of a file of schemas
 
@@ -79,7 +79,7 @@ def _document(file: Path) -> Json:
             "schema", f"schema.$ref: {file} has over {MAX_SIZE:,} bytes; keep the row's own schema in it only"
         )
     try:
-        return parse("\n".join(text for _, text in read_lines(file)))
+        return strict_json.parse("\n".join(text for _, text in read_lines(file)))
     except ValueError as error:
         raise Unusable("schema", f"{file}: not JSON ({error})") from None
 

@@ -8,24 +8,10 @@ from fledgling import strict_json
 from fledgling.data.invalid import Unusable
 from fledgling.errors import DataError
 from fledgling.files import read_lines
-from fledgling.artefacts import Json
 
 MAX_ROW = 4 << 20  # bytes of one row: more than any model reads
 # A row as parsed, or why its text could not be parsed.
 Raw = tuple[int, object]
-
-
-def parse(text: str) -> Json:
-    """The value of one JSON text, as `strict_json.loads` gives it, without its cap on the length.
-
-    Raises:
-        ValueError: not JSON.
-    """
-    value: Json
-    value, end = strict_json.scan(text, strict_json.skip_space(text, 0))
-    if strict_json.skip_space(text, end) != len(text):
-        raise ValueError(f"text after the JSON value, at character {end}")
-    return value
 
 
 def json_lines(name: str) -> Iterator[Raw]:
@@ -40,7 +26,7 @@ def json_lines(name: str) -> Iterator[Raw]:
                 yield number, Unusable("row_too_long", f"the row has over {MAX_ROW:,} bytes; leave it out")
                 continue
             try:
-                yield number, parse(raw)
+                yield number, strict_json.parse(raw)
             except ValueError as error:
                 yield number, Unusable("not_json", f"not JSON ({error}); one JSON object a line is read")
     except (EOFError, OSError) as error:  # a damaged .gz too
@@ -55,7 +41,7 @@ def json_document(name: str, field: str | None = None) -> Iterator[Raw]:
     """
     text = "\n".join(line for _, line in read_lines(name))
     try:
-        rows = parse(text)
+        rows = strict_json.parse(text)
     except ValueError as error:
         first = text.partition("\n")[0]
         if not text.startswith("{") or not _is_object(first):
@@ -73,7 +59,7 @@ def json_document(name: str, field: str | None = None) -> Iterator[Raw]:
 
 def _is_object(line: str) -> bool:
     try:
-        return isinstance(parse(line), dict)
+        return isinstance(strict_json.parse(line), dict)
     except ValueError:
         return False
 

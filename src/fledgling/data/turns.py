@@ -1,10 +1,10 @@
 """The messages of a row, every turn of the history checked as the answer is: what passes here can be asked."""
 
 from fledgling import strict_json
+from fledgling.artefacts import Json, JsonObject
 from fledgling.data import calls
 from fledgling.data.invalid import Unusable
 from fledgling.data.values import as_list, as_object, decoded
-from fledgling.artefacts import Json, JsonObject
 
 _ROLES = ("system", "user", "assistant", "tool")
 _OTHER_NAMES = {"developer": "system", "function": "tool"}

@@ -5,10 +5,10 @@ from typing import Any, cast
 
 from fledgling import schema as json_schema
 from fledgling import strict_json
+from fledgling.artefacts import Json, JsonObject
 from fledgling.data.formats import Parsed
 from fledgling.data.invalid import Unusable
 from fledgling.data.values import as_list, as_object
-from fledgling.artefacts import Json, JsonObject
 from fledgling.tracks.bfcl import MISMATCHES, allowed_of, ast_match, mismatch
 from fledgling.tracks.declared import UNKNOWN, Declared, declared
 from fledgling.tracks.dialects import Call, native_calls, parse_calls

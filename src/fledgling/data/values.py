@@ -1,8 +1,8 @@
 """Values out of rows: what is expected under a key, or why it cannot be used."""
 
 from fledgling import strict_json
-from fledgling.data.invalid import Unusable
 from fledgling.artefacts import Json, JsonObject
+from fledgling.data.invalid import Unusable
 
 
 def need(row: JsonObject, key: str) -> Json:

@@ -239,6 +239,8 @@ def _native(call: object) -> Call:
         arguments = strict_json.loads(arguments) if arguments.strip() else {}
     elif arguments is None:
         arguments = {}
+    else:
+        strict_json.dumps(arguments)  # refuses what no JSON text could have said: NaN, depths
     return _call({"name": function.get("name"), "arguments": arguments})
 
 
