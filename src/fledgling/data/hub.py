@@ -6,9 +6,12 @@ rows, because its tables change them: dates, digits, nulls.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from fledgling.errors import ConfigError, DataError, Unavailable
+
+if TYPE_CHECKING:
+    from datasets import DatasetBuilder
 
 
 class HubSource(TypedDict):
@@ -48,7 +51,7 @@ def files(hub: HubSource, key: str) -> list[HubFile]:
 
     label = f"{hub['repo_id']}@{hub['revision'][:12]}"
     try:
-        builder = datasets.load_dataset_builder(hub["repo_id"], hub.get("config"), revision=hub["revision"])
+        builder, folder = _opened(hub)
         reader = str(builder.dataset_name if builder.config.data_files is None else _module(builder))
         data_files = builder.config.data_files or {}
         if hub["split"] not in data_files:
@@ -61,8 +64,15 @@ def files(hub: HubSource, key: str) -> list[HubFile]:
                 f"{key}.hub: {label} is kept as {reader}, which is not read; JSON, JSON Lines, Parquet and CSV are"
             )
         field = getattr(builder.config, "field", None)
-        return [HubFile(*_fetched(str(name), hub), reader=reader, field=field) for name in data_files[hub["split"]]]
-    except (datasets.exceptions.DatasetNotFoundError, RepositoryNotFoundError, EntryNotFoundError) as error:
+        return [
+            HubFile(*_fetched(str(name), hub, folder), reader=reader, field=field) for name in data_files[hub["split"]]
+        ]
+    except (
+        datasets.exceptions.DatasetNotFoundError,
+        datasets.exceptions.DataFilesNotFoundError,
+        RepositoryNotFoundError,
+        EntryNotFoundError,
+    ) as error:
         raise DataError(f"{key}.hub: {label} cannot be loaded: {error}; correct {key}.hub") from None
     except (OSError, HfHubHTTPError) as error:
         raise Unavailable(
@@ -70,6 +80,28 @@ def files(hub: HubSource, key: str) -> list[HubFile]:
         ) from None
     except ValueError as error:
         raise DataError(f"{key}.hub: {label} cannot be loaded: {error}; correct {key}.hub") from None
+
+
+def _opened(hub: HubSource) -> "tuple[DatasetBuilder, Path]":
+    """What knows a dataset's files, and the folder of those that lie here: without a network, the files fetched before.
+
+    Raises:
+        OSError: the Hub cannot be reached, and nothing of that commit was fetched before.
+    """
+    import datasets
+    from huggingface_hub import snapshot_download
+
+    try:
+        named = datasets.load_dataset_builder(hub["repo_id"], hub.get("config"), revision=hub["revision"])
+        return named, Path(hub["repo_id"]).resolve()
+    except ConnectionError as error:
+        try:
+            folder = snapshot_download(
+                hub["repo_id"], repo_type="dataset", revision=hub["revision"], local_files_only=True
+            )
+        except OSError:
+            raise error from None
+        return datasets.load_dataset_builder(folder, hub.get("config")), Path(folder).resolve()
 
 
 READERS = ("json", "parquet", "csv")
@@ -80,12 +112,11 @@ def _module(builder: object) -> str:
     return type(builder).__module__.rpartition(".")[2]
 
 
-def _fetched(name: str, hub: HubSource) -> tuple[str, Path]:
+def _fetched(name: str, hub: HubSource, folder: Path) -> tuple[str, Path]:
     """A file's name in the repository, and the copy of it here."""
     prefix = f"hf://datasets/{hub['repo_id']}@"
     if not name.startswith("hf://"):
         path = Path(name)
-        folder = Path(hub["repo_id"]).resolve()
         return (path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name), path
     if not name.startswith(prefix):
         raise DataError(f"{hub['repo_id']}: the split names {name}, a file of another repository; it is not fetched")
