@@ -122,6 +122,12 @@ class Sourced(TypedDict):
     """read, rejected, duplicates, beyond_limit, used."""
     rejected: dict[str, Listed]
     """By reason."""
+    copies: list[str]
+    """The first rows that another one stands for."""
+    without_tools_or_schema: int
+    """Rows without tools of their own (toolcall) or a schema (structured)."""
+    nulls_left_out: int
+    """Gold arguments that are null and that the tool does not have: a table gave them to every call."""
     gold_outside_tool_schema: Listed
     """Rows whose gold arguments their own tool refuses."""
     ignored_keys: dict[str, int]
@@ -134,8 +140,12 @@ class Split(TypedDict):
     rows: int
     sha256: str
     """sha256 of its JSON Lines file."""
+    weight: float
+    """Requests that the rows stand for."""
     groups: int
     """Groups, which are what is independent."""
+    near_copies: int
+    """Rows that got the group of another one, which says the same or nearly."""
     categories: dict[str, int]
     calls: NotRequired[dict[str, int]]
     """Rows by their number of gold calls (toolcall)."""
@@ -160,6 +170,15 @@ class Leaks(TypedDict):
     """The first of them."""
 
 
+class Unwinnable(TypedDict):
+    """Rows that were not taken, since not even their own answer scores 1: nobody could get them right."""
+
+    rows: int
+    reasons: dict[str, int]
+    first: list[str]
+    """The first of them, with file, line and reason."""
+
+
 class Datasheet(TypedDict):
     """results/data/{track}/datasheet.json: what became of every row of the sources; seals the three splits."""
 
@@ -168,11 +187,16 @@ class Datasheet(TypedDict):
     kind: Literal["structured", "toolcall"]
     generated: bool
     """Whether Fledgling generated rows."""
+    summary: str
+    """What became of all rows, in one line."""
     split_key: str
     sources: list[Sourced]
+    unwinnable: Unwinnable
     splits: dict[str, Split]
     conflicting_answers: int
     """Rows whose request occurs before them with another answer."""
+    conflicts: list[str]
+    """The first of them."""
     leaks: Leaks
 
 
@@ -242,7 +266,7 @@ class Rate(TypedDict):
     value: float
     n: int
     k: int | None
-    """Rows that count fully; null for means of fractions."""
+    """Rows that count fully, weights aside; null for means of fractions."""
     low: float
     high: float
     level: float
@@ -265,6 +289,7 @@ class SliceRate(TypedDict):
 
     n: int
     value: float
+    """By weight."""
     low: float
     high: float
 
@@ -276,7 +301,9 @@ class Metrics(TypedDict):
     made_from: MadeFrom
     kind: Literal["structured", "toolcall"]
     n: int
-    """Rows of the split; the denominator of every rate."""
+    """Rows of the split; with their weights the denominator of every rate."""
+    weight: float
+    """Requests that the rows stand for; n where no row has a weight."""
     metrics: dict[str, Rate]
     """By the strict reading."""
     lenient: dict[str, dict[str, float]]
@@ -316,6 +343,7 @@ class ScoredRow(TypedDict):
     model: str | None
     fingerprint: str | None
     weight: NotRequired[float]
+    """Requests that the row stands for; 1 where it is left out."""
 
 
 class Span(TypedDict):

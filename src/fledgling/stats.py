@@ -254,7 +254,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def wilson(k: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+def wilson(k: float, n: float, *, level: float = 0.95) -> tuple[float, float]:
     """Two-sided Wilson score interval of a rate of k in n; (0, 1) where n is 0."""
     if n == 0:
         return 0.0, 1.0

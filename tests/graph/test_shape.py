@@ -70,4 +70,6 @@ def test_no_code_knows_the_name_of_a_contender(root: Path) -> None:
 
 
 # Where "slm" is the section of the settings, the journal's name, or the model's default name, and no contender's.
-SECTION = re.compile(r"""settings\[|\.get\(["']slm|config\[["']slm|Journal\(|"slm": |"slm", \("|== "slm"|name = "slm"|journal""")
+SECTION = re.compile(
+    r"""settings\[|\.get\(["']slm|config\[["']slm|Journal\(|"slm": |"slm", \("|== "slm"|name = "slm"|journal"""
+)
