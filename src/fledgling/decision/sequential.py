@@ -43,7 +43,7 @@ def spent(spending: Spending, share: float, alpha: float) -> float:
         return alpha * share
     if spending == "pocock":
         return alpha * math.log1p((math.e - 1) * share)
-    return 2 * _NORMAL.cdf(_NORMAL.inv_cdf(alpha / 2) / math.sqrt(share))
+    return math.erfc(-_NORMAL.inv_cdf(alpha / 2) / math.sqrt(2 * share))  # 2 (1 − Φ(z_{α/2} / √share))
 
 
 @lru_cache(maxsize=256)
@@ -74,7 +74,7 @@ def nominal_levels(shares: tuple[float, ...], cumulative: tuple[float, ...]) -> 
             else:
                 high = middle
         bound = high * math.sqrt(share)
-        levels.append(_NORMAL.cdf(-high))
+        levels.append(math.erfc(high / math.sqrt(2)) / 2)
         grid = np.linspace(-_REACH * math.sqrt(share), bound, _GRID)
         mass = _step(points, mass, grid, 0.0, step) * _simpson(grid)
         points, before, used = grid, share, total
