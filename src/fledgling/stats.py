@@ -5,8 +5,8 @@ Biom. J. 41 (1999) 149; Berger and Boos, J. Am. Stat. Assoc. 89 (1994) 1012; Rub
 Gaffke, "Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative
 variable", Math. Methods Stat. 14 (2005) 451; Holm, Scand. J. Stat. 6 (1979) 65. docs/decision.md derives what is used where.
 
-`weights`, wherever they are taken: how many requests a row stands for, a whole number of 1 or more. A row of weight w is
-w equal rows of one group, so that every figure is what those rows would give, and no bound takes it for w rows of evidence.
+`weights`, wherever they are taken: how many requests a row stands for, a number above 0. A row of weight w is w equal rows
+of one group, so that every figure is what those rows would give, and no bound takes it for w rows of evidence.
 """
 
 import math
@@ -93,7 +93,7 @@ class _Pairs:
 
     def count(self, where: NDArray[np.bool_]) -> int:
         """How many requests these rows stand for."""
-        return int(self.weights[where].sum())
+        return round(float(self.weights[where].sum()))
 
     @property
     def more(self) -> int:
@@ -123,13 +123,14 @@ def paired_gap(
     one group, bounds nothing: [-1, 1].
 
     Raises:
-        ValueError: lengths differ, there are no examples, a score is outside [0, 1], or a weight is not a whole number
-            of 1 or more.
+        ValueError: lengths differ, there are no examples, a score is outside [0, 1], or a weight is not a number
+            above 0.
     """
     _check_level(alpha)
     pairs = _Pairs.of(teacher, contender, groups, weights)
-    n, more, less = int(pairs.weights.sum()), pairs.more, pairs.less
-    both = pairs.count((pairs.difference == 0) & (pairs.first > 0))
+    more, less, level = pairs.more, pairs.less, pairs.difference == 0
+    both, neither = pairs.count(level & (pairs.first > 0)), pairs.count(level & (pairs.first == 0))
+    n = more + less + both + neither
     if pairs.groups == 1:
         low, high = -1.0, 1.0
     elif pairs.exact:
@@ -145,7 +146,7 @@ def paired_gap(
         both=both,
         teacher_only=more,
         contender_only=less,
-        neither=n - more - less - both,
+        neither=neither,
         discordance=_mean(pairs.difference**2, pairs.weights),
         design_effect=_design_effect(pairs),
         method="tango" if pairs.exact else "bootstrap",
@@ -408,12 +409,12 @@ def interval(
     that a metric is no surer of itself than the verdict that rests on it.
 
     Raises:
-        ValueError: there are no scores, lengths differ, a score is outside [0, 1], or a weight is not a whole number
-            of 1 or more.
+        ValueError: there are no scores, lengths differ, a score is outside [0, 1], or a weight is not a number
+            above 0.
     """
     scores = _scores(values)
     pairs = _Pairs.of(scores, np.zeros_like(scores), groups, weights)
-    n = int(pairs.weights.sum())
+    n = pairs.count(np.ones(len(scores), dtype=bool))
     k = pairs.count(scores == 1) if bool(np.isin(scores, (0.0, 1.0)).all()) else None
     if pairs.exact and k is not None:
         low, high = wilson(k, n, level=level)
@@ -508,9 +509,9 @@ def _weights(weights: ArrayLike | None, n: int) -> Floats:
     given = np.asarray(weights, dtype=np.float64)
     if given.shape != (n,):
         raise ValueError(f"lengths differ: {n} rows, {given.size} weights")
-    if not ((given >= 1) & (given == np.floor(given)) & np.isfinite(given)).all():
-        wrong = given[~((given >= 1) & (given == np.floor(given)) & np.isfinite(given))][0]
-        raise ValueError(f"a weight is {wrong:g}; it is the whole number of requests that a row stands for, 1 or more")
+    if not ((given > 0) & np.isfinite(given)).all():
+        wrong = given[~((given > 0) & np.isfinite(given))][0]
+        raise ValueError(f"a weight is {wrong:g}; it is how many requests a row stands for, a number above 0")
     return given
 
 

@@ -443,7 +443,16 @@ def test_intervals_of_metrics_respect_groups():
     assert stats.interval([1, 1, 1], ["a"] * 3) == stats.Interval(1.0, 0.0, 1.0, 3, 3, "bootstrap")
 
 
+def test_weights_need_not_be_whole():
+    """Half a request: a sample of one in two. Only their ratios matter for the gap and its bounds."""
+    teacher, contender, weights = [1, 1, 0.5, 1, 0], [0, 1, 0.5, 1, 1], [3, 1, 2, 5, 4]
+    whole = stats.paired_gap(teacher, contender, alpha=0.05, resamples=400, weights=weights)
+    half = stats.paired_gap(teacher, contender, alpha=0.05, resamples=400, weights=[weight / 2 for weight in weights])
+    assert (half.gap, half.low, half.high) == pytest.approx((whole.gap, whole.low, whole.high))
+    assert sum(half.counts.values()) == half.n
+
+
 def test_weights_that_are_none_are_refused():
-    for weights in ([1, 0], [1, 1.5], [1, -2], [1, float("nan")], [1, float("inf")], [1]):
+    for weights in ([1, 0], [1, -2], [1, float("nan")], [1, float("inf")], [1]):
         with pytest.raises(ValueError, match=r"a weight is|lengths differ"):
             stats.paired_gap([1, 0], [1, 1], alpha=0.05, weights=weights)

@@ -8,6 +8,7 @@ a sum of exponential weights, by Lugannani and Rice, Adv. Appl. Probab. 12 (1980
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -27,7 +28,7 @@ _NORMAL = NormalDist()
 
 
 def chance(
-    rows: int | Sequence[int], margin: float, discordance: float, *, alpha: float, gap: float = 0.0, seed: int = 0
+    rows: int | Sequence[float], margin: float, discordance: float, *, alpha: float, gap: float = 0.0, seed: int = 0
 ) -> float:
     """The chance that a contender passes whose true gap is `gap` (0: as good as the teacher), for scores of 0 and 1.
 
@@ -40,7 +41,7 @@ def chance(
     if not 0 < margin < 1 or not 0 < alpha < 0.5 or not abs(gap) <= discordance <= 1 or discordance == 0:
         raise ValueError(f"out of range: margin {margin}, alpha {alpha}, discordance {discordance}, gap {gap}")
     sizes = np.ones(rows) if isinstance(rows, int) else np.asarray(rows, dtype=np.float64)
-    if not len(sizes) or (sizes < 1).any():
+    if not len(sizes) or (sizes <= 0).any():
         raise ValueError("no rows, or a group that stands for no request")
     shares = (discordance + gap) / 2, (discordance - gap) / 2
     if len(sizes) == 1:
@@ -51,6 +52,7 @@ def chance(
     return _grouped(values, times, margin, shares, alpha, seed)
 
 
+@lru_cache(maxsize=1_024)
 def _alone(n: int, margin: float, shares: tuple[float, float], alpha: float) -> float:
     """The gate's region, count of the contender by count, under the multinomial distribution."""
     from scipy.special import bdtr  # slow to import
@@ -131,7 +133,7 @@ def _tail(counts: NDArray[np.int64], sums: Floats, pseudo: float) -> Floats:
     return tail
 
 
-def safe(rows: int | Sequence[int], margin: float, discordance: float, *, alpha: float, power: float) -> int | None:
+def safe(rows: int | Sequence[float], margin: float, discordance: float, *, alpha: float, power: float) -> int | None:
     """Rows at which an equal contender passes with chance `power`; None where no realistic number does.
 
     For groups the number of requests, if more groups come in the sizes that there are.
@@ -160,9 +162,9 @@ def safe(rows: int | Sequence[int], margin: float, discordance: float, *, alpha:
     return needed if needed <= REALISTIC * max(1.0, total / len(rows)) else None
 
 
-def requests(groups: Sequence[Hashable], weights: Sequence[int] | None = None) -> list[int]:
+def requests(groups: Sequence[Hashable], weights: Sequence[float] | None = None) -> list[float]:
     """How many requests each group of a split stands for, from its rows' groups and weights."""
-    sizes: dict[Hashable, int] = {}
+    sizes: dict[Hashable, float] = {}
     for place, group in enumerate(groups):
         sizes[group] = sizes.get(group, 0) + (1 if weights is None else weights[place])
     return list(sizes.values())
@@ -198,7 +200,7 @@ def power(
     margin: float,
     alpha: float,
     power: float,
-    weights: Sequence[int] | None = None,
+    weights: Sequence[float] | None = None,
     source_rows: int | None = None,
 ) -> Power:
     """What a split can show: `groups` is its number of rows, or the group of every row.
@@ -209,7 +211,7 @@ def power(
         ValueError: no rows, or an argument out of range.
     """
     rows = groups if isinstance(groups, int) else len(groups)
-    sizes = [1] * rows if isinstance(groups, int) else requests(groups, weights)
+    sizes: list[float] = [1] * rows if isinstance(groups, int) else requests(groups, weights)
     alone = all(size == 1 for size in sizes)
     chances = {share: chance(rows if alone else sizes, margin, share, alpha=alpha) for share in DISCORDANCES}
     needed = safe(rows if alone else sizes, margin, SAFE, alpha=alpha, power=power)
