@@ -370,6 +370,8 @@ class Comparison(TypedDict):
     finding: Literal["as_good", "worse", "unclear", "invalid"]
     reasons: list[str]
     n: int
+    requests: NotRequired[int]
+    """Requests that the rows stand for, where they have weights; then the counts and `answered` are of requests."""
     groups: NotRequired[int]
     rows_needed: int | None
     rows_missing: int | None
