@@ -272,7 +272,9 @@ class Metrics(TypedDict):
     made_from: MadeFrom
     kind: Literal["structured", "toolcall"]
     n: int
-    """Rows of the split; the denominator of every rate."""
+    """Rows of the split; the denominator of every rate, where no row stands for several requests."""
+    requests: NotRequired[int]
+    """Requests that the rows stand for, where they have weights: the denominator then."""
     metrics: dict[str, Rate]
     """By the strict reading."""
     lenient: dict[str, dict[str, float]]

@@ -19,7 +19,8 @@ class Example:
 
     `group` names the source record. `answer` is an object (structured) or a list of
     {"name", "arguments"} (toolcall; empty where no call is right, None where any call is).
-    `allowed` holds per argument the list of accepted values ("" in it: may be left out).
+    `allowed` holds per argument the list of accepted values ("" in it: may be left out). `weight` is how many requests
+    the row stands for.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Example:
     schema: Any = None
     allowed: list[dict[str, Any]] | None = None
     category: str | None = None
+    weight: float = 1
 
     def to_json(self) -> dict[str, Any]:
         """The row as written to results/data, without the fields that do not apply."""
@@ -41,6 +43,8 @@ class Example:
         for name in ("allowed", "category"):
             if getattr(self, name) is not None:
                 row[name] = getattr(self, name)
+        if self.weight != 1:
+            row["weight"] = self.weight
         return row
 
 

@@ -1,12 +1,14 @@
 """Scoring a contender: one score a row of the split, and the metrics over all of them."""
 
+import math
 import os
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from operator import mul
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fledgling import artefacts, strict_json
 from fledgling.artefacts import Cost, Metrics, Rate, SliceRate
@@ -19,6 +21,9 @@ from fledgling.records import Example, Prediction, read_predictions
 from fledgling.sealing import verify_predictions
 from fledgling.tracks.kinds import Kind, Scored
 from fledgling.tracks.registry import kind
+
+if TYPE_CHECKING:
+    from fledgling.stats import Interval
 
 LEVEL = 0.95  # of every interval
 MISSING = Prediction(id="", outcome="error")
@@ -85,6 +90,7 @@ def read_split(path: FilePath, track_kind: str) -> Iterator[tuple[int, Example]]
     """
     for number, row in read_jsonl(path):
         if "group" in row and "answer" in row and "messages" in row and row.keys() <= _EXAMPLE_KEYS:
+            _weight(row, path, number)
             yield number, Example(**row)
             continue
         try:
@@ -104,8 +110,18 @@ def read_split(path: FilePath, track_kind: str) -> Iterator[tuple[int, Example]]
                 schema=parsed.schema,
                 allowed=parsed.allowed,
                 category=parsed.category,
+                weight=_weight(row, path, number),
             ),
         )
+
+
+def _weight(row: Mapping[str, Any], path: FilePath, number: int) -> float:
+    weight = row.get("weight", 1)
+    if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+        raise DataError(
+            f"{path}:{number}: weight is {weight!r}; it is how many requests the row stands for, a number above 0"
+        )
+    return weight
 
 
 def row_of(example: Example, prediction: Prediction, outcome: str, scored: Scored, track: Kind) -> dict[str, Any]:
@@ -128,6 +144,7 @@ def row_of(example: Example, prediction: Prediction, outcome: str, scored: Score
         "latency_s": prediction.latency_s,
         "model": prediction.model,
         "fingerprint": prediction.fingerprint,
+        **({"weight": example.weight} if example.weight != 1 else {}),
     }
 
 
@@ -137,35 +154,33 @@ class Tally:
     def __init__(self, track: Kind) -> None:
         self.track = track
         self.n = 0
-        self.sums = dict.fromkeys(track.metrics, 0.0)
-        self.lenient = dict.fromkeys(track.metrics, 0.0)
-        self.fractions = {name: array("d") for name in track.metrics if name in track.means}
+        self.values = {name: array("d") for name in track.metrics}
+        self.lenient = {name: array("d") for name in track.metrics}
+        self.weights = array("d")
+        self.groups = array("q")
+        self.known: dict[str, int] = {}
         self.latencies = array("d")
         self.counts: dict[str, Counter[str]] = {
             name: Counter() for name in ("outcomes", "reasons", "models", "fingerprints")
         }
-        self.slices: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
+        self.slices: dict[str, dict[str, array[int]]] = defaultdict(lambda: defaultdict(lambda: array("q")))
         self.tokens = {"prompt": 0, "completion": 0, "rows_without_usage": 0}
 
     def add(self, row: dict[str, Any]) -> None:
-        """Count one line of the row file."""
+        """Count one row of the row file."""
+        for dimension, value in row["slice"].items():
+            self.slices[dimension][value].append(self.n)
         self.n += 1
-        scores = row["scores"]
-        for name, value in scores.items():
-            self.sums[name] += value
-        for name, value in row["lenient"].items():
-            self.lenient[name] += value
-        for name, values in self.fractions.items():
-            values.append(scores[name])
+        self.weights.append(row.get("weight", 1))
+        self.groups.append(self.known.setdefault(row["group"], len(self.known)))
+        for kept, read in ((self.values, row["scores"]), (self.lenient, row["lenient"])):
+            for name, values in kept.items():
+                values.append(read[name])
         for counter, key in (("outcomes", "outcome"), ("reasons", "reason"), ("models", "model")):
             if row[key] is not None:
                 self.counts[counter][row[key]] += 1
         if row["fingerprint"] is not None:
             self.counts["fingerprints"][row["fingerprint"]] += 1
-        for dimension, value in row["slice"].items():
-            cell = self.slices[dimension][value]
-            cell[0] += 1
-            cell[1] += scores[self.track.core] == 1
         if row["latency_s"] is not None:
             self.latencies.append(row["latency_s"])
         prompt, completion = (row["usage"].get(f"{name}_tokens") for name in ("prompt", "completion"))
@@ -176,17 +191,17 @@ class Tally:
             self.tokens["rows_without_usage"] += 1
 
     def metrics(self, prices: dict[str, Any] | None = None) -> Metrics:
-        """The metrics document (results/metrics/{track}/{contender}.json); its digests are empty."""
-        return {
+        """The metrics document (results/metrics/{track}/{contender}.json), digests aside."""
+        found: Metrics = {
             "format": "fledgling/metrics/1",
             "made_from": {},
             "kind": self.track.name,
             "n": self.n,
-            "metrics": {name: self._metric(name) for name in self.track.metrics},
-            "lenient": {name: {"value": total / self.n} for name, total in self.lenient.items()},
+            "metrics": {name: self._rate(name) for name in self.track.metrics},
+            "lenient": {name: {"value": self._mean(values)} for name, values in self.lenient.items()},
             "outcomes": _sorted(self.counts["outcomes"]),
             "reasons": _sorted(self.counts["reasons"]),
-            "slices": {dimension: _slices(cells) for dimension, cells in self.slices.items()},
+            "slices": {dimension: self._slices(cells) for dimension, cells in self.slices.items()},
             "tokens": self.tokens,
             "cost": self._cost(prices),
             "latency_s": self._latency(),
@@ -196,18 +211,49 @@ class Tally:
             "predictions_sha256": "",
             "rows_sha256": None,
         }
+        if any(weight != 1 for weight in self.weights):
+            found["requests"] = round(sum(self.weights))
+        return found
 
-    def _metric(self, name: str) -> Rate:
-        from fledgling.stats import mean_interval, wilson
+    def _mean(self, values: Sequence[float]) -> float:
+        return sum(map(mul, values, self.weights)) / sum(self.weights)
 
-        if name in self.fractions:
-            k, method = None, "bootstrap"
-            low, high = mean_interval(self.fractions[name], level=LEVEL)
-        else:
-            k, method = round(self.sums[name]), "wilson"
-            low, high = wilson(k, self.n, level=LEVEL)
-        value = self.sums[name] / self.n
-        return {"value": value, "n": self.n, "k": k, "low": low, "high": high, "level": LEVEL, "method": method}
+    def _rate(self, name: str) -> Rate:
+        """One metric over all requests, with the interval that the rows' groups and weights leave."""
+        found = self._interval(self.values[name], range(self.n), fractions=name in self.track.means)
+        value = self._mean(self.values[name])
+        return {
+            "value": value,
+            "n": found.n,
+            "k": found.k,
+            "low": found.low,
+            "high": found.high,
+            "level": LEVEL,
+            "method": found.method,
+        }
+
+    def _interval(self, values: Sequence[float], places: Sequence[int], *, fractions: bool = False) -> "Interval":
+        """As surely as the verdict would say it; the mean of fractions has no count, even where all are 0 or 1."""
+        from fledgling import stats  # numpy is slow to import
+
+        groups, weights = [self.groups[place] for place in places], [self.weights[place] for place in places]
+        if not fractions:
+            return stats.interval(values, groups, level=LEVEL, weights=weights)
+        low, high = stats.mean_interval(values, groups, level=LEVEL, weights=weights)
+        return stats.Interval(self._mean(values), low, high, round(sum(weights)), None, "bootstrap")
+
+    def _slices(self, cells: Mapping[str, Sequence[int]]) -> dict[str, SliceRate]:
+        """Shares of right rows by value of one dimension, the largest by name, the others summed up."""
+        largest = sorted(cells.items(), key=lambda item: (-len(item[1]), item[0]))
+        named = sorted(largest[:_SLICES])
+        if rest := largest[_SLICES:]:
+            named.append(("(others)", [place for _, places in rest for place in places]))
+        right = self.values[self.track.core]
+        rates: dict[str, SliceRate] = {}
+        for value, places in named:
+            found = self._interval([float(right[place] == 1) for place in places], places)
+            rates[value] = {"n": len(places), "value": found.value, "low": found.low, "high": found.high}
+        return rates
 
     def _cost(self, prices: dict[str, Any] | None) -> Cost:
         """Tokens times prices; rows without usage count as the average of the others, and no usage at all is unknown."""
@@ -276,17 +322,3 @@ def _lines(predictions: FilePath) -> dict[str, int]:
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items()))
-
-
-def _slices(cells: dict[str, list[int]]) -> dict[str, SliceRate]:
-    from fledgling.stats import wilson
-
-    largest = sorted(cells.items(), key=lambda item: (-item[1][0], item[0]))
-    rest = largest[_SLICES:]
-    named = sorted(largest[:_SLICES])
-    if rest:
-        named.append(("(others)", [sum(cell[0] for _, cell in rest), sum(cell[1] for _, cell in rest)]))
-    return {
-        value: {"n": n, "value": k / n, "low": wilson(k, n, level=LEVEL)[0], "high": wilson(k, n, level=LEVEL)[1]}
-        for value, (n, k) in named
-    }

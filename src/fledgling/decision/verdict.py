@@ -24,6 +24,7 @@ def inputs_digest(rule: Rule, rows: Rows) -> str:
             rule.header(),
             [
                 [one.name, one.ids, one.outcomes, {metric: values.tolist() for metric, values in one.scores.items()}]
+                + ([] if one.weights is None else [one.weights.tolist()])
                 for one in _without_nan(rows)
             ],
         ]
