@@ -128,21 +128,20 @@ def _sequence(found: Sequence[Evidence], alpha: float, nominee: int) -> Settled:
         stopped = f"all from {first} down passed at {percent(level)}"
     elif failed < nominee:
         cheapest = found[failed + 1].name
-        stopped = f"{found[failed].name} did not pass at {percent(level)}, so {cheapest} is the cheapest that did" + (
+        stopped = f"{_failing(found[failed], level)}, so {cheapest} is the cheapest that did" + (
             f", and {_listed(found[:failed])} {_were(failed)} not tested" if failed else ""
         )
     elif above == len(found):
-        stopped = f"{first}, the dearest, did not pass at {percent(level)}" + _untested(found[:nominee])
+        stopped = f"{_failing(found[nominee], level)}" + _untested(found[:nominee])
     else:
         further, rest = found[above], FURTHER * alpha
         if further.p is None:
-            stopped = f"{first} did not pass at {percent(level)}, and {further.name} was not built" + _untested(
-                found[:nominee]
-            )
+            stopped = f"{_failing(found[nominee], level)}, and {further.name} was not built"
+            stopped += _untested(found[:nominee])
         else:
             held[above] = _hold(further, rest)
             stopped = (
-                f"{first} did not pass at {percent(level)}; {further.name}, the one further that is allowed, "
+                f"{_failing(found[nominee], level)}; {further.name}, the one further that is allowed, "
                 f"{'passed' if held[above].passed else 'did not'} at {percent(rest)}"
             )
     rungs = []
@@ -198,6 +197,10 @@ def _hold(one: Evidence, level: float) -> Held:
         return Held(one.name, None, level, True, False, "not built")
     passed = one.p <= level
     return Held(one.name, one.p, level, True, passed, "" if passed else f"p is {one.p:.2g}, from {one.rests_on}")
+
+
+def _failing(one: Evidence, level: float) -> str:
+    return f"{one.name} was not built" if one.p is None else f"{one.name} did not pass at {percent(level)}"
 
 
 def _untested(below: Sequence[Evidence]) -> str:

@@ -19,10 +19,10 @@ from fledgling.artefacts import (
     Suspect,
 )
 from fledgling.decision.choice import Rows, choose, regress
-from fledgling.decision.comparison import compare
 from fledgling.decision.pairing import aligned
 from fledgling.decision.rule import Rule
 from fledgling.decision.scored import UNANSWERED, Scored
+from fledgling.decision.tested import against_teacher
 from fledgling.decision.words import points
 from fledgling.strict_json import equal
 from fledgling.tracks.words import label
@@ -180,7 +180,7 @@ def if_labels_are_wrong(
 
 def _answer(rule: Rule, ladder: Sequence[Rung], rows: Rows) -> tuple[str, dict[str, Otherwise]]:
     """What would be deployed on these rows, and each contender's gaps on the core metrics."""
-    comparisons = {one.name: compare(rule, rows.teacher, one, rows.floors, core_only=True) for one in rows.contenders}
+    comparisons = against_teacher(rule, rows.teacher, rows.contenders, rows.floors, core_only=True).comparisons
     deploy, _ = choose(comparisons, regress(rule, ladder, rows.contenders), {})
     gaps: dict[str, Otherwise] = {
         name: {
