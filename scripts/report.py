@@ -15,10 +15,10 @@ def main() -> None:
     parser.add_argument("--compare", type=Path, required=True, help="results/compare/T.json")
     parser.add_argument("--data", type=Path, required=True, help="the test rows, results/data/T/test.jsonl")
     parser.add_argument("--datasheet", type=Path, required=True, help="results/data/T/datasheet.json")
-    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of teacher, slm and tuned")
+    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of the teacher and all contenders")
     parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="of all contenders and floors (.json)")
-    parser.add_argument("--rows", type=Path, nargs="+", required=True, help="of teacher, slm and tuned (.jsonl)")
-    parser.add_argument("--training", type=Path, help="training.json of the adapter, where there is one")
+    parser.add_argument("--rows", type=Path, nargs="+", required=True, help="of the teacher and all contenders (.jsonl)")
+    parser.add_argument("--training", type=Path, nargs="*", default=[], help="training.json of every adapter")
     parser.add_argument("--out", type=Path, required=True, help="the page")
     arguments = parser.parse_args()
 

@@ -105,6 +105,12 @@ def load(
         _require("predictions", name, inputs.predictions)
         _require("metrics", name, inputs.metrics)
         _require("rows", name, inputs.rows)
+        sealed = inputs.metrics[name].get("rows_sha256")
+        if sealed:
+            artefacts.seal(inputs.rows[name], sealed, next(path for path in metrics if path.stem == name))
+        if name in inputs.seals:
+            seal = inputs.predictions[name].with_suffix(".json")
+            artefacts.seal(inputs.predictions[name], inputs.seals[name]["sha256"], seal)
     return inputs
 
 

@@ -72,7 +72,7 @@ def headline(inputs: Inputs) -> View:
         "tone": {"swap": "good", "invalid": "bad"}.get(found.kind, ""),
         "statement": text.prose(verdict["statement"]),
         "tried": _tried(inputs, found),
-        "reasons": [text.capital(text.prose(reason)) for reason in verdict["reasons"]],
+        "reasons": [text.prose(reason) for reason in verdict["reasons"]],
         "rows": text.count(verdict["n"]),
         "margin": text.size(verdict["margin"]),
         "confidence": text.percent(1 - verdict["alpha"], 0),
@@ -116,47 +116,56 @@ def _value(inputs: Inputs, name: str, metric: str) -> str:
 def sure(inputs: Inputs) -> View:
     """How sure the answer is: one number for one risk, the number of the look, the margin where it is unusual."""
     verdict, found = inputs.verdict, case(inputs)
-    looks = verdict["looks"]
-    number = looks["number"] if looks else 1
-    risk = text.percent(looks["false_swap_at_most"] if looks else verdict["alpha"], 0)
-    seen = f"over all {number} verdicts made on these rows so far" if number > 1 else "first verdict on these rows"
-    chance = f"chance that we call a too-bad model good: {risk} ({seen if looks else 'verdicts on these rows are not counted'})"
+    big, metric = _certainty(inputs, found)
+    unusual = verdict["margin"] != DEFAULT_MARGIN
+    margin = f"Too bad: {text.size(verdict['margin'])} points or more below the teacher (the margin)."
+    if unusual:
+        more = "more" if verdict["margin"] > DEFAULT_MARGIN else "less"
+        margin += f" The usual margin is {text.size(DEFAULT_MARGIN)}: this track allows {more}."
     return {
-        "big": _certainty(inputs, found),
-        "chance": text.capital(chance),
-        "margin": f"Too bad: {text.size(verdict['margin'])} points or more below the teacher (the margin)."
-        + (
-            f" The usual margin is {text.size(DEFAULT_MARGIN)}: this track allows "
-            f"{'more' if verdict['margin'] > DEFAULT_MARGIN else 'less'}."
-            if verdict["margin"] != DEFAULT_MARGIN
-            else ""
-        ),
-        "unusual": verdict["margin"] != DEFAULT_MARGIN,
+        "big": big,
+        "metric": words.label(metric) if metric else "",
+        "chance": chance(inputs) if found.kind != "invalid" else "",
+        "margin": margin,
+        "unusual": unusual,
         "rows": _evidence(inputs),
     }
 
 
-def _certainty(inputs: Inputs, found: Case) -> str:
-    """The largest words of the panel, for the metric that decides."""
-    entry = _deciding(inputs)
-    if found.kind == "invalid" or entry is None:
-        return "Not at all"
+def chance(inputs: Inputs) -> str:
+    """The one number for the one risk that this project promises to keep small, with the number of the look."""
+    looks = inputs.verdict["looks"]
+    risk = text.percent(looks["false_swap_at_most"] if looks else inputs.verdict["alpha"], 0)
+    if not looks:
+        seen = "earlier verdicts on these rows are not counted"
+    elif looks["number"] == 1:
+        seen = "first verdict on these rows"
+    else:
+        seen = f"verdict number {text.count(looks['number'])} on these rows; this is for all of them together"
+    return f"Chance that we call a too-bad model good: {risk} ({seen})."
+
+
+def _certainty(inputs: Inputs, found: Case) -> tuple[str, str]:
+    """The largest words of the panel, and the metric that they are about."""
+    known = {name: entry for name, entry in inputs.decisive["metrics"].items() if entry["core"]}
+    if found.kind == "invalid" or not known:
+        return "Not at all", ""
     if found.why == "noise":
-        return "Answers do not repeat"
+        return "Answers do not repeat", ""
+    if found.why == "regression":
+        return "Worse than before training" if found.kind == "keep" else "Perhaps worse than before training", ""
     if found.kind == "swap":
-        return bound(entry)
+        metric = inputs.verdict["core"][0]
+        return bound(known[metric]), metric
     if found.kind in ("keep", "fine_tune"):
-        if found.why == "regression":
-            return "Worse than before training"
-        low = entry["low"]
-        return f"At least {text.gap(low)}" if low > 0 else f"Measured {text.gap(entry['gap'])}, not proven"
-    return f"Could be up to {text.gap(entry['high'])}: not proven" if entry["high"] > 0 else "Not proven"
-
-
-def _deciding(inputs: Inputs) -> GapOnMetric | None:
-    """The core metric on which the decisive contender is furthest behind, by its upper bound."""
-    metrics = inputs.decisive["metrics"]
-    return max((metrics[name] for name in inputs.verdict["core"] if name in metrics), key=lambda one: one["high"], default=None)
+        metric = max(known, key=lambda name: known[name]["gap"])
+        entry = known[metric]
+        proven = f"At least {text.gap(entry['low'])}" if entry["low"] > 0 else f"Measured {text.gap(entry['gap'])}, not proven"
+        return proven, metric
+    unproven = {name: entry for name, entry in known.items() if not entry["non_inferior"]} or known
+    metric = max(unproven, key=lambda name: unproven[name]["high"])
+    entry = unproven[metric]
+    return (f"Could be up to {text.gap(entry['high'])}: not proven" if entry["high"] > 0 else "Not proven"), metric
 
 
 def _evidence(inputs: Inputs) -> str:
@@ -278,7 +287,7 @@ def weak(inputs: Inputs, name: str) -> list[Weak]:
 def weakest(inputs: Inputs) -> View:
     """What the first screen says of slices, about the contender that the verdict rests on."""
     name = inputs.verdict["decisive"]
-    found = weak(inputs, name) if case(inputs).kind != "invalid" else []
+    found = _other_rows(weak(inputs, name)) if case(inputs).kind != "invalid" else []
     return {
         "contender": label(inputs, name),
         "lines": [
@@ -295,6 +304,14 @@ def weakest(inputs: Inputs) -> View:
         "more": max(0, len(found) - WEAK),
         "looked": sum(len(values) for values in inputs.verdict["slices"].values()),
     }
+
+
+def _other_rows(found: list[Weak]) -> list[Weak]:
+    """The same without slices that hold the rows of one before them under another name."""
+    kept: dict[tuple[int, float, float, float], Weak] = {}
+    for one in found:
+        kept.setdefault((one.rows, one.entry["gap"], one.entry["low"], one.entry["high"]), one)
+    return list(kept.values())
 
 
 def caveats(inputs: Inputs) -> list[str]:

@@ -3,7 +3,7 @@
 from fledgling.artefacts import IfWrong, Scenario
 from fledgling.report import text, words
 from fledgling.report.load import Inputs
-from fledgling.report.sections.answer import View, label
+from fledgling.report.sections.answer import View, chance, label
 
 
 def trust(inputs: Inputs) -> View:
@@ -19,6 +19,7 @@ def trust(inputs: Inputs) -> View:
         scenarios.append({"meaning": meaning, **_answer(inputs, forgiven)})
     lost = [(name, rows) for name, rows in (sensitivity["rows"] if sensitivity else {}).items() if name != "any" and rows]
     return {
+        "chance": chance(inputs),
         "scenarios": scenarios,
         "lost": ", ".join(f"{label(inputs, name)} {text.count(rows)}" for name, rows in lost),
         "any": text.count(sensitivity["rows"]["any"]) if sensitivity else "",
