@@ -26,6 +26,12 @@ _SHAPES: dict[Mark, str] = {
     "floor": "M0 -6.5V6.5",
     "base": "M-5 -5H5V5H-5z",
 }
+<<<<<<< HEAD
+=======
+WIDTH = 960
+# How each contender is marked: colour, marker, whether it is filled.
+MARKS = {"teacher": (INK, "s", True), "plain": (INK, "o", False), "adapter": (ACCENT, "o", True)}
+>>>>>>> main
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +130,17 @@ class Spot:
     """One contender in the picture of cost and quality; quality with its interval, in percent."""
 
     label: str
+<<<<<<< HEAD
     cost: float
     quality: Point
+=======
+    value: float | None
+    low: float | None
+    high: float | None
+    note: str = ""
+    good: bool = False
+    mark: str = "plain"
+>>>>>>> main
 
 
 def scatter(spots: Sequence[Spot], x: Axis, y: Axis, x_labels: Sequence[str], *, key: str, title: str, desc: str) -> str:

@@ -47,6 +47,7 @@ def data(inputs: Inputs) -> View:
     }
 
 
+<<<<<<< HEAD
 def _first(entry: Mapping[str, Json]) -> list[str]:
     first = entry.get("first")
     return [text.clean(str(line), 300) for line in first] if isinstance(first, list) else []
@@ -69,6 +70,17 @@ def _facts(sheet: Datasheet) -> list[tuple[str, str]]:
         ("questions with more than one answer", text.count(sheet["conflicting_answers"]) if sheet["conflicting_answers"] else ""),
         ("rows whose right answer its own tool refuses", text.count(outside) if outside else ""),
         ("rows that nobody can get right", text.count(number) if number else ""),
+=======
+def training(inputs: Inputs, stamp: str) -> dict[str, Any] | None:
+    """The loss curve with the facts of the run; None where nothing was trained."""
+    document = next(iter(inputs.training.values()), None)
+    if document is None:
+        return None
+    history = document.get("history", [])
+    train = [(float(entry["step"]), float(entry["loss"])) for entry in history if entry.get("loss") is not None]
+    held_out = [
+        (float(entry["step"]), float(entry["eval_loss"])) for entry in history if entry.get("eval_loss") is not None
+>>>>>>> main
     ]
     return [(key, value) for key, value in found if value]
 
@@ -195,6 +207,7 @@ def provenance(inputs: Inputs) -> View:
     }
 
 
+<<<<<<< HEAD
 def _models(inputs: Inputs) -> list[tuple[str, str]]:
     """One line a model: the teacher, then each checkpoint with the contenders that are asked on it."""
     teacher = inputs.section("teacher")
@@ -224,6 +237,24 @@ def _used(inputs: Inputs) -> JsonObject:
     else:
         used.pop("recipe", None)
     return used
+=======
+def _facts(inputs: Inputs) -> list[tuple[str, str]]:
+    teacher, models = inputs.settings.get("teacher", {}), inputs.settings.get("models", {})
+    found = {
+        "digest of the test rows (sha256)": inputs.metrics["teacher"]["data_sha256"],
+        "teacher": " ".join(str(teacher[key]) for key in ("provider", "model") if teacher.get(key)),
+        **{
+            f"checkpoint {name}": " ".join(
+                str(model[key]) for key in ("source", "repo_id", "path", "revision") if model.get(key)
+            )
+            for name, model in models.items()
+        },
+        "base of the adapter (fingerprint)": ", ".join(
+            sorted({one["base_fingerprint"] for one in inputs.training.values()})
+        ),
+    }
+    return [(key, text.clean(value, 300)) for key, value in found.items() if value]
+>>>>>>> main
 
 
 def _counted(counts: Mapping[str, int]) -> list[str]:

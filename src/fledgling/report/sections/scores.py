@@ -26,6 +26,7 @@ def metrics(inputs: Inputs) -> View:
                 "core": metric in core,
                 "cells": [text.rate(inputs.metrics[name]["metrics"].get(metric)) for name in names],
             }
+<<<<<<< HEAD
             for metric in known
         ],
         "groups": [
@@ -50,6 +51,102 @@ def _lane(inputs: Inputs, name: str, axis: plots.Axis, rate: Rate) -> View:
     if name == inputs.verdict["deploy"] and not floor and name != TEACHER and case(inputs).kind != "invalid":
         mark = "good"
     low, high = (None, None) if floor else (100 * rate["low"], 100 * rate["high"])
+=======
+        )
+    groups = [
+        plots.Group(
+            words.metric(metric),
+            [
+                _interval(name, inputs.metrics[name]["metrics"][metric], inputs.mark(name))
+                for name in names
+                if metric in inputs.metrics[name]["metrics"]
+            ],
+        )
+        for metric in core
+    ]
+    desc = "; ".join(
+        f"{line['label']}: "
+        + ", ".join(f"{words.contender(name)} {cell['value']}" for name, cell in zip(names, line["cells"], strict=True))
+        for line in table
+        if line["core"]
+    )
+    return {
+        "names": [words.contender(name) for name in names],
+        "table": table,
+        "plot": plots.metrics(
+            groups, key="metrics", title="Core metrics of all contenders and floors", desc=f"{desc}.", stamp=stamp
+        ),
+    }
+
+
+def _interval(name: str, entry: Mapping[str, Any], mark: str) -> plots.Interval:
+    value, low, high = (None if entry[key] is None else 100 * entry[key] for key in ("value", "low", "high"))
+    return plots.Interval(words.contender(name), value, low, high, note=text.percent(entry["value"]), mark=mark)
+
+
+def floors(inputs: Inputs) -> list[dict[str, Any]]:
+    """The decisive candidate against every floor."""
+    comparison = decisive(inputs)
+    return [
+        {
+            "contender": words.contender(comparison["contender"]),
+            "floor": words.contender(floor),
+            "metric": words.metric(metric),
+            "value": text.percent(entry["floor"]),
+            "other": text.percent(entry["contender"]),
+            "beaten": entry["beaten"],
+        }
+        for floor, metrics in comparison["floors"].items()
+        for metric, entry in metrics.items()
+    ]
+
+
+def readings(inputs: Inputs, stamp: str) -> dict[str, Any]:
+    """Core metrics by the strict and the lenient reading."""
+    table, groups = [], []
+    for metric in inputs.verdict["core"]:
+        shown = []
+        for name in inputs.contenders:
+            strict = inputs.metrics[name]["metrics"][metric]["value"]
+            lenient = inputs.metrics[name]["lenient"].get(metric, {}).get("value")
+            if strict is None or lenient is None:
+                continue
+            table.append(
+                {
+                    "contender": words.contender(name),
+                    "metric": words.metric(metric),
+                    "strict": text.percent(strict),
+                    "lenient": text.percent(lenient),
+                    "format": text.points(lenient - strict),
+                }
+            )
+            shown.append(
+                plots.Interval(
+                    words.contender(name),
+                    100 * strict,
+                    None,
+                    100 * lenient,
+                    note=text.points(lenient - strict),
+                    mark=inputs.mark(name),
+                )
+            )
+        if shown:
+            groups.append(plots.Group(words.metric(metric), shown))
+    desc = "; ".join(
+        f"{row['contender']} {row['metric']}: strict {row['strict']}, lenient {row['lenient']}" for row in table
+    )
+    plot = plots.readings(groups, key="readings", title="Strict and lenient readings", desc=f"{desc}.", stamp=stamp)
+    return {"table": table, "plot": plot if groups else ""}
+
+
+def outcomes(inputs: Inputs) -> dict[str, Any]:
+    """How rows were answered, and why they are not right."""
+    codes = [
+        code for code in words.OUTCOMES if any(inputs.metrics[name]["outcomes"].get(code) for name in inputs.contenders)
+    ]
+    reasons = dict.fromkeys(code for name in inputs.contenders for code in inputs.metrics[name]["reasons"])
+    totals = {code: sum(inputs.metrics[name]["reasons"].get(code, 0) for name in inputs.contenders) for code in reasons}
+>>>>>>> main
     return {
         "name": ("best without a model: " if floor else "") + label(inputs, name),
         "note": text.percent(rate["value"]),
@@ -130,6 +227,7 @@ def slices(inputs: Inputs) -> View | None:
         heading = f"By {words.dimension(dimension)}"
         groups.append(
             {
+<<<<<<< HEAD
                 "name": heading,
                 "more": more,
                 "lanes": [
@@ -150,6 +248,17 @@ def slices(inputs: Inputs) -> View | None:
                         "cells": [_cell(part["contenders"][rung["name"]]) for rung in inputs.ladder],
                     }
                     for value, part in ordered[:SLICES]
+=======
+                "label": words.DIMENSIONS.get(dimension, words.plain(dimension)),
+                "lines": [
+                    {
+                        "value": text.clean(str(value), 80),
+                        "n": text.count(entry["n"]),
+                        "teacher": text.rate(entry["teacher"]),
+                        "cells": [_slice(entry["contenders"][name]) for name in candidates],
+                    }
+                    for value, entry in ordered[:SLICES]
+>>>>>>> main
                 ],
             }
         )

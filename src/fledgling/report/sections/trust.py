@@ -9,7 +9,11 @@ from fledgling.report.sections.answer import View, chance, label
 def trust(inputs: Inputs) -> View:
     """What would change the verdict, and what it rests on."""
     verdict = inputs.verdict
+<<<<<<< HEAD
     sensitivity, forgiven = verdict["sensitivity"], verdict["if_labels_are_wrong"]
+=======
+    sensitivity, forgiven, looks = (verdict[key] for key in ("sensitivity", "if_labels_are_wrong", "looks"))
+>>>>>>> main
     scenarios = [
         {"meaning": text.capital(text.prose(scenario["meaning"])), **_answer(inputs, scenario)}
         for scenario in (sensitivity["scenarios"] if sensitivity else {}).values()
@@ -21,6 +25,7 @@ def trust(inputs: Inputs) -> View:
     return {
         "chance": chance(inputs),
         "scenarios": scenarios,
+<<<<<<< HEAD
         "lost": ", ".join(f"{label(inputs, name)} {text.count(rows)}" for name, rows in lost),
         "any": text.count(sensitivity["rows"]["any"]) if sensitivity else "",
         "agreement": text.rate({**verdict["agreement"]}) if verdict["agreement"] else None,
@@ -28,10 +33,33 @@ def trust(inputs: Inputs) -> View:
         "regressions": _regressions(inputs),
         "noise": [text.sentence(text.prose(entry["reason"])) for entry in verdict["noise"].values()],
         "needed": _needed(inputs),
+=======
+        "agreement": text.rate(verdict["agreement"]) if verdict["agreement"] else None,
+        "suspects": text.count(len(verdict["suspected_label_errors"])),
+        "looks": looks
+        and {"number": text.count(looks["number"]), "at_most": text.percent(looks["false_swap_at_most"], 0)},
+        "regressions": [_regression(name, regression) for name, regression in verdict["regressions"].items()],
+        "noise": [text.clean(entry["reason"], 400) for entry in verdict["noise"].values()],
+        "needed": [
+            {
+                "contender": words.contender(name),
+                "metric": words.metric(metric),
+                "n": text.count(entry["n"]),
+                "seen": text.count(entry["rows_needed"]) if entry["rows_needed"] is not None else "no number suffices",
+                "equal": text.count(entry["rows_needed_if_equal"]),
+                "discordance": text.percent(entry["discordance"]),
+                "effect": f"{entry['design_effect']:.2f}",
+            }
+            for name, comparison in verdict["comparisons"].items()
+            for metric, entry in comparison["metrics"].items()
+            if entry["core"]
+        ],
+>>>>>>> main
         "power": text.percent(verdict["power"], 0),
     }
 
 
+<<<<<<< HEAD
 def _answer(inputs: Inputs, scenario: Scenario | IfWrong) -> View:
     deploy = scenario["deploy"]
     return {
@@ -97,3 +125,30 @@ def _needed(inputs: Inputs) -> View:
                 }
             )
     return {"lines": lines, "grouped": grouped}
+=======
+def _regression(name: str, regression: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "before": words.contender(regression["after"]),
+        "after": words.contender(name),
+        "status": {
+            "none": "Fine-tuning cost nothing",
+            "worse": "Fine-tuning made something worse",
+            "unclear": "Fine-tuning may have cost something",
+        }[regression["status"]],
+        "lines": [
+            {
+                "metric": words.metric(metric),
+                "before": text.percent(entry["before"]),
+                "after": text.percent(entry["after"]),
+                "gap": text.points(entry["gap"]),
+                "interval": f"{text.points(entry['low'])} to {text.points(entry['high'])}",
+                "fine": entry["non_inferior"] and not entry["worse"],
+            }
+            for metric, entry in regression["metrics"].items()
+        ],
+    }
+
+
+def _answer(scenario: Mapping[str, Any]) -> dict[str, Any]:
+    return {"deploy": scenario["deploy"], "changes": scenario["changes"]}
+>>>>>>> main
