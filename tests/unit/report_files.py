@@ -135,6 +135,8 @@ def build(
     if foreign:  # the teacher's rows are those of another test
         path = folder / "metrics/teacher.jsonl"
         path.write_text(path.read_text().replace('"id":"row-', '"id":"other-'))
+        vouching = path.with_suffix(".json")
+        write_json(vouching, read_json(vouching) | {"rows_sha256": sha256_file(path)})
     settings: dict[str, Any] = {
         "decision": {
             "margin": 0.05,
@@ -148,30 +150,28 @@ def build(
         "track": block,
         "simulated": simulated,
     }
-    rows = [str(folder / f"metrics/{name}.jsonl") for name in rates]
+    names = list(rates)
+    ladder = [rung(name) for name in names[1:]]
+    settings |= {"gated": [one for one in ladder if not one["adapter"]], "ladder": ladder}
+    for name in names:
+        lines = folder / f"predictions/{name}.jsonl"
+        seal = {"rows": len(examples), "outcomes": {}, "sha256": sha256_file(lines), "limits": [], "given_up": 0}
+        write_json(lines.with_suffix(".json"), {"format": "fledgling/predictions/1", "made_from": {}, **seal})
+    rows = {name: str(folder / f"metrics/{name}.jsonl") for name in names}
     floors = [str(path) for path in sorted((folder / "metrics").glob("floor-*.jsonl"))]
+    metrics = [str(path) for path in sorted((folder / "metrics").glob("*.json"))]
     shared = ["--track", "demo", "--settings", json.dumps(settings), "--datasheet", str(datasheet), "--floors", *floors]
-    compare, metrics = folder / "compare.json", [str(path) for path in sorted((folder / "metrics").glob("*.json"))]
-    script("compare", *shared, "--teacher", rows[0], "--slm", rows[1], "--out", str(compare))
-    script(
-        "decide",
-        *shared,
-        "--compare",
-        str(compare),
-        "--rows",
-        *rows,
-        "--metrics",
-        *metrics,
-        "--ledger",
-        str(folder / "looks.jsonl"),
-        "--out",
-        str(folder / "verdict.json"),
-    )
+    shared += ["--metrics", *metrics]
+    compare = folder / "compare.json"
+    untrained = [rows[name] for name in ("teacher", *(one["name"] for one in settings["gated"]))]
+    script("compare", *shared, "--rows", *untrained, "--out", str(compare))
+    ledger, verdict = str(folder / "looks.jsonl"), str(folder / "verdict.json")
+    judged = ["--compare", str(compare), "--rows", *rows.values(), "--ledger", ledger]
+    script("decide", *shared, *judged, "--out", verdict)
     training = folder / "sft/training.json"
     if "tuned" in rates:
         training.parent.mkdir()
         write_json(training, trained())
-    reshape(folder, list(rates)[1:])
     return {
         "verdict": folder / "verdict.json",
         "compare": compare,
@@ -218,37 +218,6 @@ def rung(name: str) -> dict[str, Any]:
         "adapter": "sft" if adapter else None,
         "after": "slm" if adapter else None,
     }
-
-
-def reshape(folder: Path, names: list[str]) -> None:
-    """The shape with a ladder, from the one with slm and tuned."""
-    verdict = read_json(folder / "verdict.json")
-    regression = verdict.pop("regression")
-    for entry in (regression or {"metrics": {}})["metrics"].values():
-        entry |= {"before": entry.pop("slm"), "after": entry.pop("tuned")}
-    for values in verdict["slices"].values():
-        for entry in values.values():
-            entry["contenders"] = {name: entry.pop(name) for name in names}
-    for suspect in verdict["suspected_label_errors"]:
-        suspect["contenders"] = suspect.pop("with")
-    verdict |= {
-        "format": "fledgling/verdict/2",
-        "made_from": {},
-        "ladder": [rung(name) for name in names],
-        "decisive": verdict["deploy"] if verdict["deploy"] in names else names[-1],
-        "regressions": {"tuned": {"after": "slm", **regression}} if regression else {},
-    }
-    write_json(folder / "verdict.json", verdict)
-    gate = read_json(folder / "compare.json")
-    comparison = verdict["comparisons"]["slm"]
-    head = {key: gate[key] for key in gate if key not in comparison}
-    more = {"ladder": [rung("slm")], "decisive": "slm", "comparisons": {"slm": comparison}, "made_from": {}}
-    write_json(folder / "compare.json", head | more | {"format": "fledgling/compare/2"})
-    for path in (folder / "metrics").glob("*.json"):
-        write_json(path, read_json(path) | {"made_from": {}, "rows_sha256": sha256_file(path.with_suffix(".jsonl"))})
-        lines = folder / f"predictions/{path.stem}.jsonl"
-        seal = {"rows": 0, "outcomes": {}, "sha256": sha256_file(lines), "limits": [], "given_up": 0}
-        write_json(lines.with_suffix(".json"), {"format": "fledgling/predictions/1", "made_from": {}} | seal)
 
 
 def widened(inputs: Inputs, names: list[str]) -> Inputs:

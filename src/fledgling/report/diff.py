@@ -176,7 +176,9 @@ def _arguments(call: JsonObject) -> JsonObject:
 def _call_lines(path: str, rule: _Rule | None, calls: Mapping[str, JsonObject | None]) -> Iterator[Line]:
     names = {name: _named(rule, call) for name, call in calls.items()}
     yield Line(path, (rule.name,) if rule else (), False, names)
-    keys = dict.fromkeys([*(rule.options if rule else ()), *(key for call in calls.values() if call for key in _arguments(call))])
+    keys = dict.fromkeys(
+        [*(rule.options if rule else ()), *(key for call in calls.values() if call for key in _arguments(call))]
+    )
     for key in keys:
         yield from _argument_lines(f"{path}.{_key(key)}", key, rule, calls)
 
@@ -189,9 +191,7 @@ def _named(rule: _Rule | None, call: JsonObject | None) -> Cell:
     return Cell("same" if call.get("name") == rule.name else "different", call.get("name"))
 
 
-def _argument_lines(
-    path: str, key: str, rule: _Rule | None, calls: Mapping[str, JsonObject | None]
-) -> Iterator[Line]:
+def _argument_lines(path: str, key: str, rule: _Rule | None, calls: Mapping[str, JsonObject | None]) -> Iterator[Line]:
     if rule is None or key not in rule.options:
         yield Line(path, (), False, {name: _unexpected(key, call) for name, call in calls.items()})
         return

@@ -6,17 +6,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from fledgling import artefacts
-<<<<<<< HEAD
 from fledgling.artefacts import Comparison, Datasheet, Gate, JsonObject, Metrics, Predictions, Rung, Training, Verdict
 from fledgling.errors import DataError
 
 TEACHER = "teacher"
 FLOOR = "floor-"
 T = TypeVar("T")
-=======
-from fledgling.artefacts import Datasheet, Gate, Metrics, Training, Verdict
-from fledgling.errors import DataError
->>>>>>> main
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +22,6 @@ class Inputs:
     """
 
     track: str
-<<<<<<< HEAD
     settings: JsonObject
     verdict: Verdict
     gate: Gate
@@ -35,20 +29,11 @@ class Inputs:
     metrics: Mapping[str, Metrics]
     seals: Mapping[str, Predictions]
     training: Mapping[str, Training]
-=======
-    settings: Mapping[str, Any]
-    verdict: Mapping[str, Any]
-    compare: Mapping[str, Any]
-    datasheet: Mapping[str, Any]
-    metrics: Mapping[str, Mapping[str, Any]]
-    training: Mapping[str, Mapping[str, Any]]
->>>>>>> main
     data: Path
     predictions: Mapping[str, Path]
     rows: Mapping[str, Path]
 
     @property
-<<<<<<< HEAD
     def ladder(self) -> list[Rung]:
         """The contenders that were judged, cheapest first."""
         return self.verdict["ladder"]
@@ -57,16 +42,6 @@ class Inputs:
     def answerers(self) -> list[str]:
         """Everything that answered every row, floors aside: the teacher, then the ladder."""
         return [TEACHER, *(rung["name"] for rung in self.ladder)]
-=======
-    def contenders(self) -> list[str]:
-        """Everything that answered every row, floors aside, teacher first."""
-        return ["teacher", *(rung["name"] for rung in self.verdict["ladder"])]
-
-    def mark(self, name: str) -> str:
-        """How a plot marks a contender: as the teacher, as one with or without an adapter, or as a floor."""
-        rung = next((rung for rung in self.verdict["ladder"] if rung["name"] == name), None)
-        return name if rung is None else "adapter" if rung["adapter"] else "plain"
->>>>>>> main
 
     @property
     def floors(self) -> list[str]:
@@ -108,7 +83,6 @@ def load(
     Raises:
         DataError: a file is missing or has another shape, or a contender of the verdict lacks a file.
     """
-<<<<<<< HEAD
     judged = artefacts.read(Verdict, verdict)
     inputs = Inputs(
         track,
@@ -122,26 +96,6 @@ def load(
             for path in predictions
             if path.with_suffix(".json").exists()
         },
-=======
-    named = {name: {path.stem: path for path in paths} for name, paths in _kinds(predictions, metrics, rows)}
-    for contender in named["rows"]:
-        for name in ("predictions", "metrics"):
-            if contender not in named[name]:
-                raise DataError(f"--{name}: no file of {contender!r}; --rows has {named['rows'][contender]}")
-    decided = artefacts.read(Verdict, verdict)
-    for name in ("teacher", *(rung["name"] for rung in decided["ladder"])):
-        if name not in named["rows"]:
-            raise DataError(
-                f"--rows: no file of {name!r}; build it with: snakemake results/metrics/{track}/{name}.json"
-            )
-    return Inputs(
-        track,
-        settings,
-        decided,
-        artefacts.read(Gate, compare),
-        artefacts.read(Datasheet, datasheet),
-        {name: artefacts.read(Metrics, path) for name, path in sorted(named["metrics"].items())},
->>>>>>> main
         {path.parent.name: artefacts.read(Training, path) for path in training},
         data,
         {path.stem: path for path in predictions},

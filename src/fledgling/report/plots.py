@@ -4,6 +4,7 @@ Positions across are percent of the picture's width and positions down are CSS p
 well as a page, and its text and strokes are never scaled. Every mark that colour tells apart differs in shape too.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,12 +27,6 @@ _SHAPES: dict[Mark, str] = {
     "floor": "M0 -6.5V6.5",
     "base": "M-5 -5H5V5H-5z",
 }
-<<<<<<< HEAD
-=======
-WIDTH = 960
-# How each contender is marked: colour, marker, whether it is filled.
-MARKS = {"teacher": (INK, "s", True), "plain": (INK, "o", False), "adapter": (ACCENT, "o", True)}
->>>>>>> main
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,20 +125,13 @@ class Spot:
     """One contender in the picture of cost and quality; quality with its interval, in percent."""
 
     label: str
-<<<<<<< HEAD
     cost: float
     quality: Point
-=======
-    value: float | None
-    low: float | None
-    high: float | None
-    note: str = ""
-    good: bool = False
-    mark: str = "plain"
->>>>>>> main
 
 
-def scatter(spots: Sequence[Spot], x: Axis, y: Axis, x_labels: Sequence[str], *, key: str, title: str, desc: str) -> str:
+def scatter(
+    spots: Sequence[Spot], x: Axis, y: Axis, x_labels: Sequence[str], *, key: str, title: str, desc: str
+) -> str:
     """Cost (across) against quality (up) with intervals; returns an <svg> of any width."""
     height, top, bottom = 240.0, 12.0, 28.0
 
@@ -212,7 +200,7 @@ def curves(
     for step in kept:
         place = _shift(x.at(step))
         parts.append(f'<line class="kept" x1="{place}" x2="{place}" y1="{top}" y2="{floor}"/>')
-    for (before, high), (after, low) in zip(train, train[1:], strict=False):
+    for (before, high), (after, low) in itertools.pairwise(train):
         parts.append(
             f'<line class="curve" x1="{_shift(x.at(before))}" y1="{down(high):.1f}" '
             f'x2="{_shift(x.at(after))}" y2="{down(low):.1f}"/>'

@@ -28,8 +28,10 @@ def html(view: View) -> str:
     The content security policy names both by digest: whatever else a page might be made to hold does not run.
     """
     css, script = _file("report.css"), _file("report.js")
-    return _environment().get_template("report.html").render(
-        view, css=Markup(css), script=Markup(script), css_hash=_source(css), script_hash=_source(script)
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(view, css=Markup(css), script=Markup(script), css_hash=_source(css), script_hash=_source(script))
     )
 
 

@@ -114,12 +114,16 @@ def _made(inputs: Inputs, size: Size) -> Table:
 def _compact(row: Row, names: list[str], size: Size, places: Mapping[str, dict[str, int]], *, suspect: bool) -> Compact:
     answers = [row.answers[name] for name in names]
     messages = row.example["messages"]
-    asked = next((at for at in range(len(messages) - 1, -1, -1) if messages[at].get("role") == "user"), len(messages) - 1)
+    asked = next(
+        (at for at in range(len(messages) - 1, -1, -1) if messages[at].get("role") == "user"), len(messages) - 1
+    )
     made: Compact = {
         "id": text.clean(row.id, 120),
         "q": _message(messages[asked], size.question) if messages else "",
         "s": "".join(answer.state[0] for answer in answers),
-        "k": [_number(places["slices"], f"{words.dimension(key)}: {text.clean(value, 80)}") for key, value in _slices(row)],
+        "k": [
+            _number(places["slices"], f"{words.dimension(key)}: {text.clean(value, 80)}") for key, value in _slices(row)
+        ],
         "f": [_field(line, names, size) for line in _chosen(row.lines, size)],
     }
     if any(answer.score not in (0, 1) for answer in answers):
@@ -135,7 +139,9 @@ def _compact(row: Row, names: list[str], size: Size, places: Mapping[str, dict[s
     if tools := row.example.get("tools"):
         made["t"] = _number(places["texts"], ", ".join(_tool(tool) for tool in tools[:60]))
     if size.reply and any(answer.raw for answer in answers):
-        made["r"] = [answer.raw if len(answer.raw) <= size.reply else f"{answer.raw[: size.reply]} …" for answer in answers]
+        made["r"] = [
+            answer.raw if len(answer.raw) <= size.reply else f"{answer.raw[: size.reply]} …" for answer in answers
+        ]
     if len(row.lines) > size.fields:
         made["x"] = len(row.lines) - size.fields
     notes = [number for number, holds in enumerate((suspect, _refused(row))) if holds]
@@ -151,9 +157,7 @@ def _slices(row: Row) -> list[tuple[str, str]]:
 def _refused(row: Row) -> bool:
     """Whether somebody says exactly what gold says and is not right."""
     return bool(row.lines) and any(
-        answer.read
-        and answer.score < 1
-        and all(line.cells[name].state == "same" for line in row.lines)
+        answer.read and answer.score < 1 and all(line.cells[name].state == "same" for line in row.lines)
         for name, answer in row.answers.items()
     )
 
@@ -178,7 +182,11 @@ def _field(line: diff.Line, names: list[str], size: Size) -> tuple[str, str, lis
     gold = " or ".join(text.value(item, size.value) for item in line.gold[:6])
     if line.optional:
         gold += ", or left out"
-    return text.clean(line.path or "(whole answer)", 120), gold, [_cell(line.cells.get(name), line, size) for name in names]
+    return (
+        text.clean(line.path or "(whole answer)", 120),
+        gold,
+        [_cell(line.cells.get(name), line, size) for name in names],
+    )
 
 
 def _cell(cell: diff.Cell | None, line: diff.Line, size: Size) -> Cell:
@@ -224,7 +232,11 @@ def first(table: Table) -> list[First]:
     }
     found = []
     for (teacher, right), heading in kinds.items():
-        mine = [row for row in table.rows if (row["s"][0] == "r") == bool(teacher) and (row["s"][table.decisive] == "r") == right]
+        mine = [
+            row
+            for row in table.rows
+            if (row["s"][0] == "r") == bool(teacher) and (row["s"][table.decisive] == "r") == right
+        ]
         if mine:
             limit = LEAST if (teacher, right) == ("r", False) else 1
             found.append(First(heading, len(mine), bool(teacher) and right, sorted(mine, key=_rank)[:limit]))
@@ -239,4 +251,3 @@ def _dump(value: object) -> str:
     """JSON in which `<`, `>` and `&` are escapes, so that no text in it is markup."""
     shown = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     return shown.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-

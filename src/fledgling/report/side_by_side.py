@@ -51,62 +51,12 @@ class Row:
 
     @property
     def id(self) -> str:
+        """The id of its example."""
         return self.example["id"]
 
 
-<<<<<<< HEAD
 def rows(inputs: Inputs) -> Iterator[Row]:
     """Every row of the split, in its order; streams the files side by side.
-=======
-def kinds(verdict: Mapping[str, Any]) -> list[Kind]:
-    """The kinds of disagreement of teacher and the decisive contender, and of each with the one it comes after."""
-    other = verdict["decisive"]
-    found = [
-        Kind(
-            "teacher-only",
-            f"The teacher is right, {other} is not",
-            "What would get worse if the track moved.",
-            8,
-            lambda at: at["teacher"] > at[other],
-        ),
-        Kind(
-            "contender-only",
-            f"{other[0].upper()}{other[1:]} is right, the teacher is not",
-            "What would get better.",
-            6,
-            lambda at: at[other] > at["teacher"],
-        ),
-    ]
-    for rung in verdict["ladder"]:
-        if rung["after"]:
-            found += _changed(rung["name"], rung["after"])
-    return found
-
-
-def _changed(name: str, before: str) -> list[Kind]:
-    return [
-        Kind(
-            f"repaired-{name}",
-            f"Repaired by {name}",
-            f"{name} is right, {before} was not.",
-            4,
-            lambda at: at[name] > at[before],
-        ),
-        Kind(
-            f"broken-{name}",
-            f"Broken by {name}",
-            f"{before} was right, {name} is not.",
-            4,
-            lambda at: at[before] > at[name],
-        ),
-    ]
-
-
-def select(rows: Mapping[str, Path], metric: str, wanted: Iterable[Kind]) -> list[Selection]:
-    """Count the rows of each kind and choose those to show, by the smallest sha256 of their ids.
-
-    Streams the files side by side; memory holds what is shown.
->>>>>>> main
 
     Raises:
         DataError: the files do not hold the same rows in the same order, or a row lacks the metric.
@@ -139,7 +89,7 @@ def side_by_side(
         for path, (number, row) in zip(scored.values(), found, strict=True):
             if row["id"] != example["id"]:
                 raise DataError(f"{path}:{number}: row {row['id']!r} stands where {data} has {example['id']!r}")
-        yield example, dict(zip(scored, found, strict=True))
+        yield example, dict(zip(scored, cast(list[tuple[int, ScoredRow]], found), strict=True))
 
 
 def _replies(path: Path) -> dict[str, str]:
@@ -166,4 +116,3 @@ def _difference(kind: str, example: JsonObject, answers: Mapping[str, Answer]) -
 
 def _calls(value: Json) -> list[JsonObject]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-

@@ -53,7 +53,11 @@ def _words(inputs: Inputs) -> list[tuple[str, str]]:
     found = [(TEACHER, "the hosted model that answers today")]
     for rung in inputs.ladder:
         what = f"the checkpoint {text.clean(rung['model'], 60)}"
-        what += f", trained on this track's rows (adapter {text.clean(rung['adapter'], 60)})" if rung["adapter"] else ", not trained"
+        what += (
+            f", trained on this track's rows (adapter {text.clean(rung['adapter'], 60)})"
+            if rung["adapter"]
+            else ", not trained"
+        )
         found.append((answer.label(inputs, rung["name"]), f"a contender: {what}"))
     found += [
         ("contender", "a local model that might take the track over"),
@@ -63,8 +67,14 @@ def _words(inputs: Inputs) -> list[tuple[str, str]]:
             "share of right answers, teacher minus contender, over the same rows; 5 points worse is 5 right answers fewer in 100",
         ),
         ("margin", f"the largest gap that still counts as good: {margin} points"),
-        ("proven", f"the whole interval lies on one side, with {text.percent(1 - inputs.verdict['alpha'], 0)} confidence"),
-        ("without a model", "what repeating the question, an empty or the most frequent answer scores; less than that proves nothing"),
+        (
+            "proven",
+            f"the whole interval lies on one side, with {text.percent(1 - inputs.verdict['alpha'], 0)} confidence",
+        ),
+        (
+            "without a model",
+            "what repeating the question, an empty or the most frequent answer scores; less than that proves nothing",
+        ),
     ]
     found += [(words.label(metric), words.MEANINGS.get(metric, "")) for metric in core]
     return [(word, what) for word, what in found if what]

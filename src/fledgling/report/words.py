@@ -1,11 +1,7 @@
 """What the report calls things: metrics, outcomes, reasons and kinds of rows in plain words."""
 
-<<<<<<< HEAD
-from fledgling.tracks.words import label as label
 from fledgling.report.text import capital
-=======
-from fledgling.tracks.words import label
->>>>>>> main
+from fledgling.tracks.words import label as label
 
 MEANINGS = {
     "json_valid_rate": "the reply is JSON and nothing else",
@@ -23,18 +19,10 @@ MEANINGS = {
     "ast_match_rate": "right tool, right arguments (case and punctuation ignored)",
     "abstain_rate": "no tool was called, rightly or not",
 }
-<<<<<<< HEAD
 FLOORS = {
     "echo": "repeating the question",
     "frequent": "always the most frequent answer",
     "empty": "an empty answer",
-=======
-CONTENDERS = {
-    "teacher": ("teacher", "the hosted model that answers today"),
-    "floor-echo": ("floor: echo", "copies the prompt; no model"),
-    "floor-frequent": ("floor: frequent", "always the most frequent answer; no model"),
-    "floor-empty": ("floor: empty", "an empty answer; no model"),
->>>>>>> main
 }
 OUTCOMES = {
     "ok": "answered",
@@ -73,7 +61,6 @@ def metric(name: str) -> str:
     return capital(label(name))
 
 
-<<<<<<< HEAD
 def floor(name: str) -> str:
     """What a floor, "floor-…", answers."""
     kind = name.removeprefix("floor-")
@@ -89,16 +76,6 @@ def reason(code: str) -> str:
 def dimension(name: str) -> str:
     """What rows are sorted by."""
     return DIMENSIONS.get(name, plain(name))
-=======
-def contender(name: str) -> str:
-    """The name of a contender for people."""
-    return CONTENDERS[name][0] if name in CONTENDERS else name
-
-
-def described(name: str) -> str:
-    """What a contender is."""
-    return CONTENDERS[name][1] if name in CONTENDERS else "a small local model"
->>>>>>> main
 
 
 def plain(code: str) -> str:

@@ -7,18 +7,10 @@ from fledgling.artefacts import GapOnMetric, SliceGap
 from fledgling.report import plots, text, words
 from fledgling.report.load import TEACHER, Inputs
 
-<<<<<<< HEAD
 View = dict[str, object]
 Kind = Literal["swap", "keep", "fine_tune", "inconclusive", "invalid"]
 DEFAULT_MARGIN = 0.05  # decision.margin of config/config.yaml
 WEAK = 5  # weakest slices that the first screen names
-=======
-HEADLINES = {
-    "teacher": "Keep the teacher",
-    "inconclusive": "Undecided: keep the teacher for now",
-    "invalid": "No verdict: the numbers cannot be trusted",
-}
->>>>>>> main
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +67,9 @@ def headline(inputs: Inputs) -> View:
         "invalid": "No verdict: the numbers cannot be trusted",
     }
     return {
-<<<<<<< HEAD
         "kind": found.kind,
         "headline": heads[found.kind],
         "tone": {"swap": "good", "invalid": "bad"}.get(found.kind, ""),
-=======
-        "deploy": verdict["deploy"],
-        "headline": HEADLINES["invalid"] if invalid else _headline(verdict),
->>>>>>> main
         "statement": text.prose(verdict["statement"]),
         "tried": _tried(inputs, found),
         "reasons": [text.prose(reason) for reason in verdict["reasons"]],
@@ -99,7 +86,6 @@ def headline(inputs: Inputs) -> View:
     }
 
 
-<<<<<<< HEAD
 def _tried(inputs: Inputs, found: Case) -> str:
     """Whether training was tried and what it brought, where the headline leaves that open."""
     if found.kind in ("swap", "invalid"):
@@ -114,7 +100,7 @@ def _tried(inputs: Inputs, found: Case) -> str:
     parts = []
     for rung in inputs.ladder:
         before, after = rung["after"], rung["name"]
-        if rung["adapter"] and before in inputs.metrics:
+        if rung["adapter"] and before and before in inputs.metrics:
             parts.append(
                 f"{label(inputs, after)} has {_value(inputs, after, metric)}, "
                 f"{label(inputs, before)} {_value(inputs, before, metric)}"
@@ -174,7 +160,11 @@ def _certainty(inputs: Inputs, found: Case) -> tuple[str, str]:
     if found.kind in ("keep", "fine_tune"):
         metric = max(known, key=lambda name: known[name]["gap"])
         entry = known[metric]
-        proven = f"At least {text.gap(entry['low'])}" if entry["low"] > 0 else f"Measured {text.gap(entry['gap'])}, not proven"
+        proven = (
+            f"At least {text.gap(entry['low'])}"
+            if entry["low"] > 0
+            else f"Measured {text.gap(entry['gap'])}, not proven"
+        )
         return proven, metric
     unproven = {name: entry for name, entry in known.items() if not entry["non_inferior"]} or known
     metric = max(unproven, key=lambda name: unproven[name]["high"])
@@ -220,7 +210,10 @@ def gaps(inputs: Inputs) -> View | None:
     margin = 100 * verdict["margin"]
     known = [(rung["name"], verdict["comparisons"][rung["name"]]) for rung in inputs.ladder]
     entries = [
-        (name, metric, body["metrics"][metric]) for name, body in known for metric in verdict["core"] if metric in body["metrics"]
+        (name, metric, body["metrics"][metric])
+        for name, body in known
+        for metric in verdict["core"]
+        if metric in body["metrics"]
     ]
     if not entries:
         return None
@@ -274,22 +267,6 @@ def table(inputs: Inputs) -> list[View]:
                     "mark": mark,
                 }
             )
-=======
-def _headline(verdict: Mapping[str, Any]) -> str:
-    label = next((rung["label"] for rung in verdict["ladder"] if rung["name"] == verdict["deploy"]), None)
-    return f"Move to {label}" if label else HEADLINES[verdict["deploy"]]
-
-
-def _size(gap: float) -> str:
-    """A gap without its sign."""
-    return f"{100 * gap:g}"
-
-
-def decisive(inputs: Inputs) -> Mapping[str, Any]:
-    """The comparison that the verdict rests on."""
-    comparisons = inputs.verdict["comparisons"]
-    found: Mapping[str, Any] = comparisons[inputs.verdict["decisive"]]
->>>>>>> main
     return found
 
 
@@ -383,87 +360,12 @@ def _own(inputs: Inputs) -> list[str]:
 def _embedded(inputs: Inputs) -> bool:
     models = inputs.section("models")
     used = {rung["model"] for rung in inputs.ladder}
-    return any(isinstance(block, dict) and block.get("source") == "embedded" for name, block in models.items() if name in used)
+    return any(
+        isinstance(block, dict) and block.get("source") == "embedded" for name, block in models.items() if name in used
+    )
 
 
-<<<<<<< HEAD
 def _rows_of(found: object) -> int:
     """Rows counted by a part of the datasheet, as a number or as {"rows": number, …}."""
     number = found.get("rows") if isinstance(found, dict) else found
     return number if isinstance(number, int) else 0
-=======
-def _says(entry: Mapping[str, Any], margin: float) -> str:
-    """What one gap shows: worse only where the measured gap itself is above the margin."""
-    return "as good" if entry["non_inferior"] else "worse" if entry["gap"] > margin else "not shown"
-
-
-def _gap_line(metric: str, entry: Mapping[str, Any], margin: float) -> dict[str, Any]:
-    counts = entry["counts"]
-    return {
-        "metric": words.metric(metric),
-        "core": entry["core"],
-        "teacher": text.percent(entry["teacher"]),
-        "value": text.percent(entry["contender"]),
-        "gap": text.points(entry["gap"]),
-        "low": text.points(entry["low"]),
-        "high": text.points(entry["high"]),
-        "holds": entry["non_inferior"],
-        "says": _says(entry, margin),
-        "teacher_only": text.count(counts["teacher_only"]),
-        "contender_only": text.count(counts["contender_only"]),
-        "p": text.p_value(entry["mcnemar_p"]),
-        "method": words.plain(entry["method"]),
-    }
-
-
-def side(inputs: Inputs, name: str) -> dict[str, Any]:
-    """One contender: its first core metric, what a request costs, how long a row takes."""
-    document = inputs.metrics[name]
-    latency, tokens = document["latency_s"] or {}, document["tokens"]
-    price = inputs.settings.get("slm", {}).get("price_per_hour")
-    economics = economy(inputs.metrics["teacher"], document, price)
-    core = inputs.verdict["core"][0]
-    entry = document["metrics"][core]
-    return {
-        "name": name,
-        "label": words.contender(name),
-        "what": words.described(name),
-        "metric": words.metric(core),
-        "value": text.percent(entry["value"]),
-        "interval": f"{text.percent(entry['low'])} to {text.percent(entry['high'])}",
-        "cost": text.money(economics.teacher if name == "teacher" else economics.contender, economics.currency),
-        "cost_known": (economics.teacher if name == "teacher" else economics.contender) is not None,
-        "estimated": bool(document["cost"].get("estimated")) and name == "teacher",
-        "p50": text.seconds(latency.get("p50")),
-        "p95": text.seconds(latency.get("p95")),
-        "prompt_tokens": text.count(_each(tokens["prompt"], document["n"])),
-        "completion_tokens": text.count(_each(tokens["completion"], document["n"])),
-        "without_usage": text.count(tokens["rows_without_usage"]) if tokens["rows_without_usage"] else None,
-    }
-
-
-def _each(total: float | None, rows: int) -> float | None:
-    return None if total is None or not rows else total / rows
-
-
-def break_even(inputs: Inputs) -> dict[str, Any]:
-    """Costs of teacher and last candidate, and the volume from which they part."""
-    price = inputs.settings.get("slm", {}).get("price_per_hour")
-    name = inputs.verdict["decisive"]
-    result = economy(inputs.metrics["teacher"], inputs.metrics[name], price)
-    return {
-        "contender": words.contender(name),
-        "priced": price is not None,
-        "price": text.money(price, result.currency),
-        "currency": result.currency,
-        "teacher": text.money(result.teacher, result.currency),
-        "own": text.money(result.contender, result.currency),
-        "teacher_known": result.teacher is not None,
-        "break_even": text.count(result.break_even) if result.break_even is not None else None,
-        "capacity": text.count(result.capacity) if result.capacity is not None else None,
-        "per_unit": text.count(result.per_unit) if result.per_unit is not None else None,
-        "reachable": result.break_even is not None
-        and result.capacity is not None
-        and result.break_even <= result.capacity,
-    }
->>>>>>> main

@@ -131,13 +131,24 @@ def facts(inputs: Inputs) -> list[tuple[str, str]]:
     """What is known of costs, a line a fact; what is unknown has none."""
     name = inputs.verdict["decisive"]
     known = of(inputs, name)
-    found = [("teacher, 1,000 requests", text.money(known.teacher, known.currency) if known.teacher is not None else "")]
+    found = [
+        ("teacher, 1,000 requests", text.money(known.teacher, known.currency) if known.teacher is not None else "")
+    ]
     if known.busy is not None:
-        found.append((f"{label(inputs, name)}, 1,000 requests on a machine that is never idle", text.money(known.busy, known.currency)))
+        found.append(
+            (
+                f"{label(inputs, name)}, 1,000 requests on a machine that is never idle",
+                text.money(known.busy, known.currency),
+            )
+        )
     if known.shared is not None:
-        found.append((f"{label(inputs, name)}, 1,000 requests at the stated traffic", text.money(known.shared, known.currency)))
+        found.append(
+            (f"{label(inputs, name)}, 1,000 requests at the stated traffic", text.money(known.shared, known.currency))
+        )
     if known.capacity is not None:
-        found.append((f"requests that one machine with {label(inputs, name)} answers a day", text.count(known.capacity)))
+        found.append(
+            (f"requests that one machine with {label(inputs, name)} answers a day", text.count(known.capacity))
+        )
     if known.break_even is not None:
         found.append(("a machine always on pays for itself from, requests a day", text.count(known.break_even)))
     for who in inputs.answerers:
@@ -159,7 +170,9 @@ def picture(inputs: Inputs) -> View | None:
         rate = inputs.metrics[name]["metrics"][metric]
         if amount is None:
             continue
-        mark: plots.Mark = "base" if name == TEACHER else "good" if name == inputs.verdict["deploy"] else "void" if void else "holds"
+        mark: plots.Mark = (
+            "base" if name == TEACHER else "good" if name == inputs.verdict["deploy"] else "void" if void else "holds"
+        )
         point = plots.Point(100 * rate["value"], 100 * rate["low"], 100 * rate["high"], mark)
         spots.append(plots.Spot(label(inputs, name), amount, point))
         said.append(f"{label(inputs, name)}: {text.money(amount, currency)}, {text.percent(rate['value'])}")
@@ -201,7 +214,9 @@ def latency(inputs: Inputs) -> View | None:
                 "note": f"{text.seconds(times['p50'])}, at most {text.seconds(times['p95'])} for 95 %",
                 "mark": "",
                 "bar": plots.lane(
-                    axis, plots.Point(1_000 * times["p50"], 1_000 * times["p50"], 1_000 * times["p95"], "base"), cap=True
+                    axis,
+                    plots.Point(1_000 * times["p50"], 1_000 * times["p50"], 1_000 * times["p95"], "base"),
+                    cap=True,
                 ),
             }
             for name, times in known

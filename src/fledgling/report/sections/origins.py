@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from fledgling.artefacts import Datasheet, Json, JsonObject, Training
+from fledgling.artefacts import Datasheet, JsonObject, Training
 from fledgling.report import plots, text, words
 from fledgling.report.load import Inputs
 from fledgling.report.sections.answer import View, label
@@ -28,7 +28,8 @@ def data(inputs: Inputs) -> View:
         ],
         "sources": [
             {
-                "name": ", ".join(text.clean(str(part.get("name")), 100) for part in source["parts"][:LISTED]) or text.ABSENT,
+                "name": ", ".join(text.clean(str(part.get("name")), 100) for part in source["parts"][:LISTED])
+                or text.ABSENT,
                 "more": max(0, len(source["parts"]) - LISTED),
                 "formats": ", ".join(text.clean(name, 60) for name in source["formats"]) or text.ABSENT,
                 "rows": "; ".join(
@@ -38,7 +39,11 @@ def data(inputs: Inputs) -> View:
             for source in sheet["sources"]
         ],
         "rejects": [
-            {"code": text.clean(words.plain(code), 80), "rows": _count(entry.get("rows")), "first": _first(entry)}
+            {
+                "code": text.clean(words.plain(code), 80),
+                "rows": text.count(entry["rows"]),
+                "first": [text.clean(line, 300) for line in entry["first"]],
+            }
             for source in sheet["sources"]
             for code, entry in source["rejected"].items()
         ],
@@ -47,40 +52,22 @@ def data(inputs: Inputs) -> View:
     }
 
 
-<<<<<<< HEAD
-def _first(entry: Mapping[str, Json]) -> list[str]:
-    first = entry.get("first")
-    return [text.clean(str(line), 300) for line in first] if isinstance(first, list) else []
-
-
-def _count(value: Json) -> str:
-    return text.count(value) if isinstance(value, int | float) else text.ABSENT
-
-
 def _facts(sheet: Datasheet) -> list[tuple[str, str]]:
     """What was looked for in the rows, and what was found; what was not found is not listed."""
     leaks = sheet["leaks"]
-    outside = sum(_whole(source["gold_outside_tool_schema"].get("rows")) for source in sheet["sources"])
+    outside = sum(source["gold_outside_tool_schema"]["rows"] for source in sheet["sources"])
     unwinnable = sheet.get("unwinnable")
     number = _whole(unwinnable.get("rows") if isinstance(unwinnable, dict) else unwinnable)
     found = [
         ("links between splits, found and cut", _tally(leaks["links"])),
         ("rows left out for a link", _tally(leaks["dropped"])),
         ("near-duplicates", "not looked for" if leaks["near_duplicate"] is None else ""),
-        ("questions with more than one answer", text.count(sheet["conflicting_answers"]) if sheet["conflicting_answers"] else ""),
+        (
+            "questions with more than one answer",
+            text.count(sheet["conflicting_answers"]) if sheet["conflicting_answers"] else "",
+        ),
         ("rows whose right answer its own tool refuses", text.count(outside) if outside else ""),
         ("rows that nobody can get right", text.count(number) if number else ""),
-=======
-def training(inputs: Inputs, stamp: str) -> dict[str, Any] | None:
-    """The loss curve with the facts of the run; None where nothing was trained."""
-    document = next(iter(inputs.training.values()), None)
-    if document is None:
-        return None
-    history = document.get("history", [])
-    train = [(float(entry["step"]), float(entry["loss"])) for entry in history if entry.get("loss") is not None]
-    held_out = [
-        (float(entry["step"]), float(entry["eval_loss"])) for entry in history if entry.get("eval_loss") is not None
->>>>>>> main
     ]
     return [(key, value) for key, value in found if value]
 
@@ -90,7 +77,9 @@ def _whole(value: object) -> int:
 
 
 def _tally(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{text.clean(words.plain(kind), 60)} {text.count(number)}" for kind, number in counts.items() if number)
+    return ", ".join(
+        f"{text.clean(words.plain(kind), 60)} {text.count(number)}" for kind, number in counts.items() if number
+    )
 
 
 def training(inputs: Inputs) -> list[View]:
@@ -112,7 +101,12 @@ def _trained(inputs: Inputs, name: str, document: Training) -> View:
         "name": text.clean(name, 80),
         "who": " and ".join(label(inputs, rung["name"]) for rung in users),
         "plot": plots.curves(
-            train, held_out, kept, key=f"loss-{text.clean(name, 40)}", title=f"Loss over training steps, {text.clean(name, 40)}", desc=ends
+            train,
+            held_out,
+            kept,
+            key=f"loss-{text.clean(name, 40)}",
+            title=f"Loss over training steps, {text.clean(name, 40)}",
+            desc=ends,
         )
         if len(train) > 1
         else "",
@@ -161,7 +155,8 @@ def _candidates(document: Training) -> View | None:
                         "bar": plots.lane(
                             axis,
                             plots.Point(
-                                100 * one["metrics"][metric], mark="holds" if one["step"] == selection["step"] else "open"
+                                100 * one["metrics"][metric],
+                                mark="holds" if one["step"] == selection["step"] else "open",
                             ),
                         ),
                     }
@@ -207,7 +202,6 @@ def provenance(inputs: Inputs) -> View:
     }
 
 
-<<<<<<< HEAD
 def _models(inputs: Inputs) -> list[tuple[str, str]]:
     """One line a model: the teacher, then each checkpoint with the contenders that are asked on it."""
     teacher = inputs.section("teacher")
@@ -237,27 +231,10 @@ def _used(inputs: Inputs) -> JsonObject:
     else:
         used.pop("recipe", None)
     return used
-=======
-def _facts(inputs: Inputs) -> list[tuple[str, str]]:
-    teacher, models = inputs.settings.get("teacher", {}), inputs.settings.get("models", {})
-    found = {
-        "digest of the test rows (sha256)": inputs.metrics["teacher"]["data_sha256"],
-        "teacher": " ".join(str(teacher[key]) for key in ("provider", "model") if teacher.get(key)),
-        **{
-            f"checkpoint {name}": " ".join(
-                str(model[key]) for key in ("source", "repo_id", "path", "revision") if model.get(key)
-            )
-            for name, model in models.items()
-        },
-        "base of the adapter (fingerprint)": ", ".join(
-            sorted({one["base_fingerprint"] for one in inputs.training.values()})
-        ),
-    }
-    return [(key, text.clean(value, 300)) for key, value in found.items() if value]
->>>>>>> main
 
 
 def _counted(counts: Mapping[str, int]) -> list[str]:
     return [
-        text.clean(str(name), 80) + (f" × {text.count(number)}" if len(counts) > 1 else "") for name, number in counts.items()
+        text.clean(str(name), 80) + (f" × {text.count(number)}" if len(counts) > 1 else "")
+        for name, number in counts.items()
     ]

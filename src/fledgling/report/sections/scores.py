@@ -26,7 +26,6 @@ def metrics(inputs: Inputs) -> View:
                 "core": metric in core,
                 "cells": [text.rate(inputs.metrics[name]["metrics"].get(metric)) for name in names],
             }
-<<<<<<< HEAD
             for metric in known
         ],
         "groups": [
@@ -51,102 +50,6 @@ def _lane(inputs: Inputs, name: str, axis: plots.Axis, rate: Rate) -> View:
     if name == inputs.verdict["deploy"] and not floor and name != TEACHER and case(inputs).kind != "invalid":
         mark = "good"
     low, high = (None, None) if floor else (100 * rate["low"], 100 * rate["high"])
-=======
-        )
-    groups = [
-        plots.Group(
-            words.metric(metric),
-            [
-                _interval(name, inputs.metrics[name]["metrics"][metric], inputs.mark(name))
-                for name in names
-                if metric in inputs.metrics[name]["metrics"]
-            ],
-        )
-        for metric in core
-    ]
-    desc = "; ".join(
-        f"{line['label']}: "
-        + ", ".join(f"{words.contender(name)} {cell['value']}" for name, cell in zip(names, line["cells"], strict=True))
-        for line in table
-        if line["core"]
-    )
-    return {
-        "names": [words.contender(name) for name in names],
-        "table": table,
-        "plot": plots.metrics(
-            groups, key="metrics", title="Core metrics of all contenders and floors", desc=f"{desc}.", stamp=stamp
-        ),
-    }
-
-
-def _interval(name: str, entry: Mapping[str, Any], mark: str) -> plots.Interval:
-    value, low, high = (None if entry[key] is None else 100 * entry[key] for key in ("value", "low", "high"))
-    return plots.Interval(words.contender(name), value, low, high, note=text.percent(entry["value"]), mark=mark)
-
-
-def floors(inputs: Inputs) -> list[dict[str, Any]]:
-    """The decisive candidate against every floor."""
-    comparison = decisive(inputs)
-    return [
-        {
-            "contender": words.contender(comparison["contender"]),
-            "floor": words.contender(floor),
-            "metric": words.metric(metric),
-            "value": text.percent(entry["floor"]),
-            "other": text.percent(entry["contender"]),
-            "beaten": entry["beaten"],
-        }
-        for floor, metrics in comparison["floors"].items()
-        for metric, entry in metrics.items()
-    ]
-
-
-def readings(inputs: Inputs, stamp: str) -> dict[str, Any]:
-    """Core metrics by the strict and the lenient reading."""
-    table, groups = [], []
-    for metric in inputs.verdict["core"]:
-        shown = []
-        for name in inputs.contenders:
-            strict = inputs.metrics[name]["metrics"][metric]["value"]
-            lenient = inputs.metrics[name]["lenient"].get(metric, {}).get("value")
-            if strict is None or lenient is None:
-                continue
-            table.append(
-                {
-                    "contender": words.contender(name),
-                    "metric": words.metric(metric),
-                    "strict": text.percent(strict),
-                    "lenient": text.percent(lenient),
-                    "format": text.points(lenient - strict),
-                }
-            )
-            shown.append(
-                plots.Interval(
-                    words.contender(name),
-                    100 * strict,
-                    None,
-                    100 * lenient,
-                    note=text.points(lenient - strict),
-                    mark=inputs.mark(name),
-                )
-            )
-        if shown:
-            groups.append(plots.Group(words.metric(metric), shown))
-    desc = "; ".join(
-        f"{row['contender']} {row['metric']}: strict {row['strict']}, lenient {row['lenient']}" for row in table
-    )
-    plot = plots.readings(groups, key="readings", title="Strict and lenient readings", desc=f"{desc}.", stamp=stamp)
-    return {"table": table, "plot": plot if groups else ""}
-
-
-def outcomes(inputs: Inputs) -> dict[str, Any]:
-    """How rows were answered, and why they are not right."""
-    codes = [
-        code for code in words.OUTCOMES if any(inputs.metrics[name]["outcomes"].get(code) for name in inputs.contenders)
-    ]
-    reasons = dict.fromkeys(code for name in inputs.contenders for code in inputs.metrics[name]["reasons"])
-    totals = {code: sum(inputs.metrics[name]["reasons"].get(code, 0) for name in inputs.contenders) for code in reasons}
->>>>>>> main
     return {
         "name": ("best without a model: " if floor else "") + label(inputs, name),
         "note": text.percent(rate["value"]),
@@ -163,7 +66,7 @@ def _best(inputs: Inputs, metric: str) -> list[str]:
 
 def _readings(inputs: Inputs) -> list[View]:
     """Core metrics that a lenient reading would raise; those that it leaves alone are left out."""
-    found = []
+    found: list[View] = []
     for metric in inputs.verdict["core"]:
         for name in inputs.answerers:
             strict = inputs.metrics[name]["metrics"][metric]["value"]
@@ -203,7 +106,7 @@ def outcomes(inputs: Inputs) -> View:
 
 
 def _shares(inputs: Inputs, code: str, *, outcome: bool) -> list[Mapping[str, str]]:
-    cells = []
+    cells: list[Mapping[str, str]] = []
     for name in inputs.answerers:
         document = inputs.metrics[name]
         number = (document["outcomes"] if outcome else document["reasons"]).get(code, 0)
@@ -227,11 +130,16 @@ def slices(inputs: Inputs) -> View | None:
         heading = f"By {words.dimension(dimension)}"
         groups.append(
             {
-<<<<<<< HEAD
                 "name": heading,
                 "more": more,
                 "lanes": [
-                    _slice_lane(inputs, axis, margin, f"{text.clean(value, 60)} ({text.count(part['n'])})", part["contenders"][name])
+                    _slice_lane(
+                        inputs,
+                        axis,
+                        margin,
+                        f"{text.clean(value, 60)} ({text.count(part['n'])})",
+                        part["contenders"][name],
+                    )
                     for value, part in ordered[:SLICES]
                 ],
             }
@@ -248,17 +156,6 @@ def slices(inputs: Inputs) -> View | None:
                         "cells": [_cell(part["contenders"][rung["name"]]) for rung in inputs.ladder],
                     }
                     for value, part in ordered[:SLICES]
-=======
-                "label": words.DIMENSIONS.get(dimension, words.plain(dimension)),
-                "lines": [
-                    {
-                        "value": text.clean(str(value), 80),
-                        "n": text.count(entry["n"]),
-                        "teacher": text.rate(entry["teacher"]),
-                        "cells": [_slice(entry["contenders"][name]) for name in candidates],
-                    }
-                    for value, entry in ordered[:SLICES]
->>>>>>> main
                 ],
             }
         )
@@ -268,7 +165,9 @@ def slices(inputs: Inputs) -> View | None:
         "names": [text.capital(label(inputs, rung["name"])) for rung in inputs.ladder],
         "groups": groups,
         "long": any(len(values) > 8 for values in verdict["slices"].values()),
-        "scale": plots.scale(axis, [f"{tick:g}".replace("-", text.MINUS) for tick in axis.ticks], margin=(margin, f"margin {margin:g}")),
+        "scale": plots.scale(
+            axis, [f"{tick:g}".replace("-", text.MINUS) for tick in axis.ticks], margin=(margin, f"margin {margin:g}")
+        ),
         "tables": tables,
     }
 
@@ -313,5 +212,3 @@ def floors(inputs: Inputs) -> list[str]:
                         f"({text.percent(entry['floor'])})."
                     )
     return found
-
-

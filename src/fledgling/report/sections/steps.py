@@ -90,7 +90,9 @@ def _keep(inputs: Inputs, found: Case) -> list[Step]:
         first = f"Give training more rows{learnt}: add some to the sources of this track, then:"
     return [
         Step(first, _again(inputs)),
-        Step("Or change the recipe (epochs, rank, learning_rate) or try a larger checkpoint under models: same command."),
+        Step(
+            "Or change the recipe (epochs, rank, learning_rate) or try a larger checkpoint under models: same command."
+        ),
     ]
 
 
@@ -107,7 +109,9 @@ def _undecided(inputs: Inputs, found: Case) -> list[Step]:
     if found.why == "coverage":
         return [Step(f"Some rows have no answer of {name} yet. The same command asks for those alone:", _again(inputs))]
     if found.why == "regression":
-        return [Step(f"Whether training cost {name} anything is open. More test rows would tell; then:", _again(inputs))]
+        return [
+            Step(f"Whether training cost {name} anything is open. More test rows would tell; then:", _again(inputs))
+        ]
     return [_more_rows(inputs), *([] if found.trained else [_or_train(inputs)])]
 
 
@@ -131,7 +135,9 @@ def _more_rows(inputs: Inputs) -> Step:
 
 
 def _or_train(inputs: Inputs) -> Step:
-    return Step(f"Or train without waiting, as a better model needs fewer rows: set {_key(inputs, 'finetune')} to always.")
+    return Step(
+        f"Or train without waiting, as a better model needs fewer rows: set {_key(inputs, 'finetune')} to always."
+    )
 
 
 def _about(rows: float) -> str:

@@ -9,11 +9,7 @@ from fledgling.report.sections.answer import View, chance, label
 def trust(inputs: Inputs) -> View:
     """What would change the verdict, and what it rests on."""
     verdict = inputs.verdict
-<<<<<<< HEAD
     sensitivity, forgiven = verdict["sensitivity"], verdict["if_labels_are_wrong"]
-=======
-    sensitivity, forgiven, looks = (verdict[key] for key in ("sensitivity", "if_labels_are_wrong", "looks"))
->>>>>>> main
     scenarios = [
         {"meaning": text.capital(text.prose(scenario["meaning"])), **_answer(inputs, scenario)}
         for scenario in (sensitivity["scenarios"] if sensitivity else {}).values()
@@ -21,11 +17,12 @@ def trust(inputs: Inputs) -> View:
     if forgiven:
         meaning = f"The labels of all {text.count(forgiven['rows'])} rows that look mislabelled are wrong"
         scenarios.append({"meaning": meaning, **_answer(inputs, forgiven)})
-    lost = [(name, rows) for name, rows in (sensitivity["rows"] if sensitivity else {}).items() if name != "any" and rows]
+    lost = [
+        (name, rows) for name, rows in (sensitivity["rows"] if sensitivity else {}).items() if name != "any" and rows
+    ]
     return {
         "chance": chance(inputs),
         "scenarios": scenarios,
-<<<<<<< HEAD
         "lost": ", ".join(f"{label(inputs, name)} {text.count(rows)}" for name, rows in lost),
         "any": text.count(sensitivity["rows"]["any"]) if sensitivity else "",
         "agreement": text.rate({**verdict["agreement"]}) if verdict["agreement"] else None,
@@ -33,33 +30,10 @@ def trust(inputs: Inputs) -> View:
         "regressions": _regressions(inputs),
         "noise": [text.sentence(text.prose(entry["reason"])) for entry in verdict["noise"].values()],
         "needed": _needed(inputs),
-=======
-        "agreement": text.rate(verdict["agreement"]) if verdict["agreement"] else None,
-        "suspects": text.count(len(verdict["suspected_label_errors"])),
-        "looks": looks
-        and {"number": text.count(looks["number"]), "at_most": text.percent(looks["false_swap_at_most"], 0)},
-        "regressions": [_regression(name, regression) for name, regression in verdict["regressions"].items()],
-        "noise": [text.clean(entry["reason"], 400) for entry in verdict["noise"].values()],
-        "needed": [
-            {
-                "contender": words.contender(name),
-                "metric": words.metric(metric),
-                "n": text.count(entry["n"]),
-                "seen": text.count(entry["rows_needed"]) if entry["rows_needed"] is not None else "no number suffices",
-                "equal": text.count(entry["rows_needed_if_equal"]),
-                "discordance": text.percent(entry["discordance"]),
-                "effect": f"{entry['design_effect']:.2f}",
-            }
-            for name, comparison in verdict["comparisons"].items()
-            for metric, entry in comparison["metrics"].items()
-            if entry["core"]
-        ],
->>>>>>> main
         "power": text.percent(verdict["power"], 0),
     }
 
 
-<<<<<<< HEAD
 def _answer(inputs: Inputs, scenario: Scenario | IfWrong) -> View:
     deploy = scenario["deploy"]
     return {
@@ -70,7 +44,7 @@ def _answer(inputs: Inputs, scenario: Scenario | IfWrong) -> View:
 
 def _regressions(inputs: Inputs) -> list[View]:
     """Each contender against the one that it comes after."""
-    found = []
+    found: list[View] = []
     for name, body in inputs.verdict["regressions"].items():
         heads = {
             "none": f"{text.capital(label(inputs, name))}: training made nothing worse",
@@ -125,30 +99,3 @@ def _needed(inputs: Inputs) -> View:
                 }
             )
     return {"lines": lines, "grouped": grouped}
-=======
-def _regression(name: str, regression: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "before": words.contender(regression["after"]),
-        "after": words.contender(name),
-        "status": {
-            "none": "Fine-tuning cost nothing",
-            "worse": "Fine-tuning made something worse",
-            "unclear": "Fine-tuning may have cost something",
-        }[regression["status"]],
-        "lines": [
-            {
-                "metric": words.metric(metric),
-                "before": text.percent(entry["before"]),
-                "after": text.percent(entry["after"]),
-                "gap": text.points(entry["gap"]),
-                "interval": f"{text.points(entry['low'])} to {text.points(entry['high'])}",
-                "fine": entry["non_inferior"] and not entry["worse"],
-            }
-            for metric, entry in regression["metrics"].items()
-        ],
-    }
-
-
-def _answer(scenario: Mapping[str, Any]) -> dict[str, Any]:
-    return {"deploy": scenario["deploy"], "changes": scenario["changes"]}
->>>>>>> main
