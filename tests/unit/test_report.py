@@ -27,7 +27,7 @@ from tests.unit.report_files import HOSTILE, SHAPES, TOOLS, build, rung, widened
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {
     "teacher": {"provider": "simulated", "model": "m", "concurrency": 8},
-    "models": {"slm": {"source": "embedded"}},
+    "models": {"slm": {"source": "hub", "repo_id": "a/b"}},
     "slm": {"price_per_hour": None},
     "track": {"kind": "toolcall"},
 }
@@ -587,6 +587,16 @@ def test_nothing_empty_is_shown(pages: Any) -> None:
         assert "McNemar" not in shown or "n/a" not in shown.partition("McNemar")[2].partition("Rows side by side")[0], (
             case
         )
+
+
+def test_an_embedded_checkpoint_on_own_rows_is_a_caveat(inputs: Inputs) -> None:
+    embedded = replace(inputs, settings={"models": {"slm": {"source": "embedded"}}})
+    assert "knows nothing but its generated rows" in words_of(render(embedded))
+    generated: Any = {**inputs.datasheet, "generated": True}
+    assert "knows nothing but its generated rows" not in words_of(render(replace(embedded, datasheet=generated)))
+    reasons = {"invalid_call": 414, "wrong_arguments": 6}
+    unread: Any = {**inputs.metrics, "slm": {**inputs.metrics["slm"], "reasons": reasons}}
+    assert "98.6 % of the replies of the slm as it is cannot be read" in words_of(render(replace(inputs, metrics=unread)))
 
 
 def test_no_caveat_no_panel(inputs: Inputs) -> None:

@@ -206,7 +206,6 @@ def latency(inputs: Inputs) -> View | None:
     if not known:
         return None
     axis = plots.Axis.around([0.0, *(1_000 * times["p95"] for _, times in known)])
-    concurrency = inputs.section("teacher").get("concurrency")
     return {
         "lanes": [
             {
@@ -222,5 +221,4 @@ def latency(inputs: Inputs) -> View | None:
             for name, times in known
         ],
         "scale": plots.scale(axis, [f"{tick:g}" for tick in axis.ticks]),
-        "concurrency": text.count(float(concurrency)) if isinstance(concurrency, int) else None,
     }
