@@ -596,7 +596,9 @@ def test_an_embedded_checkpoint_on_own_rows_is_a_caveat(inputs: Inputs) -> None:
     assert "knows nothing but its generated rows" not in words_of(render(replace(embedded, datasheet=generated)))
     reasons = {"invalid_call": 414, "wrong_arguments": 6}
     unread: Any = {**inputs.metrics, "slm": {**inputs.metrics["slm"], "reasons": reasons}}
-    assert "98.6 % of the replies of the slm as it is cannot be read" in words_of(render(replace(inputs, metrics=unread)))
+    assert "98.6 % of the replies of the slm as it is cannot be read" in words_of(
+        render(replace(inputs, metrics=unread))
+    )
 
 
 def test_no_caveat_no_panel(inputs: Inputs) -> None:
@@ -739,6 +741,20 @@ def test_diff_says_where_inside_a_value_calls_part() -> None:
     lines = diff.toolcall(gold, {"slm": [call("f", x={"a": 2, "b": {"c": "paris"}})], "tuned": gold})
     assert states(lines, "slm") == {"call 1": "same", "call 1.x.a": "different", "call 1.x.b.c": "alike"}
     assert set(states(lines, "tuned").values()) == {"same"}
+
+
+def test_what_the_scorer_refuses_as_a_whole_is_not_drawn_as_right() -> None:
+    """Strings this deep count to the letter there."""
+    gold = [call("f", x={"cards": ["Ace of spades"]})]
+    lines = diff.toolcall(gold, {"slm": [call("f", x={"cards": ["ACE of spades"]})]})
+    assert states(lines, "slm") == {"call 1": "same", "call 1.x.cards[0]": "different"}
+    lines = diff.toolcall([call("f", n=7, m=[1, 2])], {"slm": [call("f", n=7.0, m=[1, 2.0])]})  # another type
+    assert states(lines, "slm") == {
+        "call 1": "same",
+        "call 1.n": "different",
+        "call 1.m[0]": "same",
+        "call 1.m[1]": "different",
+    }
 
 
 def test_diff_reads_types_as_the_scorer_does() -> None:

@@ -114,10 +114,13 @@ class _Rule:
         if argument not in arguments:
             return "absent" if "" in [item for item in options if isinstance(item, str)] else "missing"
         value = arguments[argument]
-        equals = [*options, *([self.gold[argument]] if self.gold and argument in self.gold else [])]
-        if any(strict_json.equal(value, option) for option in equals):
-            return "same"
-        return "alike" if self.accepts(argument, value) else "different"
+        if self.gold and argument in self.gold and _written(value) == _written(self.gold[argument]):
+            return "same"  # gold never differs from itself, whatever the row's own rules say of it
+        if not self.accepts(argument, value):
+            return "different"
+        return (
+            "same" if any(strict_json.equal(value, option) for option in [*options, self.right(argument)]) else "alike"
+        )
 
     def right(self, argument: str) -> Json:
         """The value to show first: gold's own, else the first that is accepted."""
@@ -202,7 +205,20 @@ def _argument_lines(path: str, key: str, rule: _Rule | None, calls: Mapping[str,
     if parted and len(rule.options[key]) == 1 and isinstance(whole, dict | list) and whole:
         # One right value with an inside: say where in it they part.
         right = frozenset(name for name, state in states.items() if state != "different")
-        yield from _by_leaf(path, whole, said, right, tidy=True)
+        lines = list(_by_leaf(path, whole, said, right, tidy=True))
+        # The scorer refuses the whole: where all leaves look alright, it is the letter that counts this deep.
+        wrong = {
+            name
+            for name in said
+            if name not in right and all(line.cells[name].state in ("same", "alike", "absent") for line in lines)
+        }
+        for line in lines:
+            strict = {
+                name: Cell("different", cell.value)
+                for name, cell in line.cells.items()
+                if name in wrong and cell.state != "absent" and [_written(cell.value)] != [*map(_written, line.gold)]
+            }
+            yield Line(line.path, line.gold, line.optional, line.cells | strict)
         return
     options = [item for item in rule.options[key] if item != ""]
     optional = len(options) < len(rule.options[key]) and bool(options)
@@ -232,6 +248,11 @@ def _by_leaf(
                 cells[name] = Cell("different" if path in wanted else "extra", fields[path])
         here = base + (path if path.startswith("[") or not base or not path else f".{path}")
         yield Line(here, (wanted[path],) if path in wanted else (), False, cells)
+
+
+def _written(value: Json) -> str:
+    """A value as JSON: 7 and 7.0 are equal and not the same."""
+    return json.dumps(value, sort_keys=True)
 
 
 def _forgiven(gold: Json, value: Json) -> bool:
