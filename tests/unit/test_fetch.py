@@ -269,12 +269,3 @@ def test_the_script_makes_the_embedded_one(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     model = manifest.load(tmp_path / "manifest.json", verify=True)
     assert (model.source, model.generated, model.checkpoint) == ("embedded", True, tmp_path / "checkpoint")
-
-
-def test_slm_model_path_takes_the_place_of_any_source(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    done = script(tmp_path, {"source": "hub"}, SLM_MODEL_PATH=str(tiny_checkpoint))
-    assert done.returncode == 0, done.stderr
-    assert manifest.load(tmp_path / "manifest.json").checkpoint == tiny_checkpoint.resolve()
-    done = script(tmp_path, {"source": "path", "path": "nowhere"}, "other", SLM_MODEL_PATH=str(tiny_checkpoint))
-    assert done.returncode == 3
-    assert "nowhere: no such folder" in done.stderr

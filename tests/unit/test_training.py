@@ -26,6 +26,8 @@ from fledgling.training import select_adapter as selection
 from fledgling.training import tokens as rows
 from fledgling.training.train import train
 
+from .scored_rows import metrics
+
 SETTINGS: dict[str, Any] = {
     "recipe": {
         "backend": "peft",
@@ -460,8 +462,11 @@ def choose(trained: Runner, name: str, out: Path, reached: list[dict[str, float]
     paths = []
     for number, values in enumerate(reached, 1):
         paths.append(out.parent / f"{out.name}-{number}.json")
-        metrics = {metric: {"value": value} for metric, value in values.items()}
-        paths[-1].write_text(json.dumps({"n": 40, "metrics": metrics, "data_sha256": rows or str(number)}))
+        rates = {
+            name: {"value": value, "n": 40, "k": None, "low": 0, "high": 1, "level": 0.95, "method": "wilson"}
+            for name, value in values.items()
+        }
+        paths[-1].write_text(json.dumps(metrics(40, rows or str(number), metrics=rates)))
     folder = trained.folder / name
     manifests = [
         folder / str(number) / adapter.MANIFEST for number, _ in enumerate(trained.summary(name)["candidates"], 1)
@@ -513,7 +518,7 @@ def test_a_choice_without_all_metrics_is_refused(trained: Runner, three: str, tm
 def test_the_tuned_slm_answers_and_another_base_refuses_it(
     trained: Runner, whole: str, tiny_model: Path, tiny_rows: Path, tmp_path: Path
 ) -> None:
-    from fledgling.slm.answer import predict
+    from fledgling.slm.answer import answer
 
     given = {
         "slm": {"engine": "auto", "precision": "fp32", "batch_size": 8, "max_prompt_tokens": 512},
@@ -521,7 +526,7 @@ def test_the_tuned_slm_answers_and_another_base_refuses_it(
     }
 
     def ask(model: Path, out: Path, adapter_path: Path | None) -> list[dict[str, Any]]:
-        predict(
+        answer(
             track="t",
             data=tiny_rows,
             model=model,
