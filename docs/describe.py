@@ -1,7 +1,7 @@
 """Write docs/files.md and the JSON Schemas of the package from src/fledgling/artefacts.py; --check only compares.
 
-    python docs/describe.py            after an edit of artefacts.py
-    python docs/describe.py --check    exit code 1 where a file is not current
+python docs/describe.py            after an edit of artefacts.py
+python docs/describe.py --check    exit code 1 where a file is not current
 """
 
 import json

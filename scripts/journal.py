@@ -1,85 +1,79 @@
-"""Look after the journal: python scripts/journal.py list | verify | compact [--journal DIR].
+"""Look after the journals in a folder: python scripts/journal.py list | verify | compact | take-back [--journal DIR].
 
-list     what is kept, what may have been billed without a reply, tokens
-verify   check every line's checksum; exit 5 where one is damaged
-compact  drop what is superseded; safe beside running stages
+list       what is kept, what may have been billed without a reply, tokens, outcomes, runs
+verify     check every line's checksum; exit 5 where one is damaged
+compact    drop what is superseded; safe beside running stages
+take-back  make results count no more, so that the next run asks them again: one row, one outcome, one run
 """
 
 import argparse
-from collections import Counter
 from pathlib import Path
 
 from fledgling.cli import run
-from fledgling.errors import ConfigError, DataError
-from fledgling.journal import Journal, decode, is_whole
-from fledgling.teacher.taxonomy import read
+from fledgling.errors import DataError, UsageError
+from fledgling.graph.driver import where
+from fledgling.journal import Journal
+from fledgling.journal.care import journals, verify
+from fledgling.teacher.ledger import account, chosen, requests_of, take_back
 
 
 def main() -> None:
-    """Run one command over every journal in the folder."""
     parser = argparse.ArgumentParser(
         prog="python scripts/journal.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command", choices=["list", "verify", "compact"])
-    parser.add_argument("--journal", type=Path, default=Path(".journal"), help="folder (default: .journal)")
+    parser.add_argument("command", choices=["list", "verify", "compact", "take-back"])
+    parser.add_argument("--journal", type=Path, help="folder (default: .journal)")
+    parser.add_argument("--name", help="one journal of the folder (default: all; teacher for take-back)")
+    parser.add_argument("--outcome", help="take back results with this outcome")
+    parser.add_argument("--run", help="take back results of this run (`list` names them)")
+    parser.add_argument("--request", nargs="+", default=[], help="take back these requests (a prediction's `request`)")
+    parser.add_argument("--row", nargs="+", default=[], help="take back these rows of --predictions")
+    parser.add_argument("--predictions", type=Path, help="results/predictions/TRACK/teacher.jsonl, to find rows in")
     options = parser.parse_args()
-    paths = sorted(options.journal.glob("*.jsonl"))
+    folder = options.journal or Path(where().get("journal", ".journal"))
+    name = options.name or ("teacher" if options.command == "take-back" else None)
+    paths = [path for path in journals(folder) if name in (None, path.stem)]
     if not paths:
-        raise ConfigError(f"{options.journal}: no journal here; name its folder with --journal")
-    damaged = {path: _COMMANDS[options.command](path) for path in paths}
-    if bad := [str(path) for path, lines in damaged.items() if lines]:
+        raise UsageError(f"{folder}: no journal {name!r} here")
+    {"list": _list, "verify": _verify, "compact": _compact, "take-back": _take_back}[options.command](paths, options)
+
+
+def _list(paths: list[Path], options: argparse.Namespace) -> None:
+    for path in paths:
+        print(f"{path}: {path.stat().st_size:,} bytes")
+        for line in account(path).lines():
+            print(f"  {line}")
+
+
+def _verify(paths: list[Path], options: argparse.Namespace) -> None:
+    bad = []
+    for path in paths:
+        lines, damage = verify(path)
+        for found in damage:
+            print(f"{path}: {found.what} at byte {found.offset:,}")
+        print(f"{path}: {lines - len(damage):,} of {lines:,} lines are whole")
+        bad += [str(path)] if damage else []
+    if bad:
         raise DataError(f"{', '.join(bad)}: damaged lines; the next run moves them aside and asks those rows again")
 
 
-def _list(path: Path) -> int:
-    kinds: Counter[str] = Counter()
-    owed: Counter[str] = Counter()
-    keys: set[str] = set()
-    tokens: Counter[str] = Counter()
-    billed_failures = 0
-    with open(path, "rb") as stream:
-        for line in stream:
-            if not is_whole(line):
-                continue
-            entry = decode(line)
-            kinds[entry.kind] += 1
-            owed[entry.key] += 1 if entry.kind == "intent" else -1
-            if entry.kind == "result":
-                keys.add(entry.key)
-                answer = read(entry.record.get("status", 0), entry.record.get("body", ""))
-                tokens.update(answer.usage if answer else {})
-            billed_failures += entry.kind == "failure" and entry.record.get("billed") != "no"
-    lost = sum(count for count in owed.values() if count > 0)
-    print(f"{path}: {path.stat().st_size:,} bytes")
-    print(f"  {len(keys):,} finished requests ({kinds['result']:,} results)")
-    if kinds["intent"]:
-        print(f"  {kinds['intent']:,} calls, {kinds['failure']:,} of them failed")
-        print(f"  {lost + billed_failures:,} calls without a reply that may have been billed")
-    if tokens:
-        print(f"  {tokens['prompt_tokens']:,} prompt and {tokens['completion_tokens']:,} completion tokens")
-    return 0
+def _compact(paths: list[Path], options: argparse.Namespace) -> None:
+    for path in paths:
+        with Journal(path.parent, path.stem) as journal:
+            before, after = journal.compact()
+        print(f"{path}: {before:,} bytes before, {after:,} after")
 
 
-def _verify(path: Path) -> int:
-    lines = bad = 0
-    with open(path, "rb") as stream:
-        for line in stream:
-            lines += bool(line.strip())
-            if line.strip() and not (line.endswith(b"\n") and is_whole(line)):
-                bad += 1
-                print(f"{path}: damaged line at byte {stream.tell() - len(line):,}")
-    print(f"{path}: {lines - bad:,} of {lines:,} lines are whole")
-    return bad
+def _take_back(paths: list[Path], options: argparse.Namespace) -> None:
+    if options.row and not options.predictions:
+        raise UsageError("--row needs --predictions, the file that the rows are in")
+    requests = frozenset(options.request)
+    requests |= requests_of(options.predictions, options.row) if options.row else frozenset()
+    for path in paths:
+        keys = chosen(path, outcome=options.outcome, run=options.run, requests=requests)
+        print(f"{path}: {take_back(path, keys, 'by hand'):,} results taken back")
+    print("ask again: delete results/predictions/TRACK/teacher.jsonl and run the same snakemake command")
 
-
-def _compact(path: Path) -> int:
-    with Journal(path.parent, path.stem) as journal:
-        before, after = journal.compact()
-    print(f"{path}: {before:,} bytes before, {after:,} after")
-    return 0
-
-
-_COMMANDS = {"list": _list, "verify": _verify, "compact": _compact}
 
 if __name__ == "__main__":
     run(main)

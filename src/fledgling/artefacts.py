@@ -204,6 +204,10 @@ class Prediction(TypedDict):
     """What computed it."""
     request: str | None
     """Digest of what was asked."""
+    reason: NotRequired[str]
+    """Why the outcome is not ok, in the provider's words where there are any."""
+    in_flight: NotRequired[int]
+    """Calls that ran when this one was sent, itself included; the latency holds what they did to each other."""
 
 
 class Limits(TypedDict):

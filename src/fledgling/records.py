@@ -50,7 +50,9 @@ class Prediction:
 
     `tool_calls` holds the provider's own structured calls (OpenAI form, arguments as text), or None
     where the model answers in text. `usage` counts tokens: {"prompt_tokens", "completion_tokens"}.
-    `fingerprint` says what computed it, `request` is the digest of what was asked.
+    `fingerprint` says what computed it, `request` is the digest of what was asked. `reason` says why the outcome is
+    not ok, in the provider's words where there are any. `in_flight` counts the calls that ran when this one was sent,
+    itself included: `latency_s` holds what they did to each other.
     """
 
     id: str
@@ -63,10 +65,16 @@ class Prediction:
     model: str | None = None
     fingerprint: str | None = None
     request: str | None = None
+    reason: str | None = None
+    in_flight: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The row as written to results/predictions."""
-        return asdict(self)
+        """The row as written to results/predictions, without a reason and calls in flight where there are none."""
+        row = asdict(self)
+        for name in ("reason", "in_flight"):
+            if row[name] is None:
+                del row[name]
+        return row
 
 
 _EXAMPLE_KEYS = frozenset(Example.__dataclass_fields__)

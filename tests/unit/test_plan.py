@@ -131,7 +131,7 @@ def test_replies_correct_the_guess_of_tokens(tmp_path: Path) -> None:
     path = tmp_path / "journal" / "teacher.jsonl"
     double = lambda found: f"{found[1]}{int(found[2]) * 2}"  # noqa: E731
     records = [json.loads(line) for line in path.read_text().splitlines()]
-    from fledgling.journal import encode
+    from fledgling.journal.line import encode
 
     for line in records:
         if line["kind"] == "result":

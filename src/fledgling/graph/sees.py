@@ -37,6 +37,7 @@ SEES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "max_tokens_key",
             "response_format",
             "batch",
+            "give_up",
             "simulated",
         ),
         "track": ("kind", "prompt"),

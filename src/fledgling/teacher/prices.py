@@ -38,7 +38,7 @@ def text_tokens(text: str) -> int:
 def _piece_tokens(piece: str) -> int:
     if piece.isdigit():
         return math.ceil(len(piece) / 3)
-    return math.ceil(len(piece) / 6) if piece.isascii() else math.ceil(len(piece.encode()) / 4)
+    return math.ceil(len(piece) / 6) if piece.isascii() else math.ceil(len(piece.encode("utf-8", "surrogatepass")) / 4)
 
 
 def prompt_tokens(body: Mapping[str, Any]) -> int:
