@@ -156,7 +156,8 @@ def build(
     for name in names:
         lines = folder / f"predictions/{name}.jsonl"
         seal = {"rows": len(examples), "outcomes": {}, "sha256": sha256_file(lines), "limits": [], "given_up": 0}
-        write_json(lines.with_suffix(".json"), {"format": "fledgling/predictions/1", "made_from": {}, **seal})
+        seal["made_from"] = {"test.jsonl": sha256_file(outputs["test"])}
+        write_json(lines.with_suffix(".json"), {"format": "fledgling/predictions/1", **seal})
     rows = {name: str(folder / f"metrics/{name}.jsonl") for name in names}
     floors = [str(path) for path in sorted((folder / "metrics").glob("floor-*.jsonl"))]
     metrics = [str(path) for path in sorted((folder / "metrics").glob("*.json"))]

@@ -8,6 +8,7 @@ from typing import TypeVar
 from fledgling import artefacts
 from fledgling.artefacts import Comparison, Datasheet, Gate, JsonObject, Metrics, Predictions, Rung, Training, Verdict
 from fledgling.errors import DataError
+from fledgling.sealing import seal_of, verify_predictions
 
 TEACHER = "teacher"
 FLOOR = "floor-"
@@ -92,9 +93,9 @@ def load(
         artefacts.read(Datasheet, datasheet),
         {path.stem: artefacts.read(Metrics, path) for path in sorted(metrics)},
         {
-            path.stem: artefacts.read(Predictions, path.with_suffix(".json"))
+            path.stem: artefacts.read(Predictions, seal_of(path))
             for path in predictions
-            if path.with_suffix(".json").exists()
+            if seal_of(path).is_file()
         },
         {path.parent.name: artefacts.read(Training, path) for path in training},
         data,
@@ -108,9 +109,7 @@ def load(
         sealed = inputs.metrics[name].get("rows_sha256")
         if sealed:
             artefacts.seal(inputs.rows[name], sealed, next(path for path in metrics if path.stem == name))
-        if name in inputs.seals:
-            seal = inputs.predictions[name].with_suffix(".json")
-            artefacts.seal(inputs.predictions[name], inputs.seals[name]["sha256"], seal)
+        verify_predictions(inputs.predictions[name], data)
     return inputs
 
 
