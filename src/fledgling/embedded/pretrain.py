@@ -8,7 +8,6 @@ the answers only, and the output head applied nowhere else.
 """
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,8 +21,8 @@ from torch.nn import functional
 
 from fledgling.embedded import architecture, world
 from fledgling.progress import progress
-from fledgling.prompting import template as prompts
-from fledgling.prompting.turns import Place
+from fledgling.prompting import template
+from fledgling.prompting.turns import Place, messages
 from fledgling.records import Example
 
 STEPS = 320
@@ -74,6 +73,7 @@ def train(*, seed: int, steps: int = STEPS) -> tuple[Any, Any]:
     random = Random(f"embedded/{seed}")
     tokens = architecture.tokenizer(_texts())
     model = architecture.model(tokens)
+    chat = template.chat(tokens)
     # Where the processor multiplies bfloat16 by itself, that and plain attention are a third faster than
     # fp32 and the fused kernel; elsewhere they are slower.
     native = torch.cpu.get_capabilities().get("avx512_bf16", False)
@@ -88,7 +88,7 @@ def train(*, seed: int, steps: int = STEPS) -> tuple[Any, Any]:
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps)) for optimizer in optimizers
     ]
     for _ in progress(range(steps), desc="embedded checkpoint", unit="step"):
-        packs = [pack(tokens, *rows) for rows in _draw(random)]
+        packs = [pack(chat, *rows) for rows in _draw(random)]
         with torch.autocast("cpu", torch.bfloat16, enabled=native):
             loss = _loss(model, packs, tokens.pad_token_id)
         loss.backward()
@@ -100,14 +100,14 @@ def train(*, seed: int, steps: int = STEPS) -> tuple[Any, Any]:
     return model.eval(), tokens
 
 
-def pack(tokens: Any, rows: list[Example], schema: Place) -> Pack:
+def pack(chat: template.Chat, rows: list[Example], schema: Place) -> Pack:
     """Pack rows that differ in nothing but the request and the answer, each rendered as it is when asked.
 
     Raises:
         ValueError: the rows do not share their other messages, tools and schema.
     """
-    first = rows[0]
-    prefix, _, suffix = prompts.prompt(tokens, first, schema=schema).rpartition(first.messages[-1]["content"])
+    first, tokens = rows[0], chat.tokenizer
+    prefix, _, suffix = chat.prompt(first, schema=schema).rpartition(first.messages[-1]["content"])
     ids = _encode(tokens, prefix)
     start = len(ids)
     position, block, answer = list(range(start)), [0] * start, [False] * start
@@ -115,7 +115,7 @@ def pack(tokens: Any, rows: list[Example], schema: Place) -> Pack:
         if (row.messages[:-1], row.tools, row.schema) != (first.messages[:-1], first.tools, first.schema):
             raise ValueError("rows in one pack differ in the last message and the answer only")
         question = _encode(tokens, row.messages[-1]["content"] + suffix)
-        target = _encode(tokens, prompts.completion(row) + "<|end|>")
+        target = _encode(tokens, chat.reply(row) + "<|end|>")
         size = len(question) + len(target)
         ids += question + target
         position += range(start, start + size)
@@ -175,8 +175,9 @@ def _texts() -> Iterator[str]:
     for kind in ("toolcall", "structured"):
         for row in world.generate(kind, 1500, seed=0, house=0.5):
             example = Example(**row)
-            for turn in prompts.messages_for(example, schema="system"):
+            for turn in messages(example, "system"):
                 yield turn["content"]
-                yield turn.get("tools", "")
-            yield re.sub(r"<\|[^|]*\|>", "", prompts.completion(example))
+            if example.tools:
+                yield template.compact(template.definitions(example.tools))
+            yield template.content_of(example)
     yield from (str(number) for number in range(1000) for _ in range(3))

@@ -1,5 +1,6 @@
 """What a machine has, what a run would use of it, and whether each stage fits: asked once, before the first run."""
 
+import contextlib
 import math
 import os
 import platform
@@ -214,7 +215,7 @@ def _predict(
         f"vllm {machine.versions.get('vllm', 'not installed')}, {_cards(cards)}"
     )
     try:
-        engine = choose(slm["engine"], precision, schema_guided=slm.get("schema_guided", False), cards=cards)
+        engine = choose(slm["engine"], precision, cards=cards)
         _engine_runs(engine, precision, cards, machine)
     except ConfigError as error:
         refusals.append(str(error))
@@ -411,16 +412,19 @@ def row_lengths(data: Path, folder: Path, config: Mapping[str, Any], track: str,
     offline_and_quiet()
     from transformers import AutoTokenizer
 
-    from fledgling.prompting import template as prompts
+    from fledgling.prompting import template
     from fledgling.training import tokens as rows
 
     tokenizer = AutoTokenizer.from_pretrained(folder.resolve(), local_files_only=True)
-    dialect = prompts.dialect_of(tokenizer, config["slm"].get("tool_dialect", "auto"))
+    chat = template.chat(tokenizer, config["slm"].get("tool_dialect", "auto"))
     schema = schema_place(config["tracks"][track].get("prompt", {}))
     if split == "train":
-        whole = rows.encode(read_examples(data), tokenizer, dialect=dialect, schema=schema, max_length=10**9)
+        whole = rows.encode(read_examples(data), tokenizer, chat=chat, schema=schema, max_length=10**9)
         return [len(row.input_ids) for row in whole.rows]
-    texts = [prompts.prompt(tokenizer, example, schema=schema, dialect=dialect) for example in read_examples(data)]
+    texts = []
+    for example in read_examples(data):
+        with contextlib.suppress(template.Refused):  # an outcome of its own when it is asked
+            texts.append(chat.prompt(example, schema=schema))
     return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []
 
 

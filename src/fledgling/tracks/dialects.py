@@ -4,8 +4,8 @@ r"""Tool calls in the text of a model's reply, in every dialect that is in use.
 `parameters` (one of the two). It may have other keys, but an echoed tool definition is no call. Calls stand
 
 * after a marker: Phi-4-mini's `<|tool_call|>…<|/tool_call|>`, Hermes' and Qwen's `<tool_call>…</tool_call>`,
-  Llama-3's `<|python_tag|>`, Mistral's `[TOOL_CALLS]` (a list, or `name{arguments}`), `functools[…]`, and the
-  historical `<tool_call name="X">{arguments}</tool_call>`; or
+  Llama-3's `<|python_tag|>`, Mistral's `[TOOL_CALLS]` (a list, or `name{arguments}`), `functools[…]`, DeepSeek's
+  `<｜tool▁calls▁begin｜>…<｜tool▁calls▁end｜>`, and the historical `<tool_call name="X">{arguments}</tool_call>`; or
 * without one (Llama-3's JSON), where they are the whole reply.
 
 Behind a marker stands one call, a list of calls, or several of them separated by commas (by semicolons too in
@@ -30,13 +30,29 @@ LENIENT_TRIES = 64  # places: together they bound its time
 
 _MARKER = re.compile(
     r'<\|tool_call\|>|<tool_call(?:\s{1,8}name="(?P<name>[^"<>]{1,256})")?\s{0,8}>'
-    r"|<\|python_tag\|>|\[TOOL_CALLS\]|functools(?=\[)"
+    r"|<\|python_tag\|>|\[TOOL_CALLS\]|functools(?=\[)|<｜tool▁calls▁begin｜>"
 )
 _CLOSING = {"<|tool_call|>": "<|/tool_call|>", "<tool_call": "</tool_call>"}
 _ATTEMPT = re.compile(r"```|\{|\[\s{0,64}[\[{\"]|\[[A-Za-z_][\w.]{0,256}\(|</?\|?/?tool_call")
 _BARE = re.compile(r"\s*(?:\{|\[\s*[\[{\"\]])")
 _MISTRAL_NAME = re.compile(r"([\w.\-]{1,256})\s{0,8}(?:\[CALL_ID\]\s{0,8}\w{1,64}\s{0,8})?(?:\[ARGS\])?\s{0,8}(?=\{)")
-_END_OF_TURN = ("<|end|>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>")
+# DeepSeek's: `name<｜tool▁sep｜>{arguments}` (V3.1), or `function<｜tool▁sep｜>name` and arguments in a fence (V3, R1).
+_DEEPSEEK = re.compile(
+    r"\s{0,8}<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>(?P<fenced>[\w.\-]{1,256})\s{0,8}```json\s{0,8}"
+    r"|(?P<plain>[\w.\-]{1,256})<｜tool▁sep｜>)(?=\{)"
+)
+_DEEPSEEK_END = re.compile(r"\s{0,8}(?:```)?\s{0,8}<｜tool▁call▁end｜>")
+_DEEPSEEK_CLOSING = "<｜tool▁calls▁end｜>"
+_END_OF_TURN = (
+    "<|end|>",
+    "<|endoftext|>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "</s>",
+    "<｜end▁of▁sentence｜>",
+)
 _SCHEMA_KEYS = frozenset(
     (
         "type",
@@ -154,6 +170,8 @@ def _marked(text: str, marker: re.Match[str]) -> tuple[list[Call], int]:
     elif marker[0] == "[TOOL_CALLS]" and (named := _MISTRAL_NAME.match(text, start)):
         arguments, end = strict_json.scan(text, named.end())
         calls = [_call({"name": named[1], "arguments": arguments})]
+    elif marker[0] == "<｜tool▁calls▁begin｜>":
+        return _deepseek(text, start)
     else:
         calls, end = _calls(text, start, ",;" if marker[0] == "<|python_tag|>" else ",")
     end = strict_json.skip_space(text, end)
@@ -161,6 +179,25 @@ def _marked(text: str, marker: re.Match[str]) -> tuple[list[Call], int]:
     if closing and text.startswith(closing, end):
         return calls, end + len(closing)
     if end < len(text) and not _MARKER.match(text, end):
+        raise ValueError("text after the calls")
+    return calls, end
+
+
+def _deepseek(text: str, start: int) -> tuple[list[Call], int]:
+    calls: list[Call] = []
+    while opening := _DEEPSEEK.match(text, start):
+        arguments, end = strict_json.scan(text, opening.end())
+        closing = _DEEPSEEK_END.match(text, end)
+        if closing is None:
+            raise ValueError("a call that does not end")
+        calls.append(_call({"name": opening["fenced"] or opening["plain"], "arguments": arguments}))
+        start = closing.end()
+    end = strict_json.skip_space(text, start)
+    if not calls:
+        raise ValueError("no call")
+    if text.startswith(_DEEPSEEK_CLOSING, end):
+        return calls, end + len(_DEEPSEEK_CLOSING)
+    if end < len(text):
         raise ValueError("text after the calls")
     return calls, end
 
