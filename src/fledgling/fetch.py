@@ -9,7 +9,7 @@ from typing import Any
 
 from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable
 from fledgling.files import sha256_file
-from fledgling.models import checkpoint as manifest
+from fledgling.models import checkpoint
 from fledgling.models.checkpoint import Model
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ def fetch(settings: dict[str, Any], out: Path, *, seed: int, override: str | Non
         model = from_hub(settings["repo_id"], settings["revision"], folder)
     else:
         model = embedded(folder, seed=seed, steps=settings.get("steps"))
-    manifest.write(out, model)
+    checkpoint.write(out, model)
     return model
 
 
@@ -44,7 +44,7 @@ def embedded(folder: Path, *, seed: int, steps: int | None = None) -> Model:
     from fledgling.embedded import pretrain
 
     pretrain.build(folder, seed=seed, steps=steps or pretrain.STEPS)
-    return manifest.describe(folder, source="embedded")
+    return checkpoint.describe(folder, source="embedded")
 
 
 def from_path(folder: Path) -> Model:
@@ -59,7 +59,7 @@ def from_path(folder: Path) -> Model:
     names = [entry.name for entry in folder.iterdir()]
     _require_safetensors(str(folder), names)
     log.warning("%s: nothing vouches for these files; from now on the manifest does", folder)
-    return manifest.describe(folder, source="path")
+    return checkpoint.describe(folder, source="path")
 
 
 def from_hub(repo_id: str, revision: str, folder: Path) -> Model:
@@ -85,7 +85,7 @@ def from_hub(repo_id: str, revision: str, folder: Path) -> Model:
         tree = HfApi(endpoint=endpoint).list_repo_tree(repo_id, recursive=True, revision=revision)
         listed = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
         _require_safetensors(f"{repo_id} at {revision}", list(listed))
-        wanted = manifest.parts(listed)
+        wanted = checkpoint.parts(listed)
         for name in wanted:
             if not _is_whole(folder / name, listed[name]):
                 _download(hf_hub_url(repo_id, name, revision=revision, endpoint=endpoint), listed[name], folder / name)
@@ -94,7 +94,7 @@ def from_hub(repo_id: str, revision: str, folder: Path) -> Model:
     for entry in folder.iterdir():
         if entry.is_file() and entry.name not in wanted:
             entry.unlink()  # left by another revision or source
-    return manifest.describe(folder, source="hub", repo_id=repo_id, revision=revision)
+    return checkpoint.describe(folder, source="hub", repo_id=repo_id, revision=revision)
 
 
 def _download(url: str, entry: Any, target: Path) -> None:
@@ -122,7 +122,7 @@ def _download(url: str, entry: Any, target: Path) -> None:
 
 
 def _require_safetensors(place: str, names: list[str]) -> None:
-    if any(name.endswith(".safetensors") for name in manifest.parts(names)):
+    if any(name.endswith(".safetensors") for name in checkpoint.parts(names)):
         return
     if any(name.endswith((".bin", ".pt", ".pth", ".gguf")) for name in names):
         raise DataError(f"{place}: has weights, but not as safetensors; other formats are not read, convert them")

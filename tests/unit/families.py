@@ -80,7 +80,7 @@ def tokenizer(family: Family) -> Any:
     made = copy.deepcopy(_base())
     if not family.file:
         return made
-    trl = Path(list(find_spec("trl").submodule_search_locations)[0]) / "chat_templates"  # type: ignore[union-attr, arg-type]
+    trl = Path(next(iter(find_spec("trl").submodule_search_locations))) / "chat_templates"  # type: ignore[union-attr, arg-type]
     own = HERE / family.file
     text = (own if own.is_file() else trl / family.file).read_text(encoding="utf-8")
     markers = sorted({*MARKERS.findall(text), family.end})

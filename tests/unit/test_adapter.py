@@ -7,17 +7,16 @@ from pathlib import Path
 import pytest
 
 from fledgling.errors import DataError
-from fledgling.models import adapter
-from fledgling.models import checkpoint as manifest
+from fledgling.models import adapter, checkpoint
 
 
 @pytest.fixture
-def model(tiny_model: Path) -> manifest.Model:
-    return manifest.load(tiny_model)
+def model(tiny_model: Path) -> checkpoint.Model:
+    return checkpoint.load(tiny_model)
 
 
 @pytest.fixture
-def sealed(tmp_path: Path, model: manifest.Model) -> Path:
+def sealed(tmp_path: Path, model: checkpoint.Model) -> Path:
     for name in (adapter.WEIGHTS, adapter.CONFIG, adapter.TRAINING):
         (tmp_path / name).write_text(name)
     adapter.seal(tmp_path, track="t", model=model, data={"train": "x"}, recipe={"rank": 4}, backend="peft")
@@ -25,8 +24,8 @@ def sealed(tmp_path: Path, model: manifest.Model) -> Path:
     return tmp_path / adapter.MANIFEST
 
 
-def other(checkpoint: Path, folder: Path, change: str) -> manifest.Model:
-    shutil.copytree(checkpoint, folder)
+def other(base: Path, folder: Path, change: str) -> checkpoint.Model:
+    shutil.copytree(base, folder)
     if change == "template":
         path = folder / "chat_template.jinja"
         path.write_text(path.read_text() + " ")
@@ -38,7 +37,7 @@ def other(checkpoint: Path, folder: Path, change: str) -> manifest.Model:
     elif change == "config":
         path = folder / "config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"rms_norm_eps": 1e-6}))
-    return manifest.describe(folder, source="path")
+    return checkpoint.describe(folder, source="path")
 
 
 def test_it_fits_its_base_wherever_that_lies(sealed: Path, tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -58,7 +57,7 @@ def test_another_base_is_refused(sealed: Path, tiny_checkpoint: Path, tmp_path: 
 
 @pytest.mark.parametrize("name", [adapter.WEIGHTS, adapter.CONFIG, adapter.TRAINING])
 @pytest.mark.parametrize("damage", ["flip", "cut", "gone"])
-def test_a_damaged_file_is_refused(sealed: Path, model: manifest.Model, name: str, damage: str) -> None:
+def test_a_damaged_file_is_refused(sealed: Path, model: checkpoint.Model, name: str, damage: str) -> None:
     path = sealed.parent / name
     if damage == "gone":
         path.unlink()
@@ -69,14 +68,14 @@ def test_a_damaged_file_is_refused(sealed: Path, model: manifest.Model, name: st
         adapter.load(sealed, model)
 
 
-def test_something_else_is_no_adapter(tiny_model: Path, model: manifest.Model, tmp_path: Path) -> None:
+def test_something_else_is_no_adapter(tiny_model: Path, model: checkpoint.Model, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="not the manifest of an adapter"):
         adapter.load(tiny_model, model)
     with pytest.raises(DataError, match="no such file"):
         adapter.load(tmp_path / "manifest.json", model)
 
 
-def test_the_digest_is_of_what_answers(sealed: Path, model: manifest.Model) -> None:
+def test_the_digest_is_of_what_answers(sealed: Path, model: checkpoint.Model) -> None:
     before = adapter.load(sealed, model).digest
     (sealed.parent / adapter.TRAINING).write_text("another curve")
     adapter.seal(sealed.parent, track="t", model=model, data={}, recipe={}, backend="peft")

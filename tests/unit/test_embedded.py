@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from fledgling.embedded import architecture, pretrain, world
 from fledgling.files import sha256_file
 from fledgling.models import fingerprint
-from fledgling.prompting import template as prompts
+from fledgling.prompting import template
 from fledgling.prompting.turns import Place
 from fledgling.records import Example
 
 TOKENS = architecture.tokenizer(pretrain._texts())
+CHAT = template.chat(TOKENS)
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +34,17 @@ def packs() -> list[tuple[list[Example], Place]]:
 
 def test_a_pack_holds_what_each_row_is_asked() -> None:
     for rows, schema in packs():
-        packed = pretrain.pack(TOKENS, rows, schema)
+        packed = pretrain.pack(CHAT, rows, schema)
         for number, row in enumerate(rows, 1):
             seen = [i for i, block in enumerate(packed.block) if block in (0, number)]
             alone = TOKENS(
-                prompts.prompt(TOKENS, row, schema=schema) + prompts.completion(row) + "<|end|>",
+                CHAT.prompt(row, schema=schema) + CHAT.completion(row, schema=schema).text + "<|end|>",
                 add_special_tokens=False,
             )["input_ids"]
             assert [packed.ids[i] for i in seen] == alone
             assert [packed.position[i] for i in seen] == list(range(len(alone)))
             learned = [packed.ids[i] for i in seen if packed.answer[i]]
-            assert TOKENS.decode(learned) == prompts.completion(row) + "<|end|>"
+            assert TOKENS.decode(learned) == CHAT.completion(row).text + "<|end|>"
 
 
 def test_a_pack_teaches_what_its_rows_teach_alone() -> None:
@@ -53,10 +54,10 @@ def test_a_pack_teaches_what_its_rows_teach_alone() -> None:
     torch.manual_seed(0)
     model = architecture.model(TOKENS)
     rows, schema = packs()[0]
-    together = pretrain._loss(model, [pretrain.pack(TOKENS, rows, schema)], TOKENS.pad_token_id)
+    together = pretrain._loss(model, [pretrain.pack(CHAT, rows, schema)], TOKENS.pad_token_id)
     total, count = 0.0, 0
     for row in rows:
-        single = pretrain.pack(TOKENS, [row], schema)
+        single = pretrain.pack(CHAT, [row], schema)
         learned = torch.tensor(single.answer)
         ids = torch.tensor(single.ids)
         with torch.no_grad():
@@ -70,7 +71,7 @@ def test_rows_of_other_tools_do_not_pack() -> None:
     random = Random(1)
     rows = [Example(id="", group="", **world.call(random, world.offer(random), 0.5).fields) for _ in range(2)]
     with pytest.raises(ValueError, match="one pack"):
-        pretrain.pack(TOKENS, rows, "none")
+        pretrain.pack(CHAT, rows, "none")
 
 
 def test_a_seed_gives_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
@@ -155,4 +156,4 @@ def test_the_rate_rises_and_falls() -> None:
 
 def test_a_pack_is_only_data() -> None:
     rows, schema = packs()[0]
-    assert len({len(column) for column in dataclasses.astuple(pretrain.pack(TOKENS, rows, schema))}) == 1
+    assert len({len(column) for column in dataclasses.astuple(pretrain.pack(CHAT, rows, schema))}) == 1

@@ -42,7 +42,7 @@ def test_what_is_taught_reads_back_as_the_answer(family: Family) -> None:
         back = prediction(asked, Answer(learned, 0.0), tokens_of, decoding, "m", "f")
         assert back.outcome == "ok"
         reply = back.raw or ""
-        if chat.thought() != "none":  # what scores is read behind the thought
+        if chat.opening().thought != "none":  # what scores is read behind the thought
             reply = reply.rpartition("</think>")[2] if "</think>" in reply else reply
         if example.schema is not None:
             assert strict_json.equal(strict_json.loads(reply.strip()), example.answer), back.raw

@@ -7,6 +7,7 @@ reaching anything; a timer of processor time, a limit of memory and one of text 
 
 import contextlib
 import json
+import os
 import resource
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import IO, Any
 
 SECONDS = 1.0  # of processor time for one rendering, and as much again for each megabyte that is put in
@@ -26,7 +28,11 @@ TODAY = datetime(2024, 7, 26)
 
 
 class RenderError(Exception):
-    """A template that cannot be read, refuses the turns, or does not end; says which in its own words."""
+    """A template that cannot be read, refuses the turns, or does not end (`endless`); says which in its own words."""
+
+    def __init__(self, message: str, *, endless: bool = False) -> None:
+        super().__init__(message)
+        self.endless = endless
 
 
 class Renderer:
@@ -48,11 +54,13 @@ class Renderer:
         """
         with self._lock:
             if self._endless >= ENDLESS:
-                raise RenderError(f"it took more than {SECONDS:g} s for {ENDLESS} rows; no more are tried")
+                raise RenderError(
+                    f"it took more than {SECONDS:g} s for {ENDLESS} rows; no more are tried", endless=True
+                )
             asked = {"messages": messages, "tools": tools, "add_generation_prompt": add_generation_prompt}
             answer = self._ask(json.dumps(asked))
         if "text" not in answer:
-            raise RenderError(answer["error"])
+            raise RenderError(answer["error"], endless="endless" in answer)
         return answer["text"]
 
     def _ask(self, line: str) -> dict[str, str]:
@@ -68,12 +76,15 @@ class Renderer:
         self.close()
         if process.returncode == -signal.SIGPROF:
             self._endless += 1
-            return {"error": f"it takes more than {SECONDS:g} s of processor time"}
+            return {"error": f"it takes more than {SECONDS:g} s of processor time", "endless": "yes"}
         return {"error": f"the process that renders it ended ({process.returncode})"}
 
     def _start(self) -> "subprocess.Popen[str]":
+        source = str(Path(__file__).parents[2])  # the same code as here, wherever this process found it
+        path = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH", "")) if part)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "fledgling.prompting.sandbox"],
+            env={**os.environ, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -63,6 +63,14 @@ class Completion:
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """How the model's turn starts: white space, then a thought: none, one that is left empty, or inside of one."""
+
+    space: str
+    thought: Literal["none", "empty", "open"]
+
+
+@dataclass(frozen=True, slots=True)
 class Manner:
     """What a chat template takes, and so how rows are put to it.
 
@@ -174,11 +182,14 @@ class Chat:
         text, _ = self._written([_user()], self._render([_user()], tools, ask=True), self._assistant(calls), tools)
         return re.sub(r"\A\s*(<think>)?\s*</think>\s*", "", text).strip("\n")
 
-    def thought(self) -> Literal["none", "empty", "open"]:
-        """Whether the model's turn starts with a thought: never, with one that its template leaves empty, or inside one."""
+    def opening(self) -> Opening:
+        """How the model's turn starts, before its words or calls."""
         asked = self._render([_user()], None, ask=True)
         text, _ = self._written([_user()], asked, {"role": "assistant", "content": MARK}, None)
-        return "empty" if "<think>" in text else "open" if "</think>" in text else "none"
+        thought: Literal["none", "empty", "open"] = "none"
+        if "</think>" in text:
+            thought = "empty" if "<think>" in text else "open"
+        return Opening(text[: len(text) - len(text.lstrip())], thought)
 
     # --- turns
 
@@ -198,6 +209,8 @@ class Chat:
                 return made, self._asked(example, made)
             except RenderError as error:
                 why = why or error
+                if error.endless:
+                    break
         raise Refused(f"row {example.id!r}: the chat template of the slm refuses it ({why})")
 
     def _manners(self) -> Iterator[Manner]:

@@ -41,7 +41,7 @@ class Guides:
     """Makes the guide of each row for one model's dialect; equal schemas are read once."""
 
     def __init__(self, chat: Chat) -> None:
-        self._thought = chat.thought()
+        self._opening = chat.opening()
         self._chat = chat
         self._form: Form | None = None
         self._known: dict[str, str] = {}
@@ -61,12 +61,13 @@ class Guides:
 
     def _text(self, answer: Tag) -> str:
         space: Tag = {"type": "regex", "pattern": r"\n{0,2}"}
-        if self._thought == "open":
-            end: Tag = {"type": "tag", "begin": "", "content": {"type": "any_text"}, "end": "</think>"}
-            answer = _sequence(end, space, answer)
-        elif self._thought == "empty":
-            thought: Tag = {"type": "tag", "begin": "<think>", "content": {"type": "any_text"}, "end": "</think>"}
+        thought: Tag = {"type": "tag", "begin": "<think>", "content": {"type": "any_text"}, "end": "</think>"}
+        if self._opening.thought == "open":
+            answer = _sequence(thought | {"begin": ""}, space, answer)
+        elif self._opening.thought == "empty":
             answer = _sequence({"type": "optional", "content": _sequence(thought, space)}, answer)
+        if self._opening.space:
+            answer = _sequence({"type": "optional", "content": _constant(self._opening.space)[0]}, answer)
         return json.dumps({"type": "structural_tag", "format": answer}, ensure_ascii=False)
 
     def _calls(self, tools: list[dict[str, Any]]) -> Tag:

@@ -134,12 +134,7 @@ def predict(
     made = [prediction(row, answers.get(row.digest), tokenizer, decoding, name, identity) for row in rows]
     write_jsonl(out, (row.to_json() for row in made))
     limits["cut_off"]["rows"] = sum(row.outcome == "length" and row.finish_reason == "length" for row in made)
-    for limit, what in (
-        (limits["prompt_too_long"], "prompts are longer than"),
-        (limits["cut_off"], "answers were cut off at"),
-    ):
-        if limit["rows"]:
-            log.warning("%s: %d of %d %s %s %d", track, limit["rows"], len(rows), what, limit["key"], limit["value"])
+    _warn(track, limits["cut_off"], len(rows), "answers were cut off at")
     return limits
 
 
@@ -171,14 +166,24 @@ def before_asking(
             most,
             max(sizes),
         )
-    long = sum(row.request is not None and len(row.request.prompt) > longest for row in rows)
+    long: Limit = {
+        "rows": sum(row.request is not None and len(row.request.prompt) > longest for row in rows),
+        "key": "slm.max_prompt_tokens",
+        "value": longest,
+    }
+    _warn(track, long, len(rows), "prompts are not asked, being longer than")
     return {
-        "prompt_too_long": {"rows": long, "key": "slm.max_prompt_tokens", "value": longest},
+        "prompt_too_long": long,
         "cut_off": {"rows": 0, "key": key, "value": most},
         "gold_too_long": {"rows": cut, "key": key, "value": most},
         "refused": sum(row.request is None for row in rows),
         "unguided": 0,
     }
+
+
+def _warn(track: str, limit: Limit, rows: int, what: str) -> None:
+    if limit["rows"]:
+        log.warning("%s: %d of %d %s %s %d", track, limit["rows"], rows, what, limit["key"], limit["value"])
 
 
 def require_context(folder: Path, max_prompt_tokens: int, max_new_tokens: int) -> None:
