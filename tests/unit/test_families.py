@@ -9,8 +9,8 @@ import pytest
 from fledgling import strict_json
 from fledgling.prompting.template import Chat, Refused
 from fledgling.records import Example, Prediction
+from fledgling.slm.answer import Asked, prediction
 from fledgling.slm.engine import Answer, Decoding, Request
-from fledgling.slm.predict import Asked, prediction
 from fledgling.tracks import structured, toolcall
 from fledgling.training import tokens
 from tests.unit.families import FAMILIES, Family, rows, tokenizer

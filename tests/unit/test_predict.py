@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from fledgling.errors import ConfigError, DataError, Unavailable
 from fledgling.prompting.template import Chat
 from fledgling.records import read_examples, read_predictions
+from fledgling.slm import answer as stage
 from fledgling.slm import engine as engines
-from fledgling.slm import predict as stage
 from fledgling.slm import vllm_engine
 from fledgling.slm.batches import OutOfMemory, batched, longest_first, shuffled
 from fledgling.slm.engine import Answer, Decoding, Found, Request
@@ -47,7 +47,7 @@ def decoding(tokenizer: Any, tiny_checkpoint: Path) -> Decoding:
 def run(tmp_path: Path, model: Path, data: Path, name: str = "p.jsonl", repeat: int = 0, **slm: Any) -> list[Any]:
     out = tmp_path / name
     given = SETTINGS | {"slm": SETTINGS["slm"] | slm} | ({"repeat": repeat} if repeat else {})
-    stage.predict(
+    stage.answer(
         track="t", data=data, model=model, adapter_path=None, settings=given, journal=tmp_path / "journal", out=out
     )
     return list(read_predictions(out))
@@ -352,19 +352,20 @@ def test_limits_that_decide_are_counted_and_named(
     out = tmp_path / "p.jsonl"
     caplog.set_level("INFO")
     given = SETTINGS | {"track": {"max_new_tokens": 20}}
-    limits = stage.predict(
+    stage.answer(
         track="t", data=data, model=tiny_model, adapter_path=None, settings=given, journal=tmp_path / "j", out=out
     )
-    assert limits["prompt_too_long"] == {"rows": 1, "key": "slm.max_prompt_tokens", "value": 512}
-    assert limits["gold_too_long"] == {"rows": 1, "key": "tracks.t.max_new_tokens", "value": 20}
     made = list(read_predictions(out))
     cut = sum(row.finish_reason == "length" for row in made)
-    assert limits["cut_off"] == {"rows": cut, "key": "tracks.t.max_new_tokens", "value": 20}
     assert cut
-    assert (limits["refused"], limits["unguided"]) == (0, 0)
+    limits = json.loads((tmp_path / "p.json").read_text())["limits"]
+    assert [(limit["key"], limit["value"], limit["rows"], limit["what"].partition(" (")[0]) for limit in limits] == [
+        ("slm.max_prompt_tokens", 512, 1, "prompts are longer and not asked"),
+        ("tracks.t.max_new_tokens", 20, 1, "right answers are longer"),
+        ("tracks.t.max_new_tokens", 20, cut, "answers were cut off"),
+    ]
     assert made[1].finish_reason == "prompt_too_long"
-    said = caplog.text
-    assert said.index("right answers are longer than tracks.t.max_new_tokens 20") < said.index("to be asked")
+    assert caplog.text.index("1 of 3 right answers are longer") < caplog.text.index("to be asked")
 
 
 def with_template(tmp_path: Path, model: Path, text: str) -> Path:
@@ -431,7 +432,7 @@ def test_shots_come_from_train_and_are_the_same_for_all(
     (tmp_path / "train.jsonl").write_text("".join(lines[12:]))
     (tmp_path / "test.jsonl").write_text("".join(lines[:12]))
     given = SETTINGS | {"shots": {"k": 2, "set": 1}}
-    stage.predict(
+    stage.answer(
         track="t",
         data=tmp_path / "test.jsonl",
         model=tiny_model,

@@ -17,6 +17,11 @@ WHERE = "FLEDGLING_WHERE"  # canonical JSON of fledgling.config.where
 DRIVER = "FLEDGLING_DRIVER"  # "pid:start time:boot id" of the Snakemake process that owns this job
 
 
+def hand_over(where: dict[str, Any]) -> None:
+    """Give the "where" part of the configuration to this process and those that it starts."""
+    os.environ[WHERE] = canonical(where)
+
+
 def where() -> dict[str, Any]:
     """The "where" part of the configuration as the graph hands it over; {} when run by hand."""
     value: dict[str, Any] = json.loads(os.environ.get(WHERE, "{}"))
@@ -37,7 +42,7 @@ def adopt_jobs(where: dict[str, Any], source: str) -> None:
     They get the "where" part of the configuration, run in the environment that Snakemake runs in
     (also where nobody activated it), import fledgling from `source`, and end when this process does.
     """
-    os.environ[WHERE] = canonical(where)
+    hand_over(where)
     os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
     if os.path.exists("/proc/self/stat"):

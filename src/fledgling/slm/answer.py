@@ -5,10 +5,11 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
+from fledgling.artefacts import Limits
 from fledgling.errors import ConfigError, DataError
-from fledgling.files import digest, read_json, write_jsonl
+from fledgling.files import digest, read_json
 from fledgling.journal import Journal
 from fledgling.models import adapter, checkpoint
 from fledgling.models.offline import offline_and_quiet
@@ -16,38 +17,13 @@ from fledgling.progress import progress_bar
 from fledgling.prompting import shots, template
 from fledgling.prompting.turns import schema_place
 from fledgling.records import Example, Prediction, read_examples
+from fledgling.sealing import write_predictions
 from fledgling.slm.engine import Answer, Decoding, Engine, Request, Slm, choose
 from fledgling.slm.guides import Guides, Unguided
 
 log = logging.getLogger(__name__)
 
 SAID = 5  # rows of a kind are named in the log, up to so many
-
-
-class Limit(TypedDict):
-    """Rows that a setting decided, and which."""
-
-    rows: int
-    """How many rows of the split met it."""
-    key: str
-    """The key of the configuration."""
-    value: int
-    """What it was set to."""
-
-
-class Limits(TypedDict):
-    """What settings alone decided about the answers of one split."""
-
-    prompt_too_long: Limit
-    """Rows that were not asked, since their prompt is longer."""
-    cut_off: Limit
-    """Rows whose answer was cut off before its end."""
-    gold_too_long: Limit
-    """Rows whose right answer is longer, so that no answer can be right and whole."""
-    refused: int
-    """Rows that the chat template does not take."""
-    unguided: int
-    """Rows asked without a guide although slm.schema_guided is set: no grammar can be made of their schema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +38,7 @@ class Asked:
     digest: str
 
 
-def predict(
+def answer(
     *,
     track: str,
     data: Path,
@@ -72,8 +48,8 @@ def predict(
     journal: Path,
     out: Path,
     train_data: Path | None = None,
-) -> Limits:
-    """Write one prediction a row, in the order of `data`; returns what settings alone decided.
+) -> None:
+    """Write one prediction a row, in the order of `data`, and beside them what settings alone decided.
 
     Finished work lies in the journal: a run that was killed goes on, and rows that were added are
     the only ones asked. The unit is a row, or a whole batch where rows of a batch influence each
@@ -109,7 +85,15 @@ def predict(
     rows, unguided = ask(examples, chat, decoding, settings, before)
     if rows and all(row.request is None for row in rows):
         raise DataError(f"{data}: the chat template of the slm takes none of the {len(rows)} rows; see above for why")
-    limits = before_asking(track, examples, rows, chat, settings, before) | {"unguided": unguided}
+    limits = before_asking(track, examples, rows, chat, settings, before)
+    limits += _limit(
+        track,
+        len(rows),
+        unguided,
+        "slm.schema_guided",
+        1,
+        "are asked without a guide, as no grammar can be made of their schema",
+    )
     identity = fingerprint(engine, slm["precision"], base.fingerprint, tuned.digest if tuned else None)
     fitting = {row.digest: row for row in rows if row.request and len(row.request.prompt) <= slm["max_prompt_tokens"]}
     unit = "batch" if slm["precision"] == "int8" else "row"
@@ -132,10 +116,10 @@ def predict(
             bar.close()
     name = adapter.name_of(base)
     made = [prediction(row, answers.get(row.digest), tokenizer, decoding, name, identity) for row in rows]
-    write_jsonl(out, (row.to_json() for row in made))
-    limits["cut_off"]["rows"] = sum(row.outcome == "length" and row.finish_reason == "length" for row in made)
-    _warn(track, limits["cut_off"], len(rows), "answers were cut off at")
-    return limits
+    cut = sum(row.outcome == "length" and row.finish_reason == "length" for row in made)
+    limits += _limit(track, len(rows), cut, f"tracks.{track}.max_new_tokens", max_new_tokens, "answers were cut off")
+    parts = [data, model, *([adapter_path] if adapter_path else []), *([train_data] if train_data and before else [])]
+    write_predictions(out, (row.to_json() for row in made), made_from=parts, limits=limits)
 
 
 def before_asking(
@@ -145,7 +129,7 @@ def before_asking(
     chat: template.Chat,
     settings: Mapping[str, Any],
     before: Sequence[Example] = (),
-) -> Limits:
+) -> list[Limits]:
     """What settings decide before any row is asked: prompts that are too long, right answers that cannot be whole."""
     most, longest = settings["track"]["max_new_tokens"], settings["slm"]["max_prompt_tokens"]
     schema = schema_place(settings["track"].get("prompt", {}))
@@ -155,35 +139,19 @@ def before_asking(
             gold.append(chat.completion(example, schema=schema, shots=before).text)
     sizes = [len(ids) + 1 for ids in chat.tokenizer(gold, add_special_tokens=False)["input_ids"]] if gold else []
     cut = sum(size > most for size in sizes)
-    key = f"tracks.{track}.max_new_tokens"
-    if cut:
-        log.warning(
-            "%s: %d of %d right answers are longer than %s %d and can be given by nobody; raise it to %d",
-            track,
-            cut,
-            len(rows),
-            key,
-            most,
-            max(sizes),
-        )
-    long: Limit = {
-        "rows": sum(row.request is not None and len(row.request.prompt) > longest for row in rows),
-        "key": "slm.max_prompt_tokens",
-        "value": longest,
-    }
-    _warn(track, long, len(rows), "prompts are not asked, being longer than")
-    return {
-        "prompt_too_long": long,
-        "cut_off": {"rows": 0, "key": key, "value": most},
-        "gold_too_long": {"rows": cut, "key": key, "value": most},
-        "refused": sum(row.request is None for row in rows),
-        "unguided": 0,
-    }
+    long = sum(row.request is not None and len(row.request.prompt) > longest for row in rows)
+    what = f"right answers are longer (up to {max(sizes)}) and can be given by nobody" if cut else ""
+    return [
+        *_limit(track, len(rows), long, "slm.max_prompt_tokens", longest, "prompts are longer and not asked"),
+        *_limit(track, len(rows), cut, f"tracks.{track}.max_new_tokens", most, what),
+    ]
 
 
-def _warn(track: str, limit: Limit, rows: int, what: str) -> None:
-    if limit["rows"]:
-        log.warning("%s: %d of %d %s %s %d", track, limit["rows"], rows, what, limit["key"], limit["value"])
+def _limit(track: str, rows: int, met: int, key: str, value: int, what: str) -> list[Limits]:
+    if not met:
+        return []
+    log.warning("%s: %s %d: %d of %d %s", track, key, value, met, rows, what)
+    return [{"key": key, "value": value, "rows": met, "what": what}]
 
 
 def require_context(folder: Path, max_prompt_tokens: int, max_new_tokens: int) -> None:
