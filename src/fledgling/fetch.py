@@ -9,7 +9,7 @@ from typing import Any
 
 from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable
 from fledgling.files import sha256_file
-from fledgling.models import checkpoint
+from fledgling.models import checkpoint, soundness
 from fledgling.models.checkpoint import Model
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,9 @@ def from_path(folder: Path) -> Model:
     names = [entry.name for entry in folder.iterdir()]
     _require_safetensors(str(folder), names)
     log.warning("%s: nothing vouches for these files; from now on the manifest does", folder)
-    return checkpoint.describe(folder, source="path")
+    model = checkpoint.describe(folder, source="path")
+    soundness.require_usable(folder)
+    return model
 
 
 def from_hub(repo_id: str, revision: str, folder: Path) -> Model:
@@ -93,7 +95,9 @@ def from_hub(repo_id: str, revision: str, folder: Path) -> Model:
     for entry in folder.iterdir():
         if entry.is_file() and entry.name not in wanted:
             entry.unlink()  # left by another revision or source
-    return checkpoint.describe(folder, source="hub", repo_id=repo_id, revision=revision)
+    model = checkpoint.describe(folder, source="hub", repo_id=repo_id, revision=revision)
+    soundness.require_usable(folder)
+    return model
 
 
 def _download(url: str, entry: Any, target: Path) -> None:

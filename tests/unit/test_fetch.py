@@ -139,11 +139,11 @@ def test_a_file_that_arrives_damaged_is_refused(hub: Hub, repo: Repo, tmp_path: 
 def test_another_commit_leaves_nothing_of_the_first(hub: Hub, repo: Repo, tmp_path: Path) -> None:
     out = tmp_path / "slm/manifest.json"
     fetch(settings(repo), out, seed=0)
-    tree = {name: blob for name, blob in repo.branches["main"][-1].tree.items() if name != "chat_template.jinja"}
-    repo.commit("main", "no template", tree)
+    tree = {name: blob for name, blob in repo.branches["main"][-1].tree.items() if name != "generation_config.json"}
+    repo.commit("main", "no generation", tree)
     fetch(settings(repo), out, seed=0)
-    assert checkpoint.load(out).chat_template_sha256 is None
-    assert not (out.parent / "checkpoint/chat_template.jinja").exists()
+    assert "generation_config.json" not in {file.path for file in checkpoint.load(out).files}
+    assert not (out.parent / "checkpoint/generation_config.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -271,10 +271,15 @@ def test_the_script_makes_the_embedded_one(tmp_path: Path) -> None:
     assert (model.source, model.generated, model.checkpoint) == ("embedded", True, tmp_path / "checkpoint")
 
 
-def test_slm_model_path_takes_the_place_of_any_source(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    done = script(tmp_path, {"source": "hub"}, SLM_MODEL_PATH=str(tiny_checkpoint))
-    assert done.returncode == 0, done.stderr
-    assert checkpoint.load(tmp_path / "manifest.json").checkpoint == tiny_checkpoint.resolve()
-    done = script(tmp_path, {"source": "path", "path": "nowhere"}, "other", SLM_MODEL_PATH=str(tiny_checkpoint))
+def test_a_checkpoint_without_a_chat_template_is_refused_when_it_enters(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "c"))
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ConfigError, match="no chat template"):
+        fetch({"source": "path", "path": str(folder)}, tmp_path / "manifest.json", seed=0)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    done = script(tmp_path, {"source": "path", "path": "nowhere"}, "other")
     assert done.returncode == 3
     assert "nowhere: no such folder" in done.stderr
