@@ -1,6 +1,10 @@
 """The embedded checkpoint: its shape is Phi-4-mini's, and it is trained on what it is later asked."""
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -82,6 +86,38 @@ def test_a_seed_gives_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
         sha256_file(checkpoint / name) for name in names
     ]
     assert fingerprint.base(tmp_path / "other") != fingerprint.base(checkpoint)
+
+
+def built(folder: Path, *, threads: int, failpoint: str = "", steps: int = 5) -> int:
+    """Build in a process of its own; its exit code."""
+    code = (
+        "import sys; from pathlib import Path; from fledgling.embedded import pretrain; pretrain.KEEP_EVERY = 2; "
+        f"pretrain.build(Path(sys.argv[1]), seed=3, steps={steps})"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "FLEDGLING_FAILPOINT": failpoint}
+    return subprocess.run([sys.executable, "-c", code, folder], env=environment, capture_output=True).returncode
+
+
+def test_cores_and_kills_change_no_byte(tmp_path: Path) -> None:
+    """One thread, two threads, and killed twice and taken up again: the same checkpoint, and nothing is left over."""
+    assert built(tmp_path / "one/c", threads=1) == built(tmp_path / "two/c", threads=2) == 0
+    assert built(tmp_path / "killed/c", threads=2, failpoint="checkpoint.after_seal") == -signal.SIGKILL
+    assert built(tmp_path / "killed/c", threads=1, failpoint="checkpoint.before_seal") == -signal.SIGKILL
+    assert [path.name for path in (tmp_path / "killed/.c.training").iterdir() if (path / "seal.json").exists()] == [
+        "checkpoint-2"
+    ]
+    assert built(tmp_path / "killed/c", threads=1) == 0
+    assert not (tmp_path / "killed/.c.training").exists()
+    for name in sorted(path.name for path in (tmp_path / "one/c").iterdir()):
+        digests = {sha256_file(tmp_path / where / "c" / name) for where in ("one", "two", "killed")}
+        assert len(digests) == 1, name
+
+
+def test_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
+    assert built(tmp_path / "c", threads=1, failpoint="checkpoint.after_seal") == -signal.SIGKILL
+    assert built(tmp_path / "c", threads=1, steps=3) == 0
+    assert built(tmp_path / "whole", threads=1, steps=3) == 0
+    assert sha256_file(tmp_path / "c/model.safetensors") == sha256_file(tmp_path / "whole/model.safetensors")
 
 
 def test_nothing_stays_of_a_training_that_fails(

@@ -7,6 +7,7 @@ What makes it quick: words that copy as one token, a start that already copies, 
 the answers only, and the output head applied nowhere else.
 """
 
+import logging
 import os
 import shutil
 import tempfile
@@ -20,10 +21,14 @@ import torch
 from torch.nn import functional
 
 from fledgling.embedded import architecture, world
+from fledgling.files import digest, sha256_file
 from fledgling.progress import progress
 from fledgling.prompting import template
 from fledgling.prompting.turns import Place, messages
 from fledgling.records import Example
+from fledgling.training import checkpoints
+
+log = logging.getLogger(__name__)
 
 STEPS = 320
 REQUESTS: dict[world.Kind, int] = {"toolcall": 10, "structured": 8}  # in one pack; a step takes one pack of each kind
@@ -31,6 +36,8 @@ HOUSE_SHARE = 0.5
 RIGHT_SHARE = {True: 0.9, False: 0.25}  # right answers among house requests: familiar conventions, and others
 MATRIX_RATE, OTHER_RATE = 0.01, 5e-3
 WARM_UP, DECAY = 20, 0.4  # steps; share of all steps
+KEEP_EVERY = 50  # steps
+SOURCES = [Path(str(module.__file__)) for module in (architecture, world, template)] + [Path(__file__)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +57,15 @@ class Pack:
 def build(folder: str | os.PathLike[str], *, seed: int, steps: int = STEPS) -> None:
     """Train a checkpoint and put it at `folder` in one move, replacing what is there.
 
-    The same seed, steps and number of threads give the same bytes on one kind of processor.
+    The same seed and steps give the same bytes on one kind of processor, whatever the number of cores. Killed and
+    started again, it goes on from its newest sealed state, to the same bytes.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    kept = folder.with_name(f".{folder.name}.training")
     private = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        model, tokens = train(seed=seed, steps=steps)
+        model, tokens = train(seed=seed, steps=steps, kept=kept)
         model.save_pretrained(private)
         tokens.save_pretrained(private)
         private.chmod(0o755)
@@ -65,10 +74,23 @@ def build(folder: str | os.PathLike[str], *, seed: int, steps: int = STEPS) -> N
         private.replace(folder)
     finally:
         shutil.rmtree(private, ignore_errors=True)
+    shutil.rmtree(kept, ignore_errors=True)  # the checkpoint is whole; nothing resumes from here any more
 
 
-def train(*, seed: int, steps: int = STEPS) -> tuple[Any, Any]:
-    """A trained Phi3ForCausalLM in fp32, and its tokenizer."""
+def train(*, seed: int, steps: int = STEPS, kept: Path | None = None) -> tuple[Any, Any]:
+    """A trained Phi3ForCausalLM in fp32, and its tokenizer; states to go on from are kept in a folder, if one is named.
+
+    On one thread: sums in another order give other weights, and another verdict, on a machine with other cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _train(seed, steps, kept)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(seed: int, steps: int, kept: Path | None) -> tuple[Any, Any]:
     torch.manual_seed(seed)
     random = Random(f"embedded/{seed}")
     tokens = architecture.tokenizer(_texts())
@@ -87,7 +109,10 @@ def train(*, seed: int, steps: int = STEPS) -> tuple[Any, Any]:
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps)) for optimizer in optimizers
     ]
-    for _ in progress(range(steps), desc="embedded checkpoint", unit="step"):
+    state = _State(model, optimizers, schedules, random)
+    run = digest([seed, steps, native, torch.__version__, [sha256_file(path) for path in SOURCES]])
+    done = 0 if kept is None else state.resume(kept, run)
+    for step in progress(range(done, steps), desc="embedded checkpoint", unit="step"):
         packs = [pack(chat, *rows) for rows in _draw(random)]
         with torch.autocast("cpu", torch.bfloat16, enabled=native):
             loss = _loss(model, packs, tokens.pad_token_id)
@@ -97,7 +122,43 @@ def train(*, seed: int, steps: int = STEPS) -> tuple[Any, Any]:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
+        if kept is not None and (step + 1) % KEEP_EVERY == 0 and step + 1 < steps:
+            state.keep(kept, step + 1, run)
     return model.eval(), tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """All that the rest of a training depends on."""
+
+    model: Any
+    optimizers: list[Any]
+    schedules: list[Any]
+    random: Random
+
+    def keep(self, folder: Path, step: int, run: str) -> None:
+        """Seal the state after a step; older ones go."""
+        place = folder / f"checkpoint-{step}"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        parts = [part.state_dict() for part in (self.model, *self.optimizers, *self.schedules)]
+        torch.save({"parts": parts, "random": self.random.getstate()}, place / "state.pt")
+        checkpoints.seal(place, run)
+        for older in folder.glob("checkpoint-*"):
+            if older != place:
+                shutil.rmtree(older)
+
+    def resume(self, folder: Path, run: str) -> int:
+        """Take up the newest sealed state of this training; the steps that it has behind it, 0 where there is none."""
+        newest = checkpoints.newest(folder, run)
+        if newest is None:
+            return 0
+        saved = torch.load(newest / "state.pt", weights_only=True)
+        for part, state in zip((self.model, *self.optimizers, *self.schedules), saved["parts"], strict=True):
+            part.load_state_dict(state)
+        self.random.setstate(saved["random"])
+        log.info("going on from %s", newest.name)
+        return checkpoints.step(newest)
 
 
 def pack(chat: template.Chat, rows: list[Example], schema: Place) -> Pack:
