@@ -53,3 +53,22 @@ def test_what_is_wrong_is_named(root, default, tmp_path, text, says):
 def test_a_missing_file_is_named(root):
     with pytest.raises(ConfigError, match="no such file"):
         config.load("no.yaml", root=root)
+
+
+def test_slm_model_path_is_the_model_named_slm(root, tmp_path, monkeypatch):
+    """Whatever source is configured, and no other model."""
+    more = tmp_path / "more.yaml"
+    more.write_text("models: {slm: {source: hub, repo_id: a/b, revision: " + "0" * 40 + "}, other: {source: embedded}}")
+    monkeypatch.setenv("SLM_MODEL_PATH", str(tmp_path))
+    given = config.load(root / "config/config.yaml", more, root=root)
+    assert given["models"] == {"slm": {"source": "path", "path": str(tmp_path)}, "other": {"source": "embedded"}}
+
+
+def test_three_lines_are_a_track(root, tmp_path):
+    """A name, a kind and sources; everything else has a default that a reader can see."""
+    (tmp_path / "rows.jsonl").write_text("{}")
+    more = tmp_path / "more.yaml"
+    more.write_text(f"tracks:\n  mail:\n    kind: structured\n    sources: [{{path: {tmp_path}/rows.jsonl}}]\n")
+    track = config.load(root / "config/config.yaml", more, root=root)["tracks"]["mail"]
+    assert (track["finetune"], sum(track["splits"].values())) == ("auto", pytest.approx(1))
+    assert track["max_new_tokens"] > 0

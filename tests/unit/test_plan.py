@@ -12,6 +12,8 @@ from fledgling.forecast.plan import Line, plan, table
 from fledgling.teacher.ask import ask
 from fledgling.teacher.requests import Teacher
 
+from .scored_rows import training
+
 PRICES = {"input_per_million": 2.5, "output_per_million": 10.0, "currency": "EUR"}
 
 
@@ -25,6 +27,10 @@ def config(**teacher: Any) -> dict[str, Any]:
     return {
         "tracks": {"t": {"kind": "structured", "finetune": "never"}},
         "slm": {"gpus": 0},
+        "contenders": {"slm": {}, "tuned": {"adapter": "sft", "after": "slm"}},
+        "adapters": {"sft": {}},
+        "recipe": {"candidates": 1},
+        "repeats": [],
         "training": {"gpus": 0},
         "teacher": section | teacher,
     }
@@ -75,7 +81,7 @@ def run(folder: Path, given: dict[str, Any], repeat: int = 0) -> dict[str, Any]:
 
 def planned(folder: Path, given: dict[str, Any]) -> Line:
     lines = plan(given, results=folder, journal=folder / "journal")
-    assert [line.rule for line in lines] == ["ask", "predict"]
+    assert [line.rule for line in lines] == ["ask", "answer"]
     return lines[0]
 
 
@@ -109,12 +115,12 @@ def test_a_second_run_is_planned_and_paid_like_the_first(tmp_path: Path) -> None
     prepare(tmp_path, 40)
     run(tmp_path, config())
     given = config() | {"repeats": ["teacher", "slm"]}
-    lines = {line.rule: line for line in plan(given, results=tmp_path, journal=tmp_path / "journal")}
-    assert list(lines) == ["ask", "predict", "ask_repeat", "predict_repeat"]
-    assert (lines["ask"].calls, lines["ask_repeat"].calls) == (0, 40)
-    assert f"total: {lines['ask_repeat'].money:.4f} EUR" in table(list(lines.values()))
+    lines = plan(given, results=tmp_path, journal=tmp_path / "journal")
+    assert [(line.rule, line.repeat) for line in lines] == [("ask", 0), ("answer", 0), ("ask", 1), ("answer", 1)]
+    assert (lines[0].calls, lines[2].calls) == (0, 40)
+    assert f"total: {lines[2].money:.4f} EUR" in table(lines)
     happened = run(tmp_path, config(), repeat=1)
-    assert happened["money"] == pytest.approx(lines["ask_repeat"].money, rel=0.1)
+    assert happened["money"] == pytest.approx(lines[2].money, rel=0.1)
     assert run(tmp_path, config(), repeat=1)["calls"] == 0
 
 
@@ -146,7 +152,7 @@ def test_f49_unknown_is_unknown_and_never_0(tmp_path: Path) -> None:
     lines = {(line.rule, line.track): line for line in plan(given, results=tmp_path, journal=tmp_path / "journal")}
     assert lines["ask", "t"].money is None
     assert lines["ask", "later"].calls is None
-    assert lines["predict", "t"].gpu_minutes is None
+    assert lines["answer", "t"].gpu_minutes is None
     assert lines["train", "t"].gpu_minutes is None
     assert lines["train", "t"].note == "if the gate asks for it"
     text = table(list(lines.values()))
@@ -160,13 +166,17 @@ def test_gpu_minutes_follow_from_the_last_time(tmp_path: Path) -> None:
     given["tracks"]["t"]["finetune"] = "always"
     (tmp_path / "predictions/t").mkdir(parents=True)
     (tmp_path / "predictions/t/slm.jsonl").write_text('{"id": "r0", "outcome": "ok", "latency_s": 30.0}\n')
-    (tmp_path / "adapters/t").mkdir(parents=True)
-    (tmp_path / "adapters/t/training.json").write_text('{"seconds": 90}')
+    (tmp_path / "adapters/t/sft").mkdir(parents=True)
+    (tmp_path / "adapters/t/sft/training.json").write_text(json.dumps(training(seconds=90)))
     shutil.copy(tmp_path / "data/t/test.jsonl", tmp_path / "data/t/val.jsonl")
-    lines = {line.rule: line for line in plan(given, results=tmp_path, journal=tmp_path / "journal")}
-    minutes = {rule: line.gpu_minutes for rule, line in lines.items()}
-    assert minutes == {"ask": 0, "predict": 4, "train": 6, "predict_candidate": None, "predict_tuned": None}
-    assert (lines["predict_candidate"].rows, lines["predict_tuned"].rows) == (3 * 4, 4)
+    lines = plan(given, results=tmp_path, journal=tmp_path / "journal")
+    assert {line.contender: line.gpu_minutes for line in lines} == {
+        "teacher": 0,
+        "slm": 4,
+        "sft": 6,
+        **dict.fromkeys(["sft.1", "sft.2", "sft.3", "tuned"]),
+    }
+    assert all(line.rows == 4 for line in lines if line.rule == "answer")
 
 
 def test_without_azure_variables_the_plan_is_an_upper_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

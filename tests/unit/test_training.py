@@ -27,6 +27,8 @@ from fledgling.training import select_adapter as selection
 from fledgling.training import tokens as rows
 from fledgling.training.train import train
 
+from .scored_rows import metrics
+
 SETTINGS: dict[str, Any] = {
     "recipe": {
         "backend": "peft",
@@ -463,8 +465,11 @@ def choose(trained: Runner, name: str, out: Path, reached: list[dict[str, float]
     paths = []
     for number, values in enumerate(reached, 1):
         paths.append(out.parent / f"{out.name}-{number}.json")
-        metrics = {metric: {"value": value} for metric, value in values.items()}
-        paths[-1].write_text(json.dumps({"n": 40, "metrics": metrics, "data_sha256": rows or str(number)}))
+        rates = {
+            name: {"value": value, "n": 40, "k": None, "low": 0, "high": 1, "level": 0.95, "method": "wilson"}
+            for name, value in values.items()
+        }
+        paths[-1].write_text(json.dumps(metrics(40, rows or str(number), metrics=rates)))
     folder = trained.folder / name
     manifests = [
         folder / str(number) / adapter.MANIFEST for number, _ in enumerate(trained.summary(name)["candidates"], 1)
