@@ -52,8 +52,10 @@ def gpus() -> list[Gpu]:
     if allowed is None:
         return [] if _without_gpus() else [Gpu(str(i), identity) for i, identity in enumerate(machine)]
     found: list[Gpu] = []
-    for name, place in _allowed(allowed):
-        gpu = _named(name, place, machine)
+    names = _allowed(allowed)
+    scheduled = _scheduled(names)
+    for name in names:
+        gpu = _named(name, machine, scheduled)
         if gpu is None:  # CUDA, too, shows what stands before the first name that it does not know
             if name:
                 _say(f"CUDA_VISIBLE_DEVICES={allowed}: no GPU here is {name!r}; it and what follows is not used")
@@ -64,19 +66,18 @@ def gpus() -> list[Gpu]:
     return found
 
 
-def _allowed(text: str) -> list[tuple[str, int]]:
-    """(name, place) of each entry up to the first -1, which hides itself and all that follow."""
+def _allowed(text: str) -> list[str]:
+    """The entries up to the first -1, which hides itself and all that follow."""
     names = [name.strip() for name in text.split(",")]
-    return list(zip(names[: names.index("-1")] if "-1" in names else names, range(len(names)), strict=False))
+    return names[: names.index("-1")] if "-1" in names else names
 
 
-def _named(name: str, place: int, machine: list[str]) -> Gpu | None:
-    """The GPU that an entry of CUDA_VISIBLE_DEVICES names, or None; `place` counts from the first entry."""
+def _named(name: str, machine: list[str], scheduled: dict[str, str]) -> Gpu | None:
+    """The GPU that an entry of CUDA_VISIBLE_DEVICES names, or None; `scheduled` maps entries to numbers of the machine."""
     if re.fullmatch(r"[0-9]+", name):
-        index = int(name)
         if machine:
-            return Gpu(str(index), machine[index]) if index < len(machine) else None
-        return Gpu(name, _of_this_host(_of_scheduler(place, index)))
+            return Gpu(str(int(name)), machine[int(name)]) if int(name) < len(machine) else None
+        return Gpu(name, _of_this_host(scheduled.get(name, name)))
     if name.upper().startswith("MIG-"):
         return _slice(name)
     # CUDA takes the first digits of a UUID, in either case.
@@ -121,16 +122,16 @@ def _without_gpus() -> bool:
     return "SLURM_JOB_ID" in os.environ and not any(os.environ.get(name) for name in given)
 
 
-def _of_scheduler(place: int, index: int) -> int:
-    """The number of a GPU on its machine, which Slurm tells where it numbers those of a job from 0."""
+def _scheduled(names: list[str]) -> dict[str, str]:
+    """{entry: number of the GPU on its machine} where Slurm numbers the GPUs of a job from 0, as it does in cgroups."""
     told = os.environ.get("SLURM_STEP_GPUS") or os.environ.get("SLURM_JOB_GPUS") or ""
     numbers = told.split(",")
-    return int(numbers[place]) if place < len(numbers) and numbers[place].isdigit() else index
+    return {} if set(names) <= set(numbers) else {str(i): number for i, number in enumerate(numbers) if number}
 
 
-def _of_this_host(index: int) -> str:
+def _of_this_host(number: int | str) -> str:
     """An identity for a GPU without UUID: several machines may keep their locks in one shared folder."""
-    return f"{os.environ.get('SLURMD_NODENAME') or socket.gethostname()}-gpu-{index}"
+    return f"{os.environ.get('SLURMD_NODENAME') or socket.gethostname()}-gpu-{number}"
 
 
 def lock_folder() -> Path:
@@ -168,7 +169,9 @@ def claim(wanted: int, available: list[Gpu], folder: Path, command: list[str]) -
                     held[gpu.name] = locked
             if len(held) == wanted:
                 return held
-            busy = [f"GPU {gpu.name}: {_holder(_path(folder, gpu.identity))}" for gpu in available if gpu.name not in held]
+            busy = [
+                f"GPU {gpu.name}: {_holder(_path(folder, gpu.identity))}" for gpu in available if gpu.name not in held
+            ]
             line = f"waiting for {wanted - len(held)} of {wanted} GPUs; in use: " + "; ".join(busy)
             if line != told:
                 _say(line)
@@ -189,16 +192,9 @@ def _take(folder: Path, gpu: Gpu, command: list[str]) -> list[int]:
         assert identity is not None
         path = _path(folder, identity)
         taken.append(_open(path))
-        try:
-            free = lock(taken[-1], path, REMEDY, shared=shared)
-        except ConfigError:
-            free = False
-            raise
-        finally:
-            if not free:
-                for fd in taken:
-                    os.close(fd)
-        if not free:
+        if not lock(taken[-1], path, REMEDY, shared=shared):
+            for fd in taken:
+                os.close(fd)
             return []
     for fd in taken:
         _sign(fd, command)
@@ -285,7 +281,9 @@ def _none_visible(wanted: int) -> str:
             "where Slurm does not hand out GPUs"
         )
     if (names := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
-        return f"{asked} (CUDA_VISIBLE_DEVICES={names}); set gpus to 0 for the CPU, or name GPUs that nvidia-smi -L lists"
+        return (
+            f"{asked} (CUDA_VISIBLE_DEVICES={names}); set gpus to 0 for the CPU, or name GPUs that nvidia-smi -L lists"
+        )
     return f"{asked}; set gpus to 0 for the CPU"
 
 

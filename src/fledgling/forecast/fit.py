@@ -12,7 +12,7 @@ from typing import Any
 from fledgling.errors import ConfigError, DataError, FledglingError
 from fledgling.files import read_json
 from fledgling.forecast import earlier
-from fledgling.gpus import cards as cards_of_nvidia_smi
+from fledgling.gpus import gpus as gpus_of_nvidia_smi
 from fledgling.models import checkpoint as manifest
 from fledgling.models import tensors
 from fledgling.models.adapter import name_of
@@ -111,7 +111,7 @@ def this_machine() -> Machine:
     import torch
 
     found = visible_cards()
-    return Machine(found, installed(), torch.version.cuda, max(0, len(cards_of_nvidia_smi()) - len(found)))
+    return Machine(found, installed(), torch.version.cuda, max(0, len(gpus_of_nvidia_smi()) - len(found)))
 
 
 def installed() -> dict[str, str]:
