@@ -13,11 +13,12 @@ gc.set_threshold(200_000, 50, 50)  # nearly all that a dry run makes is kept: lo
 sys.modules.setdefault("pandas", None)  # Snakemake imports it to look at params (0.4 s); ours are all text
 sys.path.insert(0, f"{workflow.basedir}/src")  # this folder's code, whatever is installed
 
+from fledgling.graph import slurm
 from fledgling.graph.driver import adopt_jobs, hold_folder
 from fledgling.graph.digests import digests
 from fledgling.config import section, validate, where
 from fledgling.errors import ConfigError
-from fledgling.files import canonical, sha256_file
+from fledgling.files import canonical, digest, sha256_file
 from fledgling.tracks.floors import FLOORS
 
 try:
@@ -25,12 +26,18 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error))
 
-adopt_jobs(where(config), source=f"{workflow.basedir}/src")
+adopt_jobs(
+    where(config),
+    source=f"{workflow.basedir}/src",
+    mode=workflow.exec_mode.name.lower(),
+    config=digest({name: section(config, name) for name in config}),
+)
 
 
 # Instead of Snakemake's own lock (off in profiles/default), which outlives a killed process.
 onstart:
     hold_folder(".snakemake/fledgling.lock")
+    slurm.prepare(workflow.executor_plugin.name, clients=f"{workflow.basedir}/profiles/slurm/bin")
 
 
 TORCH_ENV = "../envs/gpu.yaml" if config["training"]["gpus"] else "../envs/base.yaml"

@@ -9,7 +9,18 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent
 # What these decide is how a job runs and reports, never what it writes: editing them re-runs nothing.
 PLUMBING = frozenset(
-    PACKAGE / name for name in ("cli.py", "errors.py", "gpus.py", "progress.py", "graph/__init__.py", "graph/driver.py")
+    PACKAGE / name
+    for name in (
+        "cli.py",
+        "errors.py",
+        "gpus.py",
+        "locks.py",
+        "progress.py",
+        "graph/__init__.py",
+        "graph/driver.py",
+        "graph/lease.py",
+        "graph/slurm.py",
+    )
 )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from fledgling.errors import ConfigError, Unavailable
 from fledgling.failpoints import failpoint
 from fledgling.files import write_jsonl
-from fledgling.graph.driver import DRIVER
+from fledgling.graph.driver import run_of_driver
 from fledgling.journal import Journal, decode
 from fledgling.journal.places import Keys
 from fledgling.progress import progress_bar
@@ -166,7 +166,7 @@ class Spent:
     """Calls and tokens of one run; a run is all stages of one driver, or one process started by hand."""
 
     def __init__(self, prices: Prices | None) -> None:
-        self.run = os.environ.get(DRIVER) or uuid.uuid4().hex
+        self.run = run_of_driver() or uuid.uuid4().hex
         self.prices = prices
         self.calls = 0
         self.answered = 0
