@@ -13,7 +13,7 @@ gc.set_threshold(200_000, 50, 50)  # nearly all that a dry run makes is kept: lo
 sys.modules.setdefault("pandas", None)  # Snakemake imports it to look at params (0.4 s); ours are all text
 sys.path.insert(0, f"{workflow.basedir}/src")  # this folder's code, whatever is installed
 
-from fledgling.graph import slurm
+from fledgling.graph import slurm, work
 from fledgling.graph.driver import adopt_jobs, hold_folder
 from fledgling.graph.digests import digests
 from fledgling.config import section, validate, where
@@ -63,6 +63,26 @@ def sources(wildcards):
     """The local files of a track; rows from the Hub and generated rows have none."""
     patterns = [source["path"] for source in track_of(wildcards)["sources"] if "path" in source]
     return sorted({file for pattern in patterns for file in glob(pattern, recursive=True)})
+
+
+def of_site(name):
+    """A line of the profile's marked block; None where the profile has none of that name."""
+    line = (workflow.resource_settings.default_resources or {}).get(name)
+    return line and line.evaluate(None, input=[], attempt=1, threads=1, rulename="", async_run=None).value
+
+
+def needs(kind, gpu=0, **more):
+    """The resources of a rule by the kind of its work: memory, time, and for jobs with GPUs where these are."""
+    partition = of_site("gpu_partition" if gpu else "slurm_partition")
+    model = of_site("gpu_kind") if gpu else None
+    return {
+        "gpu": gpu,
+        "mem_mb": work.mem_mb(kind),
+        "runtime": work.runtime(kind, limit=of_site("longest")),
+        **({"slurm_partition": partition} if partition else {}),
+        **({"gpu_model": model} if model else {}),
+        **more,
+    }
 
 
 def settings(*sections, track=(), **more):

@@ -18,6 +18,8 @@ rule prepare:
         "logs/prepare/{track}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("light"),
     params:
         settings=settings(
             "seed",

@@ -23,6 +23,8 @@ rule score:
         "logs/score/{track}-{contender}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("light"),
     params:
         kind=kind,
         settings=prices,
@@ -65,6 +67,8 @@ checkpoint compare:
         "logs/compare/{track}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("light"),
     params:
         settings=settings(
             "decision", "seed", "simulated", "allow_mixed_models", track=("kind", "title", "finetune", "margin")
@@ -100,6 +104,8 @@ rule decide:
         "logs/decide/{track}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("light"),
     params:
         settings=settings(
             "decision", "seed", "simulated", "allow_mixed_models", track=("kind", "title", "finetune", "margin")
@@ -140,6 +146,8 @@ rule report:
         "logs/report/{track}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("light"),
     params:
         settings=settings(
             "teacher",

@@ -14,6 +14,8 @@ rule fetch:
     conda:
         "../envs/base.yaml"
     threads: 2
+    resources:
+        **needs("fetch"),
     params:
         settings=lambda wildcards: canonical({"model": config["models"][wildcards.model], "seed": config["seed"]}),
         code=code("scripts/fetch.py"),

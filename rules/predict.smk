@@ -16,6 +16,8 @@ rule ask:
         "logs/ask/{track}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("teacher", teacher=1),
     params:
         settings=settings("teacher", "seed", track=("kind", "prompt")),
         code=code("scripts/ask.py"),
@@ -36,7 +38,7 @@ rule predict:
     conda:
         TORCH_ENV
     resources:
-        gpu=config["slm"].get("gpus", 0),
+        **needs("answer", gpu=config["slm"].get("gpus", 0)),
     params:
         settings=settings("slm", "seed", track=("kind", "prompt", "max_new_tokens")),
         code=code("scripts/predict.py"),
@@ -60,7 +62,7 @@ rule predict_tuned:
     conda:
         TORCH_ENV
     resources:
-        gpu=config["slm"].get("gpus", 0),
+        **needs("answer", gpu=config["slm"].get("gpus", 0)),
     params:
         settings=settings("slm", "seed", track=("kind", "prompt", "max_new_tokens")),
         code=code("scripts/predict.py"),
@@ -111,6 +113,8 @@ rule floor:
         "logs/floor/{track}-{floor}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("light"),
     params:
         kind=kind,
         code=code("scripts/floor.py"),

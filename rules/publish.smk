@@ -22,6 +22,8 @@ rule publish:
         "logs/publish/{track}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("light"),
     params:
         settings=settings("publish", track=("kind", "title")),
         code=code("scripts/publish.py"),

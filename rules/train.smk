@@ -23,7 +23,7 @@ rule train:
     conda:
         TORCH_ENV
     resources:
-        gpu=config["training"]["gpus"],
+        **needs("train", gpu=config["training"]["gpus"]),
     params:
         settings=recipe,
         code=code("scripts/train.py"),
@@ -81,6 +81,8 @@ rule select:
         "logs/select/{track}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("light"),
     params:
         core=lambda wildcards: config["decision"]["core"][kind(wildcards)],
         code=code("scripts/select_adapter.py"),

@@ -20,6 +20,7 @@ PLUMBING = frozenset(
         "graph/driver.py",
         "graph/lease.py",
         "graph/slurm.py",
+        "graph/work.py",
     )
 )
 

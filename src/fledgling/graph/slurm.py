@@ -256,7 +256,7 @@ def _client(name: str, *arguments: str, timeout: float) -> "subprocess.Completed
         ConfigError: there is none on PATH.
     """
     try:
-        return subprocess.run([_real(name), *arguments], text=True, capture_output=True, timeout=timeout)
+        return subprocess.run([_real(name), *arguments], check=False, text=True, capture_output=True, timeout=timeout)
     except subprocess.TimeoutExpired:
         return None
 
