@@ -34,6 +34,11 @@ adopt_jobs(
 )
 
 
+# What runs at a time, where neither a profile nor --resources says; the jobs' own Snakemake has nothing to limit.
+if workflow.exec_mode.name == "DEFAULT" and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", 4)
+
+
 # Instead of Snakemake's own lock (off in profiles/default), which outlives a killed process.
 onstart:
     hold_folder(".snakemake/fledgling.lock")

@@ -21,10 +21,12 @@ rule score:
         rows="results/metrics/{track}/{contender}.jsonl",
     log:
         "logs/score/{track}-{contender}.log",
+    group:
+        "small"
     conda:
         "../envs/base.yaml"
     resources:
-        **needs("light"),
+        **needs("small", small=1),
     params:
         kind=kind,
         settings=prices,

@@ -111,10 +111,12 @@ rule floor:
         predictions="results/predictions/{track}/floor-{floor}.jsonl",
     log:
         "logs/floor/{track}-{floor}.log",
+    group:
+        "small"
     conda:
         "../envs/base.yaml"
     resources:
-        **needs("light"),
+        **needs("small", small=1),
     params:
         kind=kind,
         code=code("scripts/floor.py"),

@@ -23,7 +23,8 @@ class Work:
 
 
 KINDS = {
-    "light": Work(mem_mb=4_000, minutes=60),  # reads rows, scores, compares, decides, reports
+    "small": Work(mem_mb=2_000, minutes=15),  # floors and scores: many, and each takes seconds
+    "light": Work(mem_mb=4_000, minutes=60),  # reads rows, compares, decides, reports
     "teacher": Work(mem_mb=2_000, minutes=1_440),  # waits for a provider, at the provider's pace
     "fetch": Work(mem_mb=8_000, minutes=240),  # downloads a checkpoint, or makes the embedded one
     "answer": Work(mem_mb=4_000, minutes=480, model=2, model_unknown_mb=28_000),
