@@ -2,6 +2,8 @@
 
 import gc
 import json
+import os
+import shlex
 import sys
 from glob import glob
 from pathlib import Path
@@ -44,6 +46,9 @@ onstart:
     hold_folder(".snakemake/fledgling.lock")
     slurm.prepare(workflow.executor_plugin.name, clients=f"{workflow.basedir}/profiles/slurm/bin")
 
+
+# Code and configuration come from the checkout; everything else is relative to where Snakemake runs (--directory).
+SCRIPTS = "scripts" if os.path.samefile(workflow.basedir, ".") else shlex.quote(f"{workflow.basedir}/scripts")
 
 TORCH_ENV = "../envs/gpu.yaml" if config["training"]["gpus"] else "../envs/base.yaml"
 

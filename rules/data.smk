@@ -27,5 +27,5 @@ rule prepare:
         ),
         code=code("scripts/prepare.py"),
     shell:
-        "python scripts/prepare.py --track {wildcards.track} --settings {params.settings:q}"
+        "python {SCRIPTS}/prepare.py --track {wildcards.track} --settings {params.settings:q}"
         " --train {output.train} --val {output.val} --test {output.test} --datasheet {output.datasheet} 2> {log}"

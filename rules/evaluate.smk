@@ -32,7 +32,7 @@ rule score:
         settings=prices,
         code=code("scripts/score.py"),
     shell:
-        "python scripts/score.py --data {input.data} --predictions {input.predictions} --track-kind {params.kind}"
+        "python {SCRIPTS}/score.py --data {input.data} --predictions {input.predictions} --track-kind {params.kind}"
         " --settings {params.settings:q} --out {output.metrics} --rows {output.rows} 2> {log}"
 
 
@@ -77,7 +77,7 @@ checkpoint compare:
         ),
         code=code("scripts/compare.py"),
     shell:
-        "python scripts/compare.py --track {wildcards.track} --settings {params.settings:q}"
+        "python {SCRIPTS}/compare.py --track {wildcards.track} --settings {params.settings:q}"
         " --datasheet {input.datasheet} --teacher {input.teacher} --slm {input.slm} --floors {input.floors}"
         " --metrics {input.metrics} --out {output.compare} 2> {log}"
 
@@ -114,7 +114,7 @@ rule decide:
         ),
         code=code("scripts/decide.py"),
     shell:
-        "python scripts/decide.py --track {wildcards.track} --settings {params.settings:q}"
+        "python {SCRIPTS}/decide.py --track {wildcards.track} --settings {params.settings:q}"
         " --compare {input.compare} --datasheet {input.datasheet} --rows {input.rows}"
         " --floors {input.floors} --metrics {input.metrics}"
         " --repeat {input.repeats} --repeat-metrics {input.repeat_metrics} --out {output.verdict} 2> {log}"
@@ -166,7 +166,7 @@ rule report:
             "src/fledgling/report/templates/report.css",
         ),
     shell:
-        "python scripts/report.py --track {wildcards.track} --settings {params.settings:q}"
+        "python {SCRIPTS}/report.py --track {wildcards.track} --settings {params.settings:q}"
         " --verdict {input.verdict} --compare {input.compare} --data {input.data} --datasheet {input.datasheet}"
         " --predictions {input.predictions} --metrics {input.metrics} --rows {input.rows} {params.training}"
         " --out {output.html} 2> {log}"

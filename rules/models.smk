@@ -20,5 +20,5 @@ rule fetch:
         settings=lambda wildcards: canonical({"model": config["models"][wildcards.model], "seed": config["seed"]}),
         code=code("scripts/fetch.py"),
     shell:
-        "python scripts/fetch.py --model {wildcards.model} --settings {params.settings:q}"
+        "python {SCRIPTS}/fetch.py --model {wildcards.model} --settings {params.settings:q}"
         " --out {output.manifest} 2> {log}"

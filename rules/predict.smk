@@ -22,7 +22,7 @@ rule ask:
         settings=settings("teacher", "seed", track=("kind", "prompt")),
         code=code("scripts/ask.py"),
     shell:
-        "python scripts/ask.py --track {wildcards.track} --data {input.data} --settings {params.settings:q}"
+        "python {SCRIPTS}/ask.py --track {wildcards.track} --data {input.data} --settings {params.settings:q}"
         " --out {output.predictions} 2> {log}"
 
 
@@ -43,7 +43,7 @@ rule predict:
         settings=settings("slm", "seed", track=("kind", "prompt", "max_new_tokens")),
         code=code("scripts/predict.py"),
     shell:
-        "python -m fledgling.gpus {resources.gpu} python scripts/predict.py --track {wildcards.track}"
+        "python -m fledgling.gpus {resources.gpu} python {SCRIPTS}/predict.py --track {wildcards.track}"
         " --data {input.data} --model {input.model} --settings {params.settings:q}"
         " --out {output.predictions} 2> {log}"
 
@@ -67,7 +67,7 @@ rule predict_tuned:
         settings=settings("slm", "seed", track=("kind", "prompt", "max_new_tokens")),
         code=code("scripts/predict.py"),
     shell:
-        "python -m fledgling.gpus {resources.gpu} python scripts/predict.py --track {wildcards.track}"
+        "python -m fledgling.gpus {resources.gpu} python {SCRIPTS}/predict.py --track {wildcards.track}"
         " --data {input.data} --model {input.model} --adapter {input.adapter} --settings {params.settings:q}"
         " --out {output.predictions} 2> {log}"
 
@@ -121,5 +121,5 @@ rule floor:
         kind=kind,
         code=code("scripts/floor.py"),
     shell:
-        "python scripts/floor.py --floor {wildcards.floor} --track-kind {params.kind}"
+        "python {SCRIPTS}/floor.py --floor {wildcards.floor} --track-kind {params.kind}"
         " --train {input.train} --data {input.data} --out {output.predictions} 2> {log}"

@@ -28,5 +28,5 @@ rule publish:
         settings=settings("publish", track=("kind", "title")),
         code=code("scripts/publish.py"),
     shell:
-        "python scripts/publish.py --track {wildcards.track} --adapter {input.adapter} --verdict {input.verdict}"
+        "python {SCRIPTS}/publish.py --track {wildcards.track} --adapter {input.adapter} --verdict {input.verdict}"
         " --metrics {input.metrics} --model {input.model} --settings {params.settings:q} --out {output.marker} 2> {log}"

@@ -29,7 +29,7 @@ rule train:
         code=code("scripts/train.py"),
     shell:
         "python -m fledgling.gpus {resources.gpu} python -m fledgling.training.launch"
-        " scripts/train.py --track {wildcards.track} --train {input.train} --val {input.val} --model {input.model}"
+        " {SCRIPTS}/train.py --track {wildcards.track} --train {input.train} --val {input.val} --model {input.model}"
         " --settings {params.settings:q} --out {output.summary} 2> {log}"
 
 
@@ -87,5 +87,5 @@ rule select:
         core=lambda wildcards: config["decision"]["core"][kind(wildcards)],
         code=code("scripts/select_adapter.py"),
     shell:
-        "python scripts/select_adapter.py --candidates {input.candidates} --metrics {input.metrics}"
+        "python {SCRIPTS}/select_adapter.py --candidates {input.candidates} --metrics {input.metrics}"
         " --summary {input.summary} --core {params.core} --out {output.weights} 2> {log}"

@@ -13,6 +13,7 @@ import yaml
 from fledgling.errors import ConfigError
 
 Config = dict[str, Any]
+CHECKOUT = Path(__file__).parents[2]
 SCHEMA = "config/schemas/config.schema.yaml"
 # "Where" keys: they say where and how fast work is done, never what comes out, so they re-run nothing.
 WHERE: dict[str, tuple[str, ...]] = {
@@ -24,7 +25,7 @@ WHERE: dict[str, tuple[str, ...]] = {
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = ".") -> Config:
+def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = CHECKOUT) -> Config:
     """Merge configuration files, later ones over earlier ones, and validate the result.
 
     Raises:
@@ -46,9 +47,11 @@ def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = ".") -> 
 
 
 def validate(
-    config: Config, *, files: Sequence[str | os.PathLike[str]] = (), root: str | os.PathLike[str] = "."
+    config: Config, *, files: Sequence[str | os.PathLike[str]] = (), root: str | os.PathLike[str] = CHECKOUT
 ) -> Config:
     """The configuration without removed tracks, checked key by key; `files` are searched for line numbers.
+
+    The schema is that of the checkout `root`; the paths of sources are relative to where the run is.
 
     Raises:
         ConfigError: lists every wrong key with its file, line and a remedy.
@@ -66,7 +69,7 @@ def validate(
         for problem in _explain(error, schema)
     ]
     if not problems:
-        problems = _contradictions(config, Path(root))
+        problems = _contradictions(config)
     if problems:
         lines = [f"  {_place(files, path)}{message}" for path, message in problems]
         raise ConfigError("the configuration cannot be used:\n" + "\n".join(lines))
@@ -144,7 +147,7 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _contradictions(config: Config, root: Path) -> list[Problem]:
+def _contradictions(config: Config) -> list[Problem]:
     """What a schema cannot say: sums, files that must exist, names that must fit together."""
     problems: list[Problem] = []
     recipe_keys = sorted(config["recipe"])
@@ -160,8 +163,8 @@ def _contradictions(config: Config, root: Path) -> list[Problem]:
             problems.append(([*here, "splits"], "this key is missing: a source without `split` needs the shares"))
         for index, source in enumerate(track["sources"]):
             there = [*here, "sources", index]
-            if "path" in source and not glob.glob(source["path"], root_dir=root, recursive=True):
-                problems.append(([*there, "path"], f"no such file: {source['path']} (relative to {root.resolve()})"))
+            if "path" in source and not glob.glob(source["path"], recursive=True):
+                problems.append(([*there, "path"], f"no such file: {source['path']} (relative to {Path.cwd()})"))
             if source.get("embedded", track["kind"]) != track["kind"]:
                 problems.append(
                     ([*there, "embedded"], f"rows of kind {source['embedded']} in a track of kind {track['kind']}")
