@@ -11,7 +11,7 @@ def prompts(model: Path, data: Path, new_tokens: int) -> tuple[list[list[int]], 
 
     from fledgling.models import checkpoint as manifest
     from fledgling.records import read_examples
-    from fledgling.slm import predict
+    from fledgling.slm import answer
 
     checkpoint = manifest.load(model).checkpoint
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.resolve(), local_files_only=True)

@@ -21,10 +21,7 @@ rule prepare:
     resources:
         **needs("light"),
     params:
-        settings=settings(
-            "seed",
-            track=("kind", "sources", "splits", "split_key", "leaks", "finetune"),
-        ),
+        settings=settings("prepare"),
         code=code("scripts/prepare.py"),
     shell:
         "python {SCRIPTS}/prepare.py --track {wildcards.track} --settings {params.settings:q}"

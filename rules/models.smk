@@ -17,7 +17,7 @@ rule fetch:
     resources:
         **needs("fetch"),
     params:
-        settings=lambda wildcards: canonical({"model": config["models"][wildcards.model], "seed": config["seed"]}),
+        settings=settings("fetch"),
         code=code("scripts/fetch.py"),
     shell:
         "python {SCRIPTS}/fetch.py --model {wildcards.model} --settings {params.settings:q}"

@@ -513,7 +513,7 @@ def test_a_choice_without_all_metrics_is_refused(trained: Runner, three: str, tm
 def test_the_tuned_slm_answers_and_another_base_refuses_it(
     trained: Runner, whole: str, tiny_model: Path, tiny_rows: Path, tmp_path: Path
 ) -> None:
-    from fledgling.slm.predict import predict
+    from fledgling.slm.answer import predict
 
     given = {
         "slm": {"engine": "auto", "precision": "fp32", "batch_size": 8, "max_prompt_tokens": 512},

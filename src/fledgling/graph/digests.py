@@ -7,20 +7,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
-# What these decide is how a job runs and reports, never what it writes: editing them re-runs nothing.
+# What these decide is how a job runs and reports, or reaches a rule as its settings; editing them re-runs nothing.
 PLUMBING = frozenset(
     PACKAGE / name
     for name in (
+        "artefacts.py",
         "cli.py",
+        "config.py",
+        "contenders.py",
         "errors.py",
         "gpus.py",
-        "locks.py",
-        "progress.py",
         "graph/__init__.py",
         "graph/driver.py",
         "graph/lease.py",
+        "graph/sees.py",
         "graph/slurm.py",
         "graph/work.py",
+        "locks.py",
+        "progress.py",
     )
 )
 

@@ -20,6 +20,11 @@ DRIVER = "FLEDGLING_DRIVER"  # "pid:start time:machine" of the Snakemake process
 CONFIG = "FLEDGLING_CONFIG"  # digest of the configuration that the jobs of this run follow
 
 
+def hand_over(where: dict[str, Any]) -> None:
+    """Give the "where" part of the configuration to this process and those that it starts."""
+    os.environ[WHERE] = canonical(where)
+
+
 def where() -> dict[str, Any]:
     """The "where" part of the configuration as the graph hands it over; {} when run by hand."""
     value: dict[str, Any] = json.loads(os.environ.get(WHERE, "{}"))
@@ -52,7 +57,7 @@ def adopt_jobs(where: dict[str, Any], source: str, *, mode: str = "default", con
     scheduler, whose driver is on another machine and gives a sign of life (graph/lease.py). `config` is a
     digest of what the jobs make, so that a live one of another configuration is not taken over.
     """
-    os.environ[WHERE] = canonical(where)
+    hand_over(where)
     os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
     if mode == "subprocess" or not os.path.exists("/proc/self/stat"):

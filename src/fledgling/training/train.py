@@ -7,7 +7,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from fledgling.files import copy_file, digest, sha256_file, write_json
+from fledgling import artefacts
+from fledgling.artefacts import Training
+from fledgling.files import copy_file, digest, sha256_file
 from fledgling.gpus import die_with_launcher
 from fledgling.models import adapter
 from fledgling.models import checkpoint as manifest
@@ -20,7 +22,6 @@ from fledgling.training.recipe import Recipe, choose_backend, kept_after, layout
 
 log = logging.getLogger(__name__)
 
-FORMAT = "fledgling/training/1"
 MICRO_BATCH_TOKENS = 4096  # where the configuration does not say
 
 
@@ -91,10 +92,12 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
         copy_file(weights[step], place / adapter.WEIGHTS)
         adapter.write_config(result.model, adapter.name_of(base), place / adapter.CONFIG)
         adapter.seal(place, track=track, model=base, data=data, recipe=recipe.to_json(), backend=backend)
-    write_json(
+    artefacts.write(
+        Training,
         out,
         {
-            "format": FORMAT,
+            "format": "fledgling/training/1",
+            "made_from": artefacts.digests(train_data, val_data, model),
             "track": track,
             "recipe": recipe.to_json(),
             "history": result.history,

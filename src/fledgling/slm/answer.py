@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fledgling.errors import DataError
-from fledgling.files import digest, write_jsonl
+from fledgling.files import digest
 from fledgling.journal import Journal
 from fledgling.models import adapter
 from fledgling.models import checkpoint as manifest
@@ -16,6 +16,7 @@ from fledgling.progress import progress_bar
 from fledgling.prompting import template as prompts
 from fledgling.prompting.turns import schema_place
 from fledgling.records import Example, Prediction, read_examples
+from fledgling.sealing import write_predictions
 from fledgling.slm.engine import Answer, Decoding, Engine, Request, Slm, choose
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ class Asked:
     digest: str
 
 
-def predict(
+def answer(
     *,
     track: str,
     data: Path,
@@ -87,12 +88,11 @@ def predict(
                 answers |= zip((row.digest for row in batch), answered, strict=True)
                 bar.update(len(batch))
             bar.close()
-    write_jsonl(
+    name = adapter.name_of(base)
+    write_predictions(
         out,
-        (
-            prediction(row, answers.get(row.digest), tokenizer, decoding, adapter.name_of(base), identity).to_json()
-            for row in rows
-        ),
+        (prediction(row, answers.get(row.digest), tokenizer, decoding, name, identity).to_json() for row in rows),
+        made_from=[data, model, *([adapter_path] if adapter_path else [])],
     )
 
 
