@@ -33,7 +33,7 @@ adopt_jobs(
     where(config),
     source=f"{workflow.basedir}/src",
     mode=workflow.exec_mode.name.lower(),
-    config=digest(config),
+    config=digest({name: section(config, name) for name in config}),
 )
 
 # What runs at a time, where neither a profile nor --resources says; the jobs' own Snakemake has nothing to limit.

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from fledgling.errors import ConfigError, DataError, Unavailable
 from fledgling.records import read_examples, read_predictions
-from fledgling.slm import engine as engines
 from fledgling.slm import answer as stage
+from fledgling.slm import engine as engines
 from fledgling.slm import vllm_engine
 from fledgling.slm.batches import OutOfMemory, batched, longest_first, shuffled
 from fledgling.slm.engine import Answer, Decoding, Found, Request

@@ -31,8 +31,16 @@ def where() -> dict[str, Any]:
     return value
 
 
-def _identity(pid: int) -> str:
-    """Names one process for good: pids are used again, and mean nothing on another machine or in another container."""
+def identity(pid: int) -> str:
+    """Names one process for good: pids are used again, and mean nothing on another machine or in another container.
+
+    Empty without /proc.
+
+    Raises:
+        FileNotFoundError: no such process.
+    """
+    if not os.path.exists("/proc/self/stat"):
+        return ""
     with open(f"/proc/{pid}/stat", "rb") as stream:
         start = stream.read().rpartition(b")")[2].split()[19].decode()
     return f"{pid}:{start}:{_machine()}"
@@ -60,13 +68,14 @@ def adopt_jobs(where: dict[str, Any], source: str, *, mode: str = "default", con
     hand_over(where)
     os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-    if mode == "subprocess" or not os.path.exists("/proc/self/stat"):
+    mark = identity(os.getpid())
+    if mode == "subprocess" or not mark:
         return
-    os.environ[DRIVER] = _identity(os.getpid())
+    os.environ[DRIVER] = mark
     if mode == "default":
         os.environ.pop(lease.RECORD, None)
         os.environ[CONFIG] = config
-        lease.offer(Path(".snakemake"), f"{os.environ[DRIVER]} on {socket.gethostname()}")
+        lease.offer(Path(".snakemake"), f"{mark} on {socket.gethostname()}")
 
 
 def run_of_driver() -> str | None:
@@ -117,7 +126,7 @@ def die_with_driver() -> None:
         if machine != _machine():
             return
         fd = os.pidfd_open(int(pid))
-        if _identity(int(pid)) != mark:
+        if identity(int(pid)) != mark:
             raise ProcessLookupError
     except (FileNotFoundError, ProcessLookupError):
         if os.path.exists("/proc/self/stat"):

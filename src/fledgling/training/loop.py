@@ -230,6 +230,10 @@ class _Bar(TrainerCallback):
         if state.is_world_process_zero:
             self._bar.update(1)
 
+    def on_log(self, args: Any, state: Any, control: Any, *, logs: dict[str, float], **kwargs: Any) -> None:
+        if state.is_world_process_zero and "loss" in logs:
+            self._bar.update(0, loss=logs["loss"], learning_rate=logs["learning_rate"])
+
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
             self._bar.close()
