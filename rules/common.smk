@@ -117,6 +117,13 @@ def needs(kind, gpus=None, **more):
     }
 
 
+def small_group(wildcards):
+    """Which small jobs a scheduler gets together: never two of which one waits, over a training, for the other."""
+    if wildcards.part == "val/":
+        return "small-val"
+    return "small-trained" if any(one.adapter and one.name == wildcards.contender for one in LADDER) else "small"
+
+
 def settings(rule, **fixed):
     """What a rule sees of the configuration (fledgling.graph.sees), as one canonical JSON text for its params."""
 

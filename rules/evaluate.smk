@@ -23,7 +23,7 @@ rule score:
     log:
         "logs/score/{track}/{part}{contender}.log",
     group:
-        "small"
+        small_group
     conda:
         "../envs/base.yaml"
     resources:
