@@ -21,7 +21,7 @@ from fledgling.errors import FledglingError
 from fledgling.files import canonical, digest, sha256_file
 from fledgling.graph import sees, slurm, work
 from fledgling.graph.digests import digests
-from fledgling.graph.driver import adopt_jobs, hold_folder
+from fledgling.graph.driver import adopt_jobs, exits, hold_folder
 from fledgling.tracks.floors import FLOORS
 
 try:
@@ -43,8 +43,9 @@ if workflow.exec_mode.name == "DEFAULT" and "gpu" not in workflow.global_resourc
 
 # Instead of Snakemake's own lock (off in profiles/default), which outlives a killed process.
 onstart:
-    hold_folder(".snakemake/fledgling.lock")
-    slurm.prepare(workflow.executor_plugin.name, clients=f"{workflow.basedir}/profiles/slurm/bin")
+    with exits():
+        hold_folder(".snakemake/fledgling.lock")
+        slurm.prepare(workflow.executor_plugin.name, clients=f"{workflow.basedir}/profiles/slurm/bin")
 
 
 # Code and configuration come from the checkout; everything else is relative to where Snakemake runs (--directory).

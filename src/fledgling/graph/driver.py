@@ -7,10 +7,12 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from fledgling.errors import ConfigError
+from fledgling.errors import ConfigError, FledglingError
 from fledgling.files import canonical
 from fledgling.graph import lease
 from fledgling.locks import lock as locked
@@ -83,20 +85,29 @@ def run_of_driver() -> str | None:
     return lease.driver() or os.environ.get(DRIVER)
 
 
+@contextmanager
+def exits() -> Iterator[None]:
+    """End this process with an error's own code, as a stage does; Snakemake would print where it was raised and end with 1."""
+    try:
+        yield
+    except FledglingError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(error.exit_code) from None
+
+
 def hold_folder(lock: str) -> None:
     """Let one driver at a time work in a folder, for as long as this process lives.
 
-    A second one exits at once with code 3 and names the first. The kernel frees the lock when its
+    The kernel frees the lock when its
     holder ends, however it ends, so nothing has to be unlocked by hand.
+
+    Raises:
+        ConfigError: another one works here, and which; or the disk has no locks.
     """
     stream = open(lock, "a+", encoding="utf-8")  # noqa: SIM115, held until the process ends
     if not locked(stream.fileno(), lock, "run in a folder on another disk (snakemake --directory …)"):
         stream.seek(0)
-        print(
-            f"error: another run works in this folder ({stream.read().strip()}); wait for it or stop it",
-            file=sys.stderr,
-        )
-        raise SystemExit(ConfigError.exit_code) from None
+        raise ConfigError(f"another run works in this folder ({stream.read().strip()}); wait for it or stop it")
     stream.truncate(0)
     stream.write(f"pid {os.getpid()} on {socket.gethostname()}: {' '.join(sys.argv)}")
     stream.flush()
