@@ -171,7 +171,10 @@ def test_a_training_that_was_preempted_twice_ends_like_an_undisturbed_one(projec
                 .split()[-1]
             )
             other.cluster.ask("scontrol", "requeue", number)
-            until(lambda number=number: "PENDING" in other.cluster.ask("squeue", "-h", "-j", number, "-o", "%T"), "requeued")
+            until(
+                lambda number=number: "PENDING" in other.cluster.ask("squeue", "-h", "-j", number, "-o", "%T"),
+                "requeued",
+            )
             other.cluster.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
         assert driver.wait(200) == 0, other.log()[-5000:]
     finally:
