@@ -22,7 +22,8 @@ def fetch(settings: dict[str, Any], out: Path, *, seed: int) -> Model:
     """Bring the checkpoint that a block `models.<name>` of the configuration describes, and publish its manifest.
 
     What is downloaded or trained goes to the folder `checkpoint` beside the manifest `out`; a
-    download that was broken off goes on. Adapters under `merge` are merged into it, in the folder `merged`. The manifest comes last, so its existence means that all is here.
+    download that was broken off goes on. Adapters under `merge` are merged into it, in the folder `merged`.
+    The manifest comes last, so its existence means that all is here.
 
     Raises:
         ConfigError: the folder or the repository does not exist, or access is refused.
