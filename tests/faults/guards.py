@@ -847,4 +847,12 @@ GUARDS = [
         "        secrets = [key] if isinstance(key, str) else []\n",
         ADDRESSES + "test_further_headers_come_from_variables",
     ),
+    Guard(
+        "billing",
+        "what a killed process had under way stays counted",
+        "teacher/spending.py",
+        "        self._others += self._others_open.pop(key, Tokens())\n",
+        "        self._others_open.pop(key, None)\n",
+        KILLS + "test_budget_of_money_of_one_run_counts_what_all_its_stages_have_under_way",
+    ),
 ]
