@@ -73,6 +73,11 @@ def sources(wildcards):
     return sorted({file for pattern in patterns for file in glob(pattern, recursive=True)})
 
 
+def in_markup(text):
+    """The same JSON without `<`: Snakemake puts params as they are into a script element of its own report."""
+    return text.replace("<", "\\u003c")
+
+
 def settings(rule, **fixed):
     """What a rule sees of the configuration (fledgling.graph.sees), as one canonical JSON text for its params."""
 
@@ -81,7 +86,7 @@ def settings(rule, **fixed):
         repeat = int(wildcards.get("part") == "repeat/")
         if "track" in named:
             track_of(wildcards)
-        return canonical(sees.settings(config, rule, **named, **fixed, repeat=repeat))
+        return in_markup(canonical(sees.settings(config, rule, **named, **fixed, repeat=repeat)))
 
     return of
 

@@ -124,6 +124,7 @@ rule report:
             "scripts/report.py",
             "src/fledgling/report/templates/report.html",
             "src/fledgling/report/templates/report.css",
+            "src/fledgling/report/templates/report.js",
         ),
     shell:
         "python scripts/report.py --track {wildcards.track} --settings {params.settings:q}"
