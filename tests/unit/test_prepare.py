@@ -4,11 +4,13 @@ import gzip
 import json
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from fledgling.data.prepare import prepare
+from fledgling.data.text_files import json_lines
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import read_jsonl, sha256_file
 from fledgling.records import read_examples
@@ -822,6 +824,21 @@ def test_a_row_too_long_to_hold_is_refused_and_the_next_is_read(made):
     assert "l.jsonl:1: the row has over" in refusal(made, {"path": "l.jsonl"})
     made({"path": "l.jsonl", "split": "test", "on_invalid": "reject"}, finetune="never")
     assert ids("test") == ["r2"]
+
+
+def test_a_row_of_any_length_takes_bounded_memory(tmp_path):
+    path = tmp_path / "l.jsonl"
+    with open(path, "w") as stream:
+        for _ in range(100):
+            stream.write("x" * (1 << 20))
+        stream.write("\n{}\n")
+    tracemalloc.start()
+    try:
+        rows = list(json_lines(str(path)))
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+    assert [(number, isinstance(row, dict)) for number, row in rows] == [(1, False), (2, True)]
 
 
 def test_arrays_are_answers_and_say_so(made):

@@ -76,7 +76,8 @@ def read_rows(path: str | PathLike[str], name: str | None = None) -> Scored:
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise DataError(f"{path}:{number}: scores.{metric} is {value!r}, not a number from 0 to 1")
         seen[row["id"]] = number
-        groups.append(str(row.get("group") or row["id"]))
+        group = row.get("group")  # 0 and "" are groups like any other
+        groups.append(str(row["id"] if group is None else group))
         outcomes.append(row["outcome"])
         slices.append(row.get("slice") or {})
         scores.append(row["scores"])
