@@ -561,6 +561,7 @@ def test_what_a_month_saves(inputs: Inputs) -> None:
     assert "2 machines always on 730 USD" in shown
     shown = settled(inputs, price=0.5, requests=100_000)
     assert "Nothing: it costs 254 USD more" in shown  # 111 − 365
+    assert "at the stated traffic a move costs more than it saves: wait with it." in shown
     metrics = {**inputs.metrics, "teacher": {**inputs.metrics["teacher"], "cost": {"amount": None, "currency": None}}}
     unpriced = words_of(render(replace(inputs, metrics=metrics)))  # type: ignore[arg-type]
     assert "teacher.prices what the teacher's tokens cost" in unpriced

@@ -92,11 +92,7 @@ def load(
         artefacts.read(Gate, compare),
         artefacts.read(Datasheet, datasheet),
         {path.stem: artefacts.read(Metrics, path) for path in sorted(metrics)},
-        {
-            path.stem: artefacts.read(Predictions, seal_of(path))
-            for path in predictions
-            if seal_of(path).is_file()
-        },
+        {path.stem: artefacts.read(Predictions, seal_of(path)) for path in predictions if seal_of(path).is_file()},
         {path.parent.name: artefacts.read(Training, path) for path in training},
         data,
         {path.stem: path for path in predictions},
