@@ -199,7 +199,12 @@ def test_text_says_what_was_measured(facts: Facts) -> None:
     ]
     assert cells[4] == f"{words[0]} ({words[1]} to {words[2]})"
     assert cells[5] == "yes"
-    for part in ("some-lab/Small-3B at revision `c0ffee", "`" + "aa" * 32, "| LoRA rank | 64 |", "less than 5 points worse"):
+    for part in (
+        "some-lab/Small-3B at revision `c0ffee",
+        "`" + "aa" * 32,
+        "| LoRA rank | 64 |",
+        "less than 5 points worse",
+    ):
         assert part in text
 
 
