@@ -126,7 +126,7 @@ def test_a_tensor_less_is_noticed(folder: Path) -> None:
     weights = load_file(folder / SINGLE)
     del weights["model.layers.1.mlp.down_proj.weight"]
     save_file(weights, folder / SINGLE, metadata={"format": "pt"})
-    with pytest.raises(DataError, match="down_proj.weight first; they would be drawn at random"):
+    with pytest.raises(DataError, match=r"down_proj\.weight first; they would be drawn at random"):
         enter(folder)
 
 
