@@ -72,3 +72,21 @@ def test_three_lines_are_a_track(root, tmp_path):
     track = config.load(root / "config/config.yaml", more, root=root)["tracks"]["mail"]
     assert (track["finetune"], sum(track["splits"].values())) == ("auto", pytest.approx(1))
     assert track["max_new_tokens"] > 0
+
+
+@pytest.mark.parametrize("url", ["https://me:hush-hush@h/v1", "https://hush-hush@h/v1", "https://h/v1?key=hush-hush"])
+def test_an_address_with_credentials_is_refused_unseen(root, default, tmp_path, url):
+    """Jobs, logs and Snakemake's metadata repeat the configuration."""
+    (tmp_path / "o.yaml").write_text(f"teacher:\n  base_url: {url}\n")
+    with pytest.raises(ConfigError, match=r"o.yaml:2: teacher.base_url: .* in an address") as caught:
+        config.load(default, tmp_path / "o.yaml", root=root)
+    assert "hush" not in str(caught.value)
+
+
+def test_headers_name_variables_and_no_values(root, default, tmp_path):
+    (tmp_path / "o.yaml").write_text("teacher: {headers: {Ocp-Apim-Subscription-Key: APIM_KEY}}")
+    assert config.where(config.load(default, tmp_path / "o.yaml", root=root))["teacher"]["headers"]
+    (tmp_path / "o.yaml").write_text("teacher: {headers: {Ocp-Apim-Subscription-Key: hush-hush-0123}}")
+    with pytest.raises(ConfigError, match=r"teacher\.headers") as caught:
+        config.load(default, tmp_path / "o.yaml", root=root)
+    assert "hush" not in str(caught.value)

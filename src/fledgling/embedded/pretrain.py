@@ -20,13 +20,13 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from fledgling import checkpoints
 from fledgling.embedded import architecture, world
 from fledgling.files import digest, sha256_file
 from fledgling.progress import progress
 from fledgling.prompting import template
 from fledgling.prompting.turns import Place, messages
 from fledgling.records import Example
-from fledgling.training import checkpoints
 
 log = logging.getLogger(__name__)
 

@@ -73,48 +73,6 @@ def require_readable(folder: Path) -> None:
     _require_templates(folder)
 
 
-def require_usable(folder: Path) -> None:
-    """Refuse a checkpoint that transformers cannot make a chat model of.
-
-    Its tokenizer loads, its chat template renders a question and an answer within its sandbox, and its weights are
-    those, all and of the shapes, that its config.json describes. No weight is read.
-
-    Raises:
-        DataError: names the file.
-        ConfigError: there is no chat template.
-    """
-    from fledgling.models.offline import offline_and_quiet
-
-    offline_and_quiet()
-    import transformers
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    from fledgling.prompting.template import Chat
-
-    where = folder.resolve()
-    with _said(folder / "config.json", "no configuration of a model that is known here"):
-        AutoConfig.from_pretrained(where, local_files_only=True)
-    with _said(folder / "tokenizer.json", "no tokenizer that can be used"):
-        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=True)
-        tokenizer("Hello", add_special_tokens=False)
-    try:
-        Chat(tokenizer)
-    except DataError as error:
-        raise DataError(f"{folder}: {error}; mend chat_template.jinja, or take another checkpoint") from None
-    transformers.logging.disable_progress_bar()
-    with _said(folder / "config.json", "no model that these weights fit"):
-        _, found = AutoModelForCausalLM.from_pretrained(
-            where, device_map="meta", dtype="auto", local_files_only=True, output_loading_info=True
-        )
-    if missing := sorted(found["missing_keys"]):
-        raise DataError(
-            f"{folder}: {len(missing)} weights that config.json describes are in no file, {missing[0]} first; they "
-            "would be drawn at random. Fetch it again, or take another checkpoint"
-        )
-    if unused := sorted(found["unexpected_keys"]):
-        log.warning("%s: %d tensors are not used by the model, %s first", folder, len(unused), unused[0])
-
-
 def require_matching(weights: Path, base: Path) -> None:
     """Refuse an adapter whose tensors do not fit into a base, or are not finite.
 
@@ -188,7 +146,7 @@ def _object(path: Path) -> dict[str, Json]:
 
 
 @contextmanager
-def _said(path: Path, what: str) -> Iterator[None]:
+def said(path: Path, what: str) -> Iterator[None]:
     """Turn whatever a model library raises over damaged files into words; a panic of its Rust parts is no Exception."""
     try:
         yield
