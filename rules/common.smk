@@ -13,7 +13,7 @@ gc.set_threshold(200_000, 50, 50)  # nearly all that a dry run makes is kept: lo
 sys.modules.setdefault("pandas", None)  # Snakemake imports it to look at params (0.4 s); ours are all text
 sys.path.insert(0, f"{workflow.basedir}/src")  # this folder's code, whatever is installed
 
-from fledgling import contenders
+from fledgling import contenders, selection
 from fledgling.config import section, validate, where
 from fledgling.errors import FledglingError
 from fledgling.files import canonical, digest, sha256_file
@@ -24,6 +24,7 @@ from fledgling.graph.driver import adopt_jobs, exits, hold_folder
 from fledgling.tracks.floors import FLOORS
 
 try:
+    config = selection.apply(config, Path(workflow.basedir))
     config = validate(config, files=list(reversed(workflow.configfiles)), root=workflow.basedir)
 except FledglingError as error:
     raise WorkflowError(str(error))
