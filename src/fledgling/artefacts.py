@@ -265,8 +265,9 @@ class Rate(TypedDict):
 
     value: float
     n: int
+    """Requests: the rows by their weights."""
     k: int | None
-    """Rows that count fully, weights aside; null for means of fractions."""
+    """Requests that count fully; null for means of fractions."""
     low: float
     high: float
     level: float
@@ -402,6 +403,8 @@ class Comparison(TypedDict):
     finding: Literal["as_good", "worse", "unclear", "invalid"]
     reasons: list[str]
     n: int
+    requests: NotRequired[int]
+    """Requests that the rows stand for, where they have weights; then the counts and `answered` are of requests."""
     groups: NotRequired[int]
     rows_needed: int | None
     rows_missing: int | None
@@ -414,6 +417,10 @@ class Comparison(TypedDict):
     metrics: dict[str, GapOnMetric]
     floors: dict[str, dict[str, AgainstFloor]]
     teacher_floors: dict[str, dict[str, AgainstFloor]]
+    level: NotRequired[float]
+    """The level at which it was tested, and at which every bound here is one-sided, where `decision.family` sets it."""
+    p: NotRequired[float]
+    """p of "not as good as the teacher", the largest over core metrics and floors, where `decision.family` needs it."""
 
 
 class Rung(TypedDict):
@@ -446,6 +453,46 @@ class Ruled(TypedDict):
     core: list[str]
 
 
+class HeldTo(TypedDict):
+    """One contender against its level."""
+
+    p: float | None
+    """null: not built."""
+    level: float | None
+    """null: not tested."""
+    passed: bool
+    why: str
+    """Why it was not tested, or did not pass."""
+
+
+class Family(TypedDict):
+    """How one error rate was shared over all contenders."""
+
+    name: Literal["sequence", "holm", "each"]
+    promise: str
+    """What holds for all of them together, in a sentence."""
+    nominee: str | None
+    """Where the sequence began."""
+    stopped: str
+    """Why it ended where it did."""
+    rungs: dict[str, HeldTo]
+
+
+class Able(TypedDict):
+    """What the test rows can show: how often a contender as good as the teacher passes."""
+
+    rows: int
+    counts_as: int
+    """Independent rows that they are worth, groups at their worst."""
+    chances: dict[str, float]
+    """By the share of rows on which the two differ."""
+    safe_rows: int | None
+    """Rows that would make it safe; null: no realistic number."""
+    low: bool
+    """Whether it fails more often than it passes."""
+    sentence: str
+
+
 class Gate(Ruled):
     """results/compare/{track}.json: the gate, before anything is trained."""
 
@@ -459,6 +506,7 @@ class Gate(Ruled):
     """The contenders that need no training, cheapest first."""
     decisive: str
     """The contender that the decision rests on."""
+    split_power: NotRequired[Able]
     comparisons: dict[str, Comparison]
 
 
@@ -615,6 +663,8 @@ class Verdict(Ruled):
     """What a reader should know beside it, a sentence each."""
     looks: Looks | None
     test_sha256: str | None
+    family: NotRequired[Family | None]
+    """null where each contender stands alone."""
 
 
 class Candidate(TypedDict):

@@ -14,6 +14,7 @@ import yaml
 from fledgling.errors import ConfigError
 
 Config = dict[str, Any]
+CHECKOUT = Path(__file__).parents[2]
 SCHEMA = "config/schemas/config.schema.yaml"
 # "Where" keys: they say where and how fast work is done, never what comes out, so they re-run nothing.
 WHERE: dict[str, tuple[str, ...]] = {
@@ -49,7 +50,7 @@ TRACK_DEFAULTS: Config = {
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = ".") -> Config:
+def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = CHECKOUT) -> Config:
     """Merge configuration files, later ones over earlier ones, and validate the result.
 
     Raises:
@@ -71,12 +72,14 @@ def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = ".") -> 
 
 
 def validate(
-    config: Config, *, files: Sequence[str | os.PathLike[str]] = (), root: str | os.PathLike[str] = "."
+    config: Config, *, files: Sequence[str | os.PathLike[str]] = (), root: str | os.PathLike[str] = CHECKOUT
 ) -> Config:
     """The configuration with its defaults and without removed blocks, checked key by key.
 
     `files` are searched for line numbers. SLM_MODEL_PATH, where it is set, is models.slm from here on, so that a
     change of it counts as one of the configuration.
+
+    The schema is that of the checkout `root`; the paths of sources are relative to where the run is.
 
     Raises:
         ConfigError: lists every wrong key with its file, line and a remedy.
@@ -92,7 +95,7 @@ def validate(
         for problem in _explain(error, schema)
     ]
     if not problems:
-        problems = _contradictions(config, Path(root))
+        problems = _contradictions(config)
     if problems:
         lines = [f"  {_place(files, path)}{message}" for path, message in problems]
         raise ConfigError("the configuration cannot be used:\n" + "\n".join(lines))
@@ -196,7 +199,7 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _contradictions(config: Config, root: Path) -> list[Problem]:
+def _contradictions(config: Config) -> list[Problem]:
     """What a schema cannot say: sums, files that must exist, names that must fit together."""
     problems: list[Problem] = []
     if secret := _holds_a_secret(config["teacher"].get("base_url") or ""):
@@ -212,8 +215,8 @@ def _contradictions(config: Config, root: Path) -> list[Problem]:
             problems.append(([*here, "splits"], f"the shares add up to {sum(shares.values()):g}, not 1"))
         for index, source in enumerate(track["sources"]):
             there = [*here, "sources", index]
-            if "path" in source and not glob.glob(source["path"], root_dir=root, recursive=True):
-                problems.append(([*there, "path"], f"no such file: {source['path']} (relative to {root.resolve()})"))
+            if "path" in source and not glob.glob(source["path"], recursive=True):
+                problems.append(([*there, "path"], f"no such file: {source['path']} (relative to {Path.cwd()})"))
             if source.get("embedded", track["kind"]) != track["kind"]:
                 problems.append(
                     ([*there, "embedded"], f"rows of kind {source['embedded']} in a track of kind {track['kind']}")

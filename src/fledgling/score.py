@@ -1,15 +1,15 @@
 """Scoring a contender: one score a row of the split, and the metrics over all of them."""
 
-import functools
 import logging
 import os
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from operator import mul
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fledgling import artefacts, strict_json
 from fledgling.artefacts import Cost, Datasheet, Metrics, Rate, SliceRate
@@ -21,6 +21,9 @@ from fledgling.records import Example, Prediction, read_predictions, strict_row
 from fledgling.sealing import verify_predictions
 from fledgling.tracks.kinds import Kind, Scored
 from fledgling.tracks.registry import kind
+
+if TYPE_CHECKING:
+    from fledgling.stats import Interval
 
 LEVEL = 0.95  # of every interval
 MISSING = Prediction(id="", outcome="error")
@@ -212,74 +215,39 @@ def _is_count(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
 
 
-@dataclass(slots=True)
-class Cell:
-    """What rows of one slice add up to."""
-
-    n: int = 0
-    weight: float = 0.0
-    squares: float = 0.0  # of the weights
-    right: float = 0.0  # weight of the rows that are right
-
-    def add(self, weight: float, right: bool) -> None:
-        """Count a row."""
-        self.n += 1
-        self.weight += weight
-        self.squares += weight * weight
-        self.right += weight * right
-
-    def plus(self, other: "Cell") -> "Cell":
-        """Both together."""
-        return Cell(
-            self.n + other.n,
-            self.weight + other.weight,
-            self.squares + other.squares,
-            self.right + other.right,
-        )
-
-    @property
-    def size(self) -> float:
-        """How many equal rows are worth as much as these with their weights (Kish 1965): n where all are 1."""
-        return self.weight * self.weight / self.squares
-
-
 class Tally:
     """What the rows of one contender add up to; grows by a few numbers a row."""
 
     def __init__(self, track: Kind) -> None:
         self.track = track
         self.n = 0
-        self.all = Cell()
-        self.full = dict.fromkeys(track.metrics, 0)
-        self.sums = dict.fromkeys(track.metrics, 0.0)
-        self.lenient = dict.fromkeys(track.metrics, 0.0)
-        self.fractions = {name: array("d") for name in track.metrics if name in track.means}
+        self.values = {name: array("d") for name in track.metrics}
+        self.lenient = {name: array("d") for name in track.metrics}
+        self.weights = array("d")
+        self.groups = array("q")
+        self.known: dict[str, int] = {}
         self.latencies = array("d")
         self.counts: dict[str, Counter[str]] = {
             name: Counter() for name in ("outcomes", "reasons", "models", "fingerprints")
         }
-        self.slices: dict[str, dict[str, Cell]] = defaultdict(lambda: defaultdict(Cell))
+        self.slices: dict[str, dict[str, array[int]]] = defaultdict(lambda: defaultdict(lambda: array("q")))
         self.tokens = {"prompt": 0, "completion": 0, "rows_without_usage": 0}
 
     def add(self, row: dict[str, Any]) -> None:
-        """Count one line of the row file."""
+        """Count one row of the row file."""
+        for dimension, value in row["slice"].items():
+            self.slices[dimension][value].append(self.n)
         self.n += 1
-        scores, weight = row["scores"], row["weight"]
-        self.all.add(weight, scores[self.track.core] == 1)
-        for name, value in scores.items():
-            self.sums[name] += weight * value
-            self.full[name] += value == 1
-        for name, value in row["lenient"].items():
-            self.lenient[name] += weight * value
-        for name, values in self.fractions.items():
-            values.append(scores[name])
+        self.weights.append(row.get("weight", 1))
+        self.groups.append(self.known.setdefault(row["group"], len(self.known)))
+        for kept, read in ((self.values, row["scores"]), (self.lenient, row["lenient"])):
+            for name, values in kept.items():
+                values.append(read[name])
         for counter, key in (("outcomes", "outcome"), ("reasons", "reason"), ("models", "model")):
             if row[key] is not None:
                 self.counts[counter][row[key]] += 1
         if row["fingerprint"] is not None:
             self.counts["fingerprints"][row["fingerprint"]] += 1
-        for dimension, value in row["slice"].items():
-            self.slices[dimension][value].add(weight, scores[self.track.core] == 1)
         if row["latency_s"] is not None:
             self.latencies.append(row["latency_s"])
         prompt, completion = (row["usage"].get(f"{name}_tokens") for name in ("prompt", "completion"))
@@ -290,18 +258,18 @@ class Tally:
             self.tokens["rows_without_usage"] += 1
 
     def metrics(self, prices: dict[str, Any] | None = None) -> Metrics:
-        """The metrics document (results/metrics/{track}/{contender}.json); its digests are empty."""
-        return {
+        """The metrics document (results/metrics/{track}/{contender}.json), digests aside."""
+        found: Metrics = {
             "format": "fledgling/metrics/1",
             "made_from": {},
             "kind": self.track.name,
             "n": self.n,
-            "weight": self.all.weight,
-            "metrics": {name: self._metric(name) for name in self.track.metrics},
-            "lenient": {name: {"value": total / self.all.weight} for name, total in self.lenient.items()},
+            "weight": sum(self.weights),
+            "metrics": {name: self._rate(name) for name in self.track.metrics},
+            "lenient": {name: {"value": self._mean(values)} for name, values in self.lenient.items()},
             "outcomes": _sorted(self.counts["outcomes"]),
             "reasons": _sorted(self.counts["reasons"]),
-            "slices": {dimension: _slices(cells) for dimension, cells in self.slices.items()},
+            "slices": {dimension: self._slices(cells) for dimension, cells in self.slices.items()},
             "tokens": self.tokens,
             "cost": self._cost(prices),
             "latency_s": self._latency(),
@@ -311,19 +279,47 @@ class Tally:
             "predictions_sha256": "",
             "rows_sha256": None,
         }
+        return found
 
-    def _metric(self, name: str) -> Rate:
-        from fledgling.stats import mean_interval, wilson
+    def _mean(self, values: Sequence[float]) -> float:
+        return sum(map(mul, values, self.weights)) / sum(self.weights)
 
-        value = min(1.0, self.sums[name] / self.all.weight)
-        k = None if name in self.fractions else self.full[name]
-        if name in self.fractions and self.all.weight == self.n:
-            method = "bootstrap"
-            low, high = mean_interval(self.fractions[name], level=LEVEL)
-        else:  # of a mean too where rows have weights: a score in [0, 1] varies less than a right or wrong
-            method, size = "wilson", self.all.size
-            low, high = wilson(value * size, size, level=LEVEL)
-        return {"value": value, "n": self.n, "k": k, "low": low, "high": high, "level": LEVEL, "method": method}
+    def _rate(self, name: str) -> Rate:
+        """One metric over all requests, with the interval that the rows' groups and weights leave."""
+        found = self._interval(self.values[name], range(self.n), fractions=name in self.track.means)
+        value = self._mean(self.values[name])
+        return {
+            "value": value,
+            "n": found.n,
+            "k": found.k,
+            "low": found.low,
+            "high": found.high,
+            "level": LEVEL,
+            "method": found.method,
+        }
+
+    def _interval(self, values: Sequence[float], places: Sequence[int], *, fractions: bool = False) -> "Interval":
+        """As surely as the verdict would say it; the mean of fractions has no count, even where all are 0 or 1."""
+        from fledgling import stats  # numpy is slow to import
+
+        groups, weights = [self.groups[place] for place in places], [self.weights[place] for place in places]
+        if not fractions:
+            return stats.interval(values, groups, level=LEVEL, weights=weights)
+        low, high = stats.mean_interval(values, groups, level=LEVEL, weights=weights)
+        return stats.Interval(self._mean(values), low, high, round(sum(weights)), None, "bootstrap")
+
+    def _slices(self, cells: Mapping[str, Sequence[int]]) -> dict[str, SliceRate]:
+        """Shares of right rows by value of one dimension, the largest by name, the others summed up."""
+        largest = sorted(cells.items(), key=lambda item: (-len(item[1]), item[0]))
+        named = sorted(largest[:_SLICES])
+        if rest := largest[_SLICES:]:
+            named.append(("(others)", [place for _, places in rest for place in places]))
+        right = self.values[self.track.core]
+        rates: dict[str, SliceRate] = {}
+        for value, places in named:
+            found = self._interval([float(right[place] == 1) for place in places], places)
+            rates[value] = {"n": len(places), "value": found.value, "low": found.low, "high": found.high}
+        return rates
 
     def _cost(self, prices: dict[str, Any] | None) -> Cost:
         """Tokens times prices; rows without usage count as the average of the others, and no usage at all is unknown."""
@@ -395,20 +391,3 @@ def _lines(predictions: FilePath) -> dict[str, int]:
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items()))
-
-
-def _slices(cells: dict[str, Cell]) -> dict[str, SliceRate]:
-    largest = sorted(cells.items(), key=lambda item: (-item[1].n, item[0]))
-    rest = [cell for _, cell in largest[_SLICES:]]
-    named = sorted(largest[:_SLICES], key=lambda item: item[0])
-    if rest:
-        named.append(("(others)", functools.reduce(Cell.plus, rest)))
-    return {value: _slice(cell) for value, cell in named}
-
-
-def _slice(cell: Cell) -> SliceRate:
-    from fledgling.stats import wilson
-
-    value = min(1.0, cell.right / cell.weight)
-    low, high = wilson(value * cell.size, cell.size, level=LEVEL)
-    return {"n": cell.n, "value": value, "low": low, "high": high}

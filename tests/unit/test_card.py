@@ -193,9 +193,18 @@ def test_text_says_what_was_measured(facts: Facts) -> None:
     rates = [facts.metrics[name]["metrics"]["exact_match_rate"] for name in ("teacher", "slm", "tuned")]
     assert cells[1:4] == [f"{100 * r['value']:.1f} % ({100 * r['low']:.1f}–{100 * r['high']:.1f})" for r in rates]
     gap = facts.verdict["comparisons"]["tuned"]["metrics"]["exact_match_rate"]
-    assert cells[4] == f"{100 * gap['gap']:+.1f} ({100 * gap['low']:+.1f} to {100 * gap['high']:+.1f})"
+    words = [
+        f"{abs(100 * gap[key]):.1f} {'worse' if gap[key] > 0 else 'better'}" if round(gap[key], 3) else "level"
+        for key in ("gap", "low", "high")
+    ]
+    assert cells[4] == f"{words[0]} ({words[1]} to {words[2]})"
     assert cells[5] == "yes"
-    for part in ("some-lab/Small-3B at revision `c0ffee", "`" + "aa" * 32, "| LoRA rank | 64 |", "under 5 points"):
+    for part in (
+        "some-lab/Small-3B at revision `c0ffee",
+        "`" + "aa" * 32,
+        "| LoRA rank | 64 |",
+        "less than 5 points worse",
+    ):
         assert part in text
 
 

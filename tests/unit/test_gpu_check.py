@@ -338,7 +338,6 @@ def test_the_remedy_is_one_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (Machine([H100], BASE), {"slm": {"gpus": 1, "engine": "vllm", "precision": "bf16"}}, "slm.engine vllm cannot"),
         (Machine([H100], ALL), {"slm": {"gpus": 0, "engine": "vllm", "precision": "bf16"}}, "slm.gpus gives it none"),
         (Machine([H100], ALL), {"slm": {"engine": "vllm", "precision": "nf4"}}, "does not run slm.precision nf4"),
-        (Machine([], BASE), {"slm": {"schema_guided": True}}, "slm.schema_guided"),
         (Machine([], {}), {"slm": {"precision": "int8"}}, "slm.precision int8"),
         (Machine([], {}), {}, "recipe.quantization nf4"),
         (Machine([], ALL), {"recipe": {"backend": "unsloth"}}, "recipe.backend unsloth cannot run here"),

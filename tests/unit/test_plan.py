@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fledgling.forecast.enough import sentences
 from fledgling.forecast.plan import Line, plan, table
 from fledgling.teacher.ask import ask
 from fledgling.teacher.requests import Teacher
@@ -122,6 +123,26 @@ def test_a_second_run_is_planned_and_paid_like_the_first(tmp_path: Path) -> None
     happened = run(tmp_path, config(), repeat=1)
     assert happened["money"] == pytest.approx(lines[2].money, rel=0.1)
     assert run(tmp_path, config(), repeat=1)["calls"] == 0
+
+
+def test_the_plan_says_whether_the_rows_can_suffice(tmp_path: Path) -> None:
+    """Nine rows, of which one stands for many requests: an equally good model cannot pass, whatever is paid."""
+    decided = {"decision": {"margin": 0.05, "alpha": 0.05, "power": 0.8}}
+    assert sentences(config() | decided, results=tmp_path) == []
+    data = prepare(tmp_path, 80)
+    [said] = sentences(config() | decided, results=tmp_path)
+    assert said.startswith("t: 81 test rows that count as 79, margin 5 points: an equally good model passes about")
+    lines = data.read_text().splitlines()
+    data.write_text("".join(f"{line}\n" for line in lines[:9]))
+    [said] = sentences(config() | decided, results=tmp_path)
+    assert "9 test rows, margin 5 points: an equally good model cannot pass" in said
+    wide = config() | decided
+    wide["tracks"]["t"]["margin"] = 0.4
+    assert "passes" in sentences(wide, results=tmp_path)[0]
+    heavy = [json.dumps(json.loads(lines[0]) | {"weight": 400}), *lines[1:]]
+    data.write_text("".join(f"{line}\n" for line in heavy))
+    [said] = sentences(config() | decided, results=tmp_path)
+    assert "81 test rows that count as 1," in said
 
 
 def test_replies_correct_the_guess_of_tokens(tmp_path: Path) -> None:

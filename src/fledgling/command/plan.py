@@ -3,7 +3,8 @@
     fledgling plan                                                    the embedded default
     fledgling plan --config config/config.yaml config/phi4-mini.yaml  the same files as for snakemake
 
-Reads the configuration, the prepared rows and the journal; asks nobody. What is unknown is called unknown.
+Reads the configuration, the prepared rows and the journal; asks nobody. What is unknown is called unknown. Below the
+table: whether the test rows can suffice, as the chance that an equally good model passes.
 `snakemake -n` says which of these jobs would run.
 """
 
@@ -13,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fledgling.command.options import add_config, configured
+from fledgling.forecast.enough import sentences
 from fledgling.forecast.plan import plan, table
 
 
@@ -28,4 +30,7 @@ def call(args: argparse.Namespace) -> None:
     """Print the plan."""
     config = configured(args)
     lines = plan(config, results=args.results, journal=args.journal or Path(config["journal"]))
-    print(json.dumps([asdict(line) for line in lines], indent=2) if args.json else table(lines))
+    if args.json:
+        print(json.dumps([asdict(line) for line in lines], indent=2))
+        return
+    print("\n".join([table(lines), *sentences(config, results=args.results)]))

@@ -15,8 +15,9 @@ from fledgling.journal.places import Keys
 from fledgling.records import Example, read_examples
 from fledgling.teacher.address import address
 from fledgling.teacher.answers import read
-from fledgling.teacher.prices import Prices, prompt_tokens, text_tokens
+from fledgling.teacher.prices import Prices, prompt_tokens
 from fledgling.teacher.requests import Endpoint, Teacher, request
+from fledgling.tokens import text_tokens
 
 ENOUGH = 20  # replies from which the guess of tokens is corrected
 

@@ -145,7 +145,7 @@ def _publish(
         if errors and not teacher.give_up:
             raise Unavailable(
                 f"{errors.total():,} kept replies are errors ({next(iter(errors))}); take them back with `python "
-                "scripts/journal.py take-back --outcome error`, or set teacher.give_up: true"
+                "fledgling journal take-back --outcome error`, or set teacher.give_up: true"
             )
 
         limits.extend(_limit("teacher.max_tokens", teacher.max_tokens, cut_off, "their replies were cut off"))

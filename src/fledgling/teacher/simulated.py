@@ -12,7 +12,8 @@ from typing import Any
 from fledgling.files import digest
 from fledgling.prompting.turns import messages, schema_place
 from fledgling.records import read_examples
-from fledgling.teacher.prices import prompt_tokens, text_tokens
+from fledgling.teacher.prices import prompt_tokens
+from fledgling.tokens import text_tokens
 
 RETRY_AFTER_MS = 20
 MOST_BYTES = 64 << 20  # of a request; a row can be long

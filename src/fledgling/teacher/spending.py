@@ -1,12 +1,11 @@
 """Calls, tokens and money of one run, what may have been billed counted at its upper bound."""
 
-import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fledgling.errors import ConfigError, Unavailable
-from fledgling.graph.driver import DRIVER
+from fledgling.graph.driver import run_of_driver
 from fledgling.journal.line import decode
 from fledgling.teacher.answers import read
 from fledgling.teacher.prices import Prices
@@ -51,7 +50,7 @@ class Spent:
     """
 
     def __init__(self, teacher: Teacher) -> None:
-        self.run = os.environ.get(DRIVER) or uuid.uuid4().hex
+        self.run = run_of_driver() or uuid.uuid4().hex
         self.by = uuid.uuid4().hex[:12]
         self.prices = Prices.of(teacher.prices)
         self.calls = 0

@@ -1,11 +1,15 @@
 """What the openai package sends with: our certificates and proxy, no redirect, no cookie, no .netrc, bounded replies."""
 
 import http.cookiejar
+import logging
 from collections.abc import AsyncIterator
 
 import httpx2
 
 from fledgling.teacher.address import certificates
+
+for name in ("httpx2", "httpcore2"):
+    logging.getLogger(name).setLevel(logging.WARNING)  # they log the address of every call
 
 MOST_BYTES = 8 << 20  # of one reply; a completion of 100,000 tokens has about a megabyte
 MOST_FILE_BYTES = 1 << 30  # of what a batch brings

@@ -12,7 +12,7 @@ from fledgling.cli import run
 from fledgling.errors import UsageError
 from fledgling.graph.driver import where
 
-CONFIGS = Path("config/accelerate")
+CONFIGS = Path(__file__).parents[3] / "config/accelerate"
 
 
 def arguments(cards: int, *, deepspeed: bool) -> list[str]:

@@ -1,4 +1,4 @@
-"""Look after the journals in a folder: python scripts/journal.py list | verify | compact | take-back [--journal DIR].
+"""Look after the journals in a folder: fledgling journal list | verify | compact | take-back [--journal DIR].
 
 list       what is kept, what may have been billed without a reply, tokens, outcomes, runs
 verify     check every line's checksum; exit 5 where one is damaged
@@ -9,7 +9,6 @@ take-back  make results count no more, so that the next run asks them again: one
 import argparse
 from pathlib import Path
 
-from fledgling.cli import run
 from fledgling.errors import DataError, UsageError
 from fledgling.graph.driver import where
 from fledgling.journal import Journal
@@ -17,11 +16,9 @@ from fledgling.journal.care import journals, verify
 from fledgling.teacher.ledger import account, chosen, requests_of, take_back
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python scripts/journal.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("command", choices=["list", "verify", "compact", "take-back"])
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("do", metavar="ACTION", choices=["list", "verify", "compact", "take-back"])
     parser.add_argument("--journal", type=Path, help="folder (default: .journal)")
     parser.add_argument("--name", help="one journal of the folder (default: all; teacher for take-back)")
     parser.add_argument("--outcome", help="take back results with this outcome")
@@ -29,13 +26,16 @@ def main() -> None:
     parser.add_argument("--request", nargs="+", default=[], help="take back these requests (a prediction's `request`)")
     parser.add_argument("--row", nargs="+", default=[], help="take back these rows of --predictions")
     parser.add_argument("--predictions", type=Path, help="results/predictions/TRACK/teacher.jsonl, to find rows in")
-    options = parser.parse_args()
+
+
+def call(options: argparse.Namespace) -> None:
+    """Do it."""
     folder = options.journal or Path(where().get("journal", ".journal"))
-    name = options.name or ("teacher" if options.command == "take-back" else None)
+    name = options.name or ("teacher" if options.do == "take-back" else None)
     paths = [path for path in journals(folder) if name in (None, path.stem)]
     if not paths:
         raise UsageError(f"{folder}: no journal {name!r} here")
-    {"list": _list, "verify": _verify, "compact": _compact, "take-back": _take_back}[options.command](paths, options)
+    {"list": _list, "verify": _verify, "compact": _compact, "take-back": _take_back}[options.do](paths, options)
 
 
 def _list(paths: list[Path], options: argparse.Namespace) -> None:
@@ -73,7 +73,3 @@ def _take_back(paths: list[Path], options: argparse.Namespace) -> None:
         keys = chosen(path, outcome=options.outcome, run=options.run, requests=requests)
         print(f"{path}: {take_back(path, keys, 'by hand'):,} results taken back")
     print("ask again: delete results/predictions/TRACK/teacher.jsonl and run the same snakemake command")
-
-
-if __name__ == "__main__":
-    run(main)
