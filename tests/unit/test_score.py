@@ -248,13 +248,13 @@ def test_a_row_counts_as_the_requests_that_it_stands_for(run):
     assert [row["weight"] for row in lines] == weights
     assert (metrics["n"], metrics["weight"]) == (3, 43.5)
     rate = metrics["metrics"]["ast_match_rate"]
-    assert (rate["value"], rate["n"], rate["k"]) == (3.5 / 43.5, 3, 2)
+    assert rate["value"] == pytest.approx(3.5 / 43.5)
+    assert (rate["n"], rate["k"]) == (44, 4)  # requests
     assert metrics["metrics"]["args_f1"]["value"] == pytest.approx(3.5 / 43.5)
-    assert metrics["slices"]["tool"]["f"]["value"] == 3.5 / 43.5
-    assert metrics["lenient"]["ast_match_rate"]["value"] == 3.5 / 43.5
-    # One heavy row is about one row's worth of evidence.
-    assert rate["low"] < 0.01
-    assert rate["high"] > 0.7
+    assert metrics["slices"]["tool"]["f"]["value"] == pytest.approx(3.5 / 43.5)
+    assert metrics["lenient"]["ast_match_rate"]["value"] == pytest.approx(3.5 / 43.5)
+    # One heavy row is about one row's worth of evidence, not forty.
+    assert rate["high"] - rate["low"] > 0.5
 
 
 @pytest.mark.parametrize("weight", [0, -1, "two", True, 1e13, [1]])
@@ -263,15 +263,15 @@ def test_a_weight_is_a_number_above_zero(run, weight):
         run([rows(1)[0] | {"weight": weight}], [reply(0)])
 
 
-def test_equal_weights_change_no_rate(run):
+def test_equal_weights_change_no_rate_and_no_evidence(run):
     predictions = [reply(i, GOLD if i % 3 else []) for i in range(30)]
     plain, _ = run(rows(30), predictions)
     heavy, _ = run([row | {"weight": 7} for row in rows(30)], predictions)
-    for name, rate in plain["metrics"].items():
-        if rate["method"] == "wilson":
-            assert heavy["metrics"][name] == pytest.approx(rate)
-        assert heavy["metrics"][name]["value"] == pytest.approx(rate["value"])
     assert heavy["weight"] == 210
+    for name, rate in plain["metrics"].items():
+        other = heavy["metrics"][name]
+        assert other["value"] == pytest.approx(rate["value"])
+        assert other["high"] - other["low"] == pytest.approx(rate["high"] - rate["low"], abs=0.08)
 
 
 # Files that did not come from the graph -----------------------------------------------------------
