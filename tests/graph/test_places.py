@@ -103,8 +103,8 @@ def test_an_unusual_user_whose_home_is_not_there_and_a_checkout_that_cannot_be_w
     seen = subprocess.run([*as_user, sys.executable, "-c", "import snakemake"], capture_output=True)
     if seen.returncode:
         pytest.skip("this Python cannot be read by another user")
-    # Snakemake itself wants a HOME by name and a cache that it can write; docs/clusters.md says so.
-    build(folder, work, *as_user, HOME="/nonexistent", XDG_CACHE_HOME=str(work / "cache"), USER=None, LOGNAME=None)
+    # Snakemake itself wants names of a user and a HOME, and a cache that it can write; docs/clusters.md says so.
+    build(folder, work, *as_user, HOME="/nonexistent", XDG_CACHE_HOME=str(work / "cache"), USER="nobody")
 
 
 def test_no_home(checkout):
