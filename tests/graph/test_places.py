@@ -100,7 +100,10 @@ def test_an_unusual_user_whose_home_is_not_there_and_a_checkout_that_cannot_be_w
         path.chmod(0o555 if path.is_dir() else 0o444)
     os.chown(work, 54321, 54321)
     as_user = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
-    seen = subprocess.run([*as_user, sys.executable, "-c", "import snakemake"], capture_output=True)
+    path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+    seen = subprocess.run(
+        [*as_user, "bash", "-c", "python -c 'import snakemake'"], env=os.environ | {"PATH": path}, capture_output=True
+    )
     if seen.returncode:
         pytest.skip("this Python cannot be read by another user")
     # Snakemake itself wants names of a user and a HOME, and a cache that it can write; docs/clusters.md says so.
