@@ -19,7 +19,8 @@ from fledgling import contenders
 from fledgling.config import section, validate, where
 from fledgling.errors import FledglingError
 from fledgling.files import canonical, digest, sha256_file
-from fledgling.graph import sees, slurm, work
+from fledgling import slurm
+from fledgling.graph import sees, work
 from fledgling.graph.digests import digests
 from fledgling.graph.driver import adopt_jobs, exits, hold_folder
 from fledgling.tracks.floors import FLOORS
@@ -89,6 +90,11 @@ def sources(wildcards):
     return sorted({file for pattern in patterns for file in glob(pattern, recursive=True)})
 
 
+def in_markup(text):
+    """The same JSON without `<`: Snakemake puts params as they are into a script element of its own report."""
+    return text.replace("<", "\\u003c")
+
+
 def of_site(name):
     """A line of the profile's marked block; None where the profile has none of that name."""
     line = (workflow.resource_settings.default_resources or {}).get(name)
@@ -133,7 +139,7 @@ def settings(rule, **fixed):
         repeat = int(wildcards.get("part") == "repeat/")
         if "track" in named:
             track_of(wildcards)
-        return canonical(sees.settings(config, rule, **named, **fixed, repeat=repeat))
+        return in_markup(canonical(sees.settings(config, rule, **named, **fixed, repeat=repeat)))
 
     return of
 

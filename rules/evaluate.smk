@@ -134,6 +134,7 @@ rule report:
             "scripts/report.py",
             "src/fledgling/report/templates/report.html",
             "src/fledgling/report/templates/report.css",
+            "src/fledgling/report/templates/report.js",
         ),
     shell:
         "python {SCRIPTS}/report.py --track {wildcards.track} --settings {params.settings:q}"

@@ -13,7 +13,7 @@ rule fetch:
         "logs/fetch/{model}.log",
     conda:
         "../envs/base.yaml"
-    threads: 2
+    threads: 1
     resources:
         **needs("fetch"),
     params:

@@ -27,6 +27,9 @@ def main() -> None:
     parser.add_argument("--adapter", type=Path, help="results/adapters/{track}/{adapter}/manifest.json")
     sees.add_arguments(parser)
     parser.add_argument("--repeat", type=int, default=0, help="by hand: 1 asks everything a second time")
+    parser.add_argument(
+        "--shots", type=Path, help="results/data/{track}/train.jsonl, where shots are put before each row"
+    )
     parser.add_argument("--journal", type=Path, help="folder of finished work")
     parser.add_argument("--out", required=True, type=Path, help="predictions to write (.jsonl)")
     args = parser.parse_args()
@@ -39,6 +42,7 @@ def main() -> None:
         settings=settings,
         journal=args.journal or Path(where().get("journal", ".journal")),
         out=args.out,
+        train_data=args.shots,
     )
 
 

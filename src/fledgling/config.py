@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
@@ -18,7 +19,17 @@ SCHEMA = "config/schemas/config.schema.yaml"
 # "Where" keys: they say where and how fast work is done, never what comes out, so they re-run nothing.
 WHERE: dict[str, tuple[str, ...]] = {
     "slm": ("gpus",),
-    "teacher": ("timeout_s", "max_tries", "concurrency", "requests_per_minute", "tokens_per_minute", "budget"),
+    "teacher": (
+        "auth",
+        "headers",
+        "first_replies",
+        "timeout_s",
+        "max_tries",
+        "concurrency",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "budget",
+    ),
     "training": ("gpus", "micro_batch_tokens", "deepspeed"),
 }
 # Not "where", but no part of what a paid call or a GPU job makes: they count money, or are judged later.
@@ -141,6 +152,8 @@ Problem = tuple[list[str | int], str]
 def _explain(error: Any, schema: Any) -> list[Problem]:
     path, kind = list(error.instance_path), error.kind
     name = type(kind).__name__.removeprefix("ValidationErrorKind_")
+    if path[:2] == ["teacher", "headers"]:  # never its text: it may be the secret itself
+        return [(path, "name the variable that holds the header's value, as {Ocp-Apim-Subscription-Key: APIM_KEY}")]
     if name == "AdditionalProperties":
         known = _known_keys(schema, list(error.schema_path))
         return [([*path, key], f"unknown key; {_did_you_mean(key, known)}") for key in kind.unexpected]
@@ -189,6 +202,8 @@ def _is_number(text: str) -> bool:
 def _contradictions(config: Config) -> list[Problem]:
     """What a schema cannot say: sums, files that must exist, names that must fit together."""
     problems: list[Problem] = []
+    if secret := _holds_a_secret(config["teacher"].get("base_url") or ""):
+        problems.append((["teacher", "base_url"], secret))
     recipe_keys = sorted(config["recipe"])
     place = (config["publish"]["repo_id"] or "{track}") + (config["publish"].get("path_in_repo") or "")
     if "{track}" not in place and len(config["tracks"]) > 1:
@@ -263,6 +278,21 @@ def _of_contenders(config: Config) -> list[Problem]:
         if name not in ("teacher", *blocks):
             unknown(["repeats", index], name, ["teacher", *blocks], "contender")
     return problems
+
+
+def _holds_a_secret(url: str) -> str:
+    """Why an address must not be in a configuration, which jobs, logs and metadata repeat; never its text."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "this is no address; it looks like https://HOST/v1"
+    if parts.username is not None or parts.password is not None:
+        return "a user name or password in an address; put the key into OPENAI_API_KEY"
+    return (
+        "a query in an address; leave it out, and name the variable of a key under teacher.headers"
+        if parts.query
+        else ""
+    )
 
 
 def _place(files: Sequence[str | os.PathLike[str]], path: list[str | int]) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from fledgling import slurm
 from fledgling.errors import ConfigError, Unavailable
-from fledgling.graph import lease, slurm
+from fledgling.graph import lease
 from fledgling.graph.driver import CONFIG
 
 CLIENT = """#!{python}

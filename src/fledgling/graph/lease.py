@@ -20,7 +20,7 @@ from fledgling.files import read_json, write_json
 log = logging.getLogger(__name__)
 
 LEASE = "FLEDGLING_LEASE"  # JSON: the file of the sign of life, and the driver who gives it
-RECORD = "FLEDGLING_JOB"  # the record of this job (graph/slurm.py), where another driver may write its name
+RECORD = "FLEDGLING_JOB"  # the record of this job (slurm.py), where another driver may write its name
 GRACE = "FLEDGLING_GRACE_S"  # how long a job goes on without a driver
 GRACE_S = 600.0
 LAST_S = 60.0  # for a job that was told to end, before it is killed

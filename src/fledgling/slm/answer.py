@@ -1,33 +1,40 @@
 """The stage that asks the slm every row of a split."""
 
+import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fledgling.errors import DataError
-from fledgling.files import digest
+from fledgling.artefacts import Limits
+from fledgling.errors import ConfigError, DataError
+from fledgling.files import digest, read_json
 from fledgling.journal import Journal
-from fledgling.models import adapter
-from fledgling.models import checkpoint as manifest
+from fledgling.models import adapter, checkpoint
 from fledgling.models.offline import offline_and_quiet
 from fledgling.progress import progress_bar
-from fledgling.prompting import template as prompts
+from fledgling.prompting import shots, template
 from fledgling.prompting.turns import schema_place
 from fledgling.records import Example, Prediction, read_examples
 from fledgling.sealing import write_predictions
 from fledgling.slm.engine import Answer, Decoding, Engine, Request, Slm, choose
+from fledgling.slm.guides import Guides, Unguided
 
 log = logging.getLogger(__name__)
+
+SAID = 5  # rows of a kind are named in the log, up to so many
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One example as it is asked: its id, its request and the digest of that with how it is decoded."""
+    """One example as it is asked: its id, its request and the digest of that with how it is decoded.
+
+    `request` is None where the chat template does not take the row.
+    """
 
     id: str
-    request: Request
+    request: Request | None
     digest: str
 
 
@@ -40,36 +47,55 @@ def answer(
     settings: dict[str, Any],
     journal: Path,
     out: Path,
+    train_data: Path | None = None,
 ) -> None:
-    """Write one prediction a row, in the order of `data`.
+    """Write one prediction a row, in the order of `data`, and beside them what settings alone decided.
 
     Finished work lies in the journal: a run that was killed goes on, and rows that were added are
     the only ones asked. The unit is a row, or a whole batch where rows of a batch influence each
     other (int8): then other rows make other batches, which are asked again. `repeat` in the settings asks
-    everything a second time, in another order and so in other batches.
+    everything a second time, in another order and so in other batches. `shots` ({"k", "set"}) puts so many
+    answered rows of `train_data` before each.
 
     Raises:
-        DataError: the checkpoint or adapter is damaged, or the adapter belongs to another base.
-        ConfigError: the engine cannot do what is asked on this machine.
+        DataError: the checkpoint or adapter is damaged, the adapter belongs to another base, or the chat template
+            takes no row at all.
+        ConfigError: the engine or the model cannot do what is asked on this machine.
         Unavailable: an engine process ended; the same command goes on.
     """
     offline_and_quiet()
     slm = settings["slm"]
-    base = manifest.load(model, verify=True)
+    base = checkpoint.load(model, verify=True)
     tuned = adapter.load(adapter_path, base) if adapter_path else None
-    engine = choose(slm["engine"], slm["precision"], schema_guided=slm.get("schema_guided", False))
+    engine = choose(slm["engine"], slm["precision"])
+    max_new_tokens = settings["track"]["max_new_tokens"]
+    require_context(base.checkpoint, slm["max_prompt_tokens"], max_new_tokens)
 
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(base.checkpoint.resolve(), local_files_only=True)
+    chat = template.chat(tokenizer, slm.get("tool_dialect", "auto"))
     decoding = Decoding(
-        max_new_tokens=settings["track"]["max_new_tokens"],
-        stops=stop_tokens(tokenizer, base.checkpoint),
+        max_new_tokens=max_new_tokens,
+        stops=stop_tokens(chat, base.checkpoint),
         pad=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
     )
-    rows = ask(list(read_examples(data)), tokenizer, decoding, settings)
+    examples = list(read_examples(data))
+    before = shots_of(settings, train_data)
+    rows, unguided = ask(examples, chat, decoding, settings, before)
+    if rows and all(row.request is None for row in rows):
+        raise DataError(f"{data}: the chat template of the slm takes none of the {len(rows)} rows; see above for why")
+    limits = before_asking(track, examples, rows, chat, settings, before)
+    limits += _limit(
+        track,
+        len(rows),
+        unguided,
+        "slm.schema_guided",
+        1,
+        "are asked without a guide, as no grammar can be made of their schema",
+    )
     identity = fingerprint(engine, slm["precision"], base.fingerprint, tuned.digest if tuned else None)
-    fitting = {row.digest: row for row in rows if len(row.request.prompt) <= slm["max_prompt_tokens"]}
+    fitting = {row.digest: row for row in rows if row.request and len(row.request.prompt) <= slm["max_prompt_tokens"]}
     unit = "batch" if slm["precision"] == "int8" else "row"
     answers: dict[str, Answer] = {}
     run = digest([identity, settings["repeat"]]) if settings.get("repeat") else identity
@@ -89,21 +115,88 @@ def answer(
                 bar.update(len(batch))
             bar.close()
     name = adapter.name_of(base)
-    write_predictions(
-        out,
-        (prediction(row, answers.get(row.digest), tokenizer, decoding, name, identity).to_json() for row in rows),
-        made_from=[data, model, *([adapter_path] if adapter_path else [])],
+    made = [prediction(row, answers.get(row.digest), tokenizer, decoding, name, identity) for row in rows]
+    cut = sum(row.outcome == "length" and row.finish_reason == "length" for row in made)
+    limits += _limit(track, len(rows), cut, f"tracks.{track}.max_new_tokens", max_new_tokens, "answers were cut off")
+    parts = [data, model, *([adapter_path] if adapter_path else []), *([train_data] if train_data and before else [])]
+    write_predictions(out, (row.to_json() for row in made), made_from=parts, limits=limits)
+
+
+def before_asking(
+    track: str,
+    examples: Sequence[Example],
+    rows: Sequence[Asked],
+    chat: template.Chat,
+    settings: Mapping[str, Any],
+    before: Sequence[Example] = (),
+) -> list[Limits]:
+    """What settings decide before any row is asked: prompts that are too long, right answers that cannot be whole."""
+    most, longest = settings["track"]["max_new_tokens"], settings["slm"]["max_prompt_tokens"]
+    schema = schema_place(settings["track"].get("prompt", {}))
+    gold = []
+    for example in examples:
+        with contextlib.suppress(template.Refused):
+            gold.append(chat.completion(example, schema=schema, shots=before).text)
+    sizes = [len(ids) + 1 for ids in chat.tokenizer(gold, add_special_tokens=False)["input_ids"]] if gold else []
+    cut = sum(size > most for size in sizes)
+    long = sum(row.request is not None and len(row.request.prompt) > longest for row in rows)
+    what = f"right answers are longer (up to {max(sizes)}) and can be given by nobody" if cut else ""
+    return [
+        *_limit(track, len(rows), long, "slm.max_prompt_tokens", longest, "prompts are longer and not asked"),
+        *_limit(track, len(rows), cut, f"tracks.{track}.max_new_tokens", most, what),
+    ]
+
+
+def _limit(track: str, rows: int, met: int, key: str, value: int, what: str) -> list[Limits]:
+    if not met:
+        return []
+    log.warning("%s: %s %d: %d of %d %s", track, key, value, met, rows, what)
+    return [{"key": key, "value": value, "rows": met, "what": what}]
+
+
+def require_context(folder: Path, max_prompt_tokens: int, max_new_tokens: int) -> None:
+    """Refuse settings that a model cannot read.
+
+    Raises:
+        ConfigError: prompt and answer may be longer than the model's context; says what fits.
+    """
+    config = read_json(folder / "config.json")
+    inner = config.get("text_config")
+    context = config.get(
+        "max_position_embeddings", inner.get("max_position_embeddings") if isinstance(inner, dict) else None
     )
+    if isinstance(context, int) and context < max_prompt_tokens + max_new_tokens:
+        fits = context - max_new_tokens
+        remedy = f"set slm.max_prompt_tokens to at most {fits}" if fits > 0 else "lower the track's max_new_tokens"
+        raise ConfigError(
+            f"{folder}: the model reads {context} tokens (max_position_embeddings of config.json), fewer than "
+            f"slm.max_prompt_tokens {max_prompt_tokens} and max_new_tokens {max_new_tokens}; {remedy}"
+        )
+
+
+def shots_of(settings: Mapping[str, Any], train_data: Path | None) -> list[Example]:
+    """The answered rows that the settings put before every row; none where they say nothing.
+
+    Raises:
+        ConfigError: rows of train are needed and not named.
+    """
+    wanted = settings.get("shots") or {}
+    if not wanted.get("k"):
+        return []
+    if train_data is None:
+        raise ConfigError("shots need the rows of train; give --shots results/data/{track}/train.jsonl")
+    return shots.choose(read_examples(train_data), wanted["k"], wanted.get("set", 0))
 
 
 def _answers(slm: Slm, rows: list[Asked], finished: Journal, run: str) -> Iterator[tuple[list[Asked], list[Answer]]]:
     by_request = {id(row.request): row for row in rows}
+    requests = [row.request for row in rows if row.request is not None]
 
     def found(batch: list[Request]) -> list[Answer] | None:
         known = finished.get(_key(run, [by_request[id(request)] for request in batch]))
         return None if known is None else [Answer(**answer) for answer in known["answers"]]
 
-    for positions, answers in slm.answers([row.request for row in rows], found):
+    for positions, answers in slm.answers(requests, found):
         batch = [rows[i] for i in positions]
         units = [(batch, answers)] if slm.unit == "batch" else [([r], [a]) for r, a in zip(batch, answers, strict=True)]
         finished.put_many(
@@ -118,38 +211,68 @@ def _key(run: str, rows: list[Asked]) -> str:
     return digest([run, [row.digest for row in rows]])
 
 
-def ask(examples: list[Example], tokenizer: Any, decoding: Decoding, settings: dict[str, Any]) -> list[Asked]:
-    """The examples as requests, in order."""
+def ask(
+    examples: Sequence[Example],
+    chat: template.Chat,
+    decoding: Decoding,
+    settings: Mapping[str, Any],
+    before: Sequence[Example] = (),
+) -> tuple[list[Asked], int]:
+    """The examples as requests, in order, and how many are asked without the guide that the settings want."""
     slm, track = settings["slm"], settings["track"]
-    dialect = prompts.dialect_of(tokenizer, slm.get("tool_dialect", "auto"))
     schema = schema_place(track.get("prompt", {}))
-    texts = [prompts.prompt(tokenizer, example, schema=schema, dialect=dialect) for example in examples]
-    ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    guided = slm.get("schema_guided", False)
+    texts: list[str | None] = []
+    for example in examples:
+        try:
+            texts.append(chat.prompt(example, schema=schema, shots=before))
+        except template.Refused as error:
+            _say(error, texts.count(None))
+            texts.append(None)
+    asked = [text for text in texts if text is not None]
+    ids = iter(chat.tokenizer(asked, add_special_tokens=False)["input_ids"] if asked else [])
+    guides = Guides(chat) if slm.get("schema_guided", False) else None
+    unguided = 0
     how = {"greedy": True, "max_new_tokens": decoding.max_new_tokens, "stops": list(decoding.stops)}
     rows = []
-    for example, text, prompt in zip(examples, texts, ids, strict=True):
-        within = example.schema if guided else None
-        asked = digest({"prompt": text, "decoding": how, "schema": within})
-        rows.append(Asked(id=example.id, request=Request(prompt=prompt, schema=within), digest=asked))
-    return rows
+    for example, text in zip(examples, texts, strict=True):
+        if text is None:
+            rows.append(Asked(example.id, None, digest({"refused": example.id})))
+            continue
+        guide = None
+        if guides is not None:
+            try:
+                guide = guides.guide(example)
+            except Unguided as error:
+                why = f"row {example.id!r}: no grammar can be made of its schema ({error}); it is asked without"
+                _say(why, unguided)
+                unguided += 1
+        key = digest({"prompt": text, "decoding": how, "schema": guide})
+        rows.append(Asked(example.id, Request(prompt=next(ids), guide=guide), key))
+    return rows, unguided
+
+
+def _say(what: object, before: int) -> None:
+    log.log(logging.WARNING if before < SAID else logging.DEBUG, "%s", what)
 
 
 def prediction(
     row: Asked, answer: Answer | None, tokenizer: Any, decoding: Decoding, model: str, identity: str
 ) -> Prediction:
-    """What goes into the file for one row; `answer` is None where the prompt was too long to ask.
+    """What goes into the file for one row; `answer` is None where it was not asked (refused, or too long).
 
-    `raw` keeps markers that are text to the tokenizer (`<|tool_call|>`) and leaves special tokens out.
+    `raw` is what came back without the token that ended it, special tokens (`[TOOL_CALLS]`) and all.
     """
-    usage = {"prompt_tokens": len(row.request.prompt), "completion_tokens": 0}
     same: dict[str, Any] = {"id": row.id, "model": model, "fingerprint": identity, "request": row.digest}
+    if row.request is None:
+        return Prediction(outcome="error", finish_reason="template_refused", **same)
+    usage = {"prompt_tokens": len(row.request.prompt), "completion_tokens": 0}
     if answer is None:
         return Prediction(outcome="length", finish_reason="prompt_too_long", usage=usage, **same)
     if answer.tokens is None:
         return Prediction(outcome="error", finish_reason="out_of_memory", usage=usage, **same)
-    raw = tokenizer.decode(answer.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     stopped = bool(answer.tokens) and answer.tokens[-1] in decoding.stops
+    written = answer.tokens[:-1] if stopped else answer.tokens
+    raw = tokenizer.decode(written, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return Prediction(
         outcome="length" if not stopped else "ok" if raw.strip() else "empty",
         raw=raw,
@@ -160,21 +283,21 @@ def prediction(
     )
 
 
-def stop_tokens(tokenizer: Any, checkpoint: Path) -> tuple[int, ...]:
-    """Every token that ends an answer: the checkpoint's own list, the tokenizer's end, and the end of a turn.
+def stop_tokens(chat: template.Chat, folder: Path) -> tuple[int, ...]:
+    """Every token that ends an answer: the checkpoint's own list, the tokenizer's end, and the ends of a turn.
 
     Raises:
         DataError: there is none, so no answer would ever end.
     """
     from transformers import GenerationConfig
 
-    stops = {tokenizer.eos_token_id, prompts.end_of_turn(tokenizer)}
-    if (checkpoint / "generation_config.json").is_file():
-        listed = GenerationConfig.from_pretrained(checkpoint.resolve(), local_files_only=True).eos_token_id
+    stops = {chat.tokenizer.eos_token_id, *chat.stops()}
+    if (folder / "generation_config.json").is_file():
+        listed = GenerationConfig.from_pretrained(folder.resolve(), local_files_only=True).eos_token_id
         stops |= set(listed) if isinstance(listed, list) else {listed}
     stops.discard(None)
     if not stops:
-        raise DataError(f"{checkpoint}: neither tokenizer nor generation_config.json names an end token")
+        raise DataError(f"{folder}: neither tokenizer nor generation_config.json names an end token")
     return tuple(sorted(stops))
 
 
@@ -184,31 +307,31 @@ def fingerprint(engine: Engine, precision: str, base: str, adapter_digest: str |
 
 
 def load(
-    engine: Engine, checkpoint: Path, decoding: Decoding, settings: dict[str, Any], tuned: adapter.Adapter | None
+    engine: Engine, folder: Path, decoding: Decoding, settings: dict[str, Any], tuned: adapter.Adapter | None
 ) -> Slm:
     """The engine with the model in memory."""
     slm = settings["slm"]
-    folder = tuned.folder if tuned else None
+    under = tuned.folder if tuned else None
     if engine == "vllm":
         from fledgling.slm.vllm_engine import VllmSlm, visible_cards
 
         return VllmSlm(
-            checkpoint,
+            folder,
             precision=slm["precision"],
             max_prompt_tokens=slm["max_prompt_tokens"],
             decoding=decoding,
             seed=settings.get("seed", 0),
-            adapter=folder,
+            adapter=under,
             cards=visible_cards(),
             repeat=settings.get("repeat", 0),
         )
     from fledgling.slm.transformers_engine import TransformersSlm
 
     return TransformersSlm(
-        checkpoint,
+        folder,
         precision=slm["precision"],
         batch_size=slm["batch_size"],
         decoding=decoding,
-        adapter=folder,
+        adapter=under,
         repeat=settings.get("repeat", 0),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from fledgling.errors import ConfigError
 
@@ -12,10 +12,10 @@ Engine = Literal["transformers", "vllm"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt as token ids, and the JSON Schema to decode within, if any."""
+    """One prompt as token ids, and what to decode within, if anything (see fledgling.slm.guides)."""
 
     prompt: list[int]
-    schema: Any = None
+    guide: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Slm(Protocol):
         ...
 
 
-def choose(engine: str, precision: str, *, schema_guided: bool = False, cards: int | None = None) -> Engine:
+def choose(engine: str, precision: str, *, cards: int | None = None) -> Engine:
     """The engine that a setting means on this machine: auto takes vllm where it imports and a card is there.
 
     `cards` is how many the engine will see; torch is asked unless it is given.
@@ -76,8 +76,6 @@ def choose(engine: str, precision: str, *, schema_guided: bool = False, cards: i
             f"slm.engine vllm does not run slm.precision {precision}; set slm.precision to bf16, "
             "or slm.engine to transformers"
         )
-    if engine == "transformers" and schema_guided:
-        raise ConfigError("slm.schema_guided needs slm.engine vllm with a CUDA card; set it to false")
     if engine not in ("transformers", "vllm"):
         raise ConfigError(f"slm.engine {engine!r} is none of auto, transformers, vllm")
     return "vllm" if engine == "vllm" else "transformers"

@@ -83,7 +83,7 @@ class VllmSlm:
         failed: list[str] = []
         try:
             for number, (replica, shard) in enumerate(zip(replicas, shards, strict=True)):
-                job = self._job | {"rows": [[i, requests[i].prompt, requests[i].schema] for i in shard]}
+                job = self._job | {"rows": [[i, requests[i].prompt, requests[i].guide] for i in shard]}
                 # Not a daemon: this process, which claims the cards, does not end before its replicas have.
                 threading.Thread(target=_talk, args=(replica, job, number, lines)).start()
             while running:
@@ -185,7 +185,7 @@ def serve(job: dict[str, Any], out: IO[str]) -> None:
     from vllm.sampling_params import StructuredOutputsParams
 
     rows = job["rows"]
-    guided = any(schema is not None for _, _, schema in rows)
+    guided = any(guide is not None for _, _, guide in rows)
     lora: dict[str, Any] = {}
     if job["adapter"]:
         lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": job["rank"]}
@@ -204,9 +204,9 @@ def serve(job: dict[str, Any], out: IO[str]) -> None:
             max_tokens=job["max_new_tokens"],
             stop_token_ids=job["stops"],
             detokenize=False,
-            structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
+            structured_outputs=None if guide is None else StructuredOutputsParams(structural_tag=guide),
         )
-        for _, _, schema in rows
+        for _, _, guide in rows
     ]
     start = time.perf_counter()
     print(json.dumps({"ready_s": start - begun}), file=out, flush=True)

@@ -16,10 +16,11 @@ from datasets import Dataset
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from fledgling import checkpoints
 from fledgling.errors import DataError
 from fledgling.models import adapter
 from fledgling.progress import progress_bar
-from fledgling.training import attention, checkpoints
+from fledgling.training import attention
 from fledgling.training.recipe import Layout, Recipe
 from fledgling.training.tokens import Row
 

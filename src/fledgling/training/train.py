@@ -11,10 +11,9 @@ from fledgling import artefacts
 from fledgling.artefacts import Training
 from fledgling.files import copy_file, digest, sha256_file
 from fledgling.gpus import die_with_launcher
-from fledgling.models import adapter
-from fledgling.models import checkpoint as manifest
+from fledgling.models import adapter, checkpoint
 from fledgling.models.offline import offline_and_quiet
-from fledgling.prompting import template as prompts
+from fledgling.prompting import template
 from fledgling.prompting.turns import Place, schema_place
 from fledgling.records import read_examples
 from fledgling.training import tokens as token_rows
@@ -40,7 +39,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     die_with_launcher()
     recipe = Recipe.of(settings)
     where = settings.get("training", {})
-    base = manifest.load(model, verify=True)
+    base = checkpoint.load(model, verify=True)
     world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     deepspeed = bool(where.get("deepspeed")) or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
     backend = choose_backend(
@@ -102,7 +101,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
             "recipe": recipe.to_json(),
             "history": result.history,
             "rows": len(rows.rows),
-            "left_out": {"too_long": rows.too_long, "no_answer": rows.no_answer},
+            "left_out": {"too_long": rows.too_long, "no_answer": rows.no_answer, "refused": rows.refused},
             "steps": result.steps,
             "candidates": kept,
             "final_loss": result.final_loss,
@@ -127,7 +126,7 @@ def _rows(path: Path, tokenizer: Any, settings: dict[str, Any], recipe: Recipe) 
     return token_rows.encode(
         read_examples(path),
         tokenizer,
-        dialect=prompts.dialect_of(tokenizer, choice),
+        chat=template.chat(tokenizer, choice),
         schema=schema,
         max_length=recipe.max_length,
     )

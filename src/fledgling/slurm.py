@@ -1,8 +1,8 @@
 """Slurm between Snakemake and its jobs: nothing is submitted twice, and silence of the scheduler is no end of a job.
 
-    python -m fledgling.graph.slurm submit JOBSCRIPT    submit command of profiles/slurm-generic
-    python -m fledgling.graph.slurm status ID           status command of profiles/slurm-generic
-    python -m fledgling.graph.slurm sbatch|squeue|sacct ARGUMENTS…    what the slurm plugin calls (profiles/slurm/bin)
+    python -m fledgling.slurm submit JOBSCRIPT    submit command of profiles/slurm-generic
+    python -m fledgling.slurm status ID           status command of profiles/slurm-generic
+    python -m fledgling.slurm sbatch|squeue|sacct ARGUMENTS…    what the slurm plugin calls (profiles/slurm/bin)
 
 Each submitted job has a record, `.snakemake/fledgling/jobs/{name}.json`. A driver that was killed and started again
 finds its live jobs there: one of the same targets and configuration is taken over, another one of the same targets is
@@ -407,7 +407,7 @@ def main() -> None:
         case [("squeue" | "sacct") as client, *arguments]:
             answer(client, arguments)
         case _:
-            raise UsageError("usage: python -m fledgling.graph.slurm submit JOBSCRIPT | status ID")
+            raise UsageError("usage: python -m fledgling.slurm submit JOBSCRIPT | status ID")
 
 
 if __name__ == "__main__":
