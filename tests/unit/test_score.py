@@ -165,6 +165,25 @@ def test_slices(run):
     )
 
 
+def test_weighted_rows_are_scored_as_their_copies(run):
+    """A row of 5 requests that is wrong counts five times in value and interval, and proves as one."""
+    weights = [5, 1, 1, 3, 1, 1]
+    light = [row | ({"weight": weight} if weight > 1 else {}) for row, weight in zip(rows(6), weights, strict=True)]
+    metrics, lines = run(light, [reply(i, [] if i in (0, 1) else GOLD) for i in range(6)])
+    copies = [(i, copy) for i, weight in enumerate(weights) for copy in range(weight)]
+    heavy = [rows(6)[i] | {"id": f"r{i}.{copy}", "group": f"g{i}"} for i, copy in copies]
+    answers = [reply(i, [] if i in (0, 1) else GOLD) | {"id": f"r{i}.{copy}"} for i, copy in copies]
+    other, _ = run(heavy, answers)
+    for name, entry in metrics["metrics"].items():
+        for key in ("value", "low", "high"):
+            assert entry[key] == pytest.approx(other["metrics"][name][key]), name
+        assert entry["method"] == other["metrics"][name]["method"] == "bootstrap"
+    assert (metrics["n"], metrics["weight"], other["n"]) == (6, 12, 12)
+    assert (metrics["metrics"]["ast_match_rate"]["n"], metrics["metrics"]["ast_match_rate"]["k"]) == (6, 4)
+    assert [line["weight"] for line in lines] == weights
+    assert metrics["lenient"]["ast_match_rate"]["value"] == 0.5
+
+
 def test_rare_slices_are_summed_up(run):
     data = [{**row, "category": f"c{i:03}"} for i, row in enumerate(rows(130))]
     metrics, _ = run(data, [reply(i) for i in range(130)])
