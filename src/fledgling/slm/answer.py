@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fledgling.artefacts import Limits
+from fledgling.config import SLM
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import digest, read_json
 from fledgling.journal import Journal
@@ -64,7 +65,7 @@ def answer(
         Unavailable: an engine process ended; the same command goes on.
     """
     offline_and_quiet()
-    slm = settings["slm"]
+    slm = settings[SLM]
     base = checkpoint.load(model, verify=True)
     tuned = adapter.load(adapter_path, base) if adapter_path else None
     engine = choose(slm["engine"], slm["precision"])
@@ -99,7 +100,7 @@ def answer(
     unit = "batch" if slm["precision"] == "int8" else "row"
     answers: dict[str, Answer] = {}
     run = digest([identity, settings["repeat"]]) if settings.get("repeat") else identity
-    with Journal(journal, "slm") as finished:
+    with Journal(journal, SLM) as finished:
         if unit == "row":
             for row in fitting.values():
                 if (known := finished.get(_key(run, [row]))) is not None:
@@ -131,7 +132,7 @@ def before_asking(
     before: Sequence[Example] = (),
 ) -> list[Limits]:
     """What settings decide before any row is asked: prompts that are too long, right answers that cannot be whole."""
-    most, longest = settings["track"]["max_new_tokens"], settings["slm"]["max_prompt_tokens"]
+    most, longest = settings["track"]["max_new_tokens"], settings[SLM]["max_prompt_tokens"]
     schema = schema_place(settings["track"].get("prompt", {}))
     gold = []
     for example in examples:
@@ -219,7 +220,7 @@ def ask(
     before: Sequence[Example] = (),
 ) -> tuple[list[Asked], int]:
     """The examples as requests, in order, and how many are asked without the guide that the settings want."""
-    slm, track = settings["slm"], settings["track"]
+    slm, track = settings[SLM], settings["track"]
     schema = schema_place(track.get("prompt", {}))
     texts: list[str | None] = []
     for example in examples:
@@ -310,7 +311,7 @@ def load(
     engine: Engine, folder: Path, decoding: Decoding, settings: dict[str, Any], tuned: adapter.Adapter | None
 ) -> Slm:
     """The engine with the model in memory."""
-    slm = settings["slm"]
+    slm = settings[SLM]
     under = tuned.folder if tuned else None
     if engine == "vllm":
         from fledgling.slm.vllm_engine import VllmSlm, visible_cards

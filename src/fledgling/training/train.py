@@ -9,6 +9,7 @@ from typing import Any
 
 from fledgling import artefacts
 from fledgling.artefacts import Training
+from fledgling.config import SLM
 from fledgling.files import copy_file, digest, sha256_file
 from fledgling.gpus import die_with_launcher
 from fledgling.models import adapter, checkpoint
@@ -118,7 +119,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
 
 
 def _prompting(settings: dict[str, Any]) -> tuple[str, Place]:
-    return settings.get("slm", {}).get("tool_dialect", "auto"), schema_place(settings["track"].get("prompt", {}))
+    return settings.get(SLM, {}).get("tool_dialect", "auto"), schema_place(settings["track"].get("prompt", {}))
 
 
 def _rows(path: Path, tokenizer: Any, settings: dict[str, Any], recipe: Recipe) -> token_rows.Rows:
