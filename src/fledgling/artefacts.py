@@ -264,10 +264,11 @@ class Rate(TypedDict):
     """One metric over all rows of a split."""
 
     value: float
+    """By weight."""
     n: int
-    """Requests: the rows by their weights."""
+    """Rows."""
     k: int | None
-    """Requests that count fully; null for means of fractions."""
+    """Rows that count fully, weights aside; null for means of fractions."""
     low: float
     high: float
     level: float

@@ -268,7 +268,7 @@ def test_a_row_counts_as_the_requests_that_it_stands_for(run):
     assert (metrics["n"], metrics["weight"]) == (3, 43.5)
     rate = metrics["metrics"]["ast_match_rate"]
     assert rate["value"] == pytest.approx(3.5 / 43.5)
-    assert (rate["n"], rate["k"]) == (44, 4)  # requests
+    assert (rate["n"], rate["k"]) == (3, 2)  # rows
     assert metrics["metrics"]["args_f1"]["value"] == pytest.approx(3.5 / 43.5)
     assert metrics["slices"]["tool"]["f"]["value"] == pytest.approx(3.5 / 43.5)
     assert metrics["lenient"]["ast_match_rate"]["value"] == pytest.approx(3.5 / 43.5)
