@@ -37,7 +37,7 @@ def ask(
     *,
     data: str | os.PathLike[str],
     teacher: Teacher,
-    prompt: Mapping[str, Any],
+    prompt: Mapping[str, object],
     journal: str | os.PathLike[str],
     out: str | os.PathLike[str],
     track: str = "rows",
@@ -182,7 +182,7 @@ def _board(journal: str | os.PathLike[str], teacher: Teacher, place: Address) ->
 
 
 def _server(
-    data: str | os.PathLike[str], teacher: Teacher, prompt: Mapping[str, Any]
+    data: str | os.PathLike[str], teacher: Teacher, prompt: Mapping[str, object]
 ) -> Callable[[Address], AbstractAsyncContextManager[Address]]:
     """Opens the place to ask: starts the simulated endpoint where that is the provider."""
 
