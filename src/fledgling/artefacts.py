@@ -265,8 +265,9 @@ class Rate(TypedDict):
 
     value: float
     n: int
+    """Requests: the rows by their weights."""
     k: int | None
-    """Rows that count fully, weights aside; null for means of fractions."""
+    """Requests that count fully; null for means of fractions."""
     low: float
     high: float
     level: float

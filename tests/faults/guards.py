@@ -227,8 +227,8 @@ GUARDS = [
         "F16",
         "an id used twice is refused",
         "data/prepare.py",
-        'raise DataError(f"{message}; ids are unique in a track: rename or remove one of the rows")',
-        "pass",
+        "            if not (named[row] or named[first]):\n                continue",
+        "            if True:\n                continue",
         UNIT + "test_prepare.py::test_an_id_used_twice_names_both_lines",
     ),
     Guard(
@@ -846,5 +846,13 @@ GUARDS = [
         "        secrets = [*self._headers.values(), *([key] if isinstance(key, str) else [])]\n",
         "        secrets = [key] if isinstance(key, str) else []\n",
         ADDRESSES + "test_further_headers_come_from_variables",
+    ),
+    Guard(
+        "billing",
+        "what a killed process had under way stays counted",
+        "teacher/spending.py",
+        "        self._others += self._others_open.pop(key, Tokens())\n",
+        "        self._others_open.pop(key, None)\n",
+        UNIT + "test_spending.py::test_what_a_killed_process_had_under_way_stays_counted",
     ),
 ]

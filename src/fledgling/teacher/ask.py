@@ -144,7 +144,7 @@ def _publish(
             yield answer.to_json()
         if errors and not teacher.give_up:
             raise Unavailable(
-                f"{errors.total():,} kept replies are errors ({next(iter(errors))}); take them back with `python "
+                f"{errors.total():,} kept replies are errors ({next(iter(errors))}); take them back with `"
                 "fledgling journal take-back --outcome error`, or set teacher.give_up: true"
             )
 
