@@ -79,6 +79,10 @@ def test_a_plan_says_what_would_run_and_why(graph):
     assert "nothing is paid" in page
 
 
+def test_the_same_plan_has_the_same_mark(graph):
+    assert len({graph.get("/api/plan").json["confirm"] for _ in range(4)}) == 1
+
+
 def test_a_plan_of_what_cannot_be_planned(graph):
     reply = graph.get("/api/plan?target=results/verdict/nothing.json")
     assert (reply.status, reply.json["error"]) == (409, "plan")

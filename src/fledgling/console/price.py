@@ -44,7 +44,9 @@ class Price:
             "total": total,
             "more": any(job["rule"] == "compare" for job in jobs),
         }
-        return {**body, "confirm": digest(body)}
+        # Snakemake lists jobs in another order each time; what is confirmed is which they are, and their price.
+        which = sorted(f"{job['rule']} {job['name']}" for job in jobs)
+        return {**body, "confirm": digest([body["command"], which, lines])}
 
     def _dry_run(self, wanted: list[str]) -> list[Object]:
         with tempfile.TemporaryDirectory(prefix="fledgling-plan-") as place:
