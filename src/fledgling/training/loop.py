@@ -73,6 +73,7 @@ def join(*, deepspeed: bool = False) -> Group:
             # The first process digests checkpoints of gigabytes while the others wait.
             dist.init_process_group(backend, timeout=datetime.timedelta(hours=1))
         else:
+            os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
             dist.init_process_group(backend, rank=0, world_size=1, store=dist.HashStore())
     return Group(rank, world, device)
 
