@@ -11,11 +11,11 @@ def prompts(model: Path, data: Path, new_tokens: int) -> tuple[list[list[int]], 
 
     from fledgling.models import checkpoint as manifest
     from fledgling.records import read_examples
-    from fledgling.slm import predict
+    from fledgling.slm import answer as stage
 
     checkpoint = manifest.load(model).checkpoint
     tokenizer = AutoTokenizer.from_pretrained(checkpoint.resolve(), local_files_only=True)
-    stops = predict.stop_tokens(tokenizer, checkpoint)
+    stops = stage.stop_tokens(tokenizer, checkpoint)
     decoding = Decoding(max_new_tokens=new_tokens, stops=stops, pad=tokenizer.pad_token_id)
-    rows = predict.ask(list(read_examples(data)), tokenizer, decoding, {"slm": {}, "track": {}})
+    rows = stage.ask(list(read_examples(data)), tokenizer, decoding, {"slm": {}, "track": {}})
     return [row.request.prompt for row in rows], decoding

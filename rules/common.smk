@@ -13,16 +13,18 @@ gc.set_threshold(200_000, 50, 50)  # nearly all that a dry run makes is kept: lo
 sys.modules.setdefault("pandas", None)  # Snakemake imports it to look at params (0.4 s); ours are all text
 sys.path.insert(0, f"{workflow.basedir}/src")  # this folder's code, whatever is installed
 
-from fledgling.graph.driver import adopt_jobs, hold_folder
-from fledgling.graph.digests import digests
-from fledgling.config import section, validate, where
-from fledgling.errors import ConfigError
+from fledgling import contenders
+from fledgling.config import validate, where
+from fledgling.errors import FledglingError
 from fledgling.files import canonical, sha256_file
+from fledgling.graph import sees
+from fledgling.graph.digests import digests
+from fledgling.graph.driver import adopt_jobs, hold_folder
 from fledgling.tracks.floors import FLOORS
 
 try:
     config = validate(config, files=list(reversed(workflow.configfiles)), root=workflow.basedir)
-except ConfigError as error:
+except FledglingError as error:
     raise WorkflowError(str(error))
 
 adopt_jobs(where(config), source=f"{workflow.basedir}/src")
@@ -35,14 +37,27 @@ onstart:
 
 TORCH_ENV = "../envs/gpu.yaml" if config["training"]["gpus"] else "../envs/base.yaml"
 
-CANDIDATES = [str(number + 1) for number in range(config["recipe"].get("candidates", 1))]
+LADDER = contenders.ladder(config)
+LOCAL = [one.name for one in LADDER]
+UNTRAINED = [one.name for one in contenders.untrained(config)]
+FLOOR_NAMES = [contenders.floor(floor) for floor in FLOORS]
+CANDIDATES = range(1, config["recipe"].get("candidates", 1) + 1)
+PROVISIONAL = [f"{adapter}.{number}" for adapter in config["adapters"] for number in CANDIDATES]
 
 
+def any_of(names):
+    """A wildcard's regular expression that these names match and nothing else does."""
+    return "|".join(name.replace(".", r"\.") for name in names) or "(?!)"
+
+
+# `part` says which rows and which run: "" the test rows, "val/" those of val, "repeat/" the test rows once more.
 wildcard_constraints:
     track="[^/]+",
-    contender=f"teacher|slm|tuned|{'|'.join(f'floor-{floor}' for floor in FLOORS)}",
-    floor="|".join(FLOORS),
-    candidate="|".join(CANDIDATES),
+    part="(?:val/|repeat/)?",
+    contender=any_of(["teacher", *LOCAL, *PROVISIONAL, *FLOOR_NAMES]),
+    floor=any_of(FLOORS),
+    adapter=any_of(config["adapters"]),
+    model=any_of(config["models"]),
 
 
 def track_of(wildcards):
@@ -58,25 +73,17 @@ def sources(wildcards):
     return sorted({file for pattern in patterns for file in glob(pattern, recursive=True)})
 
 
-def settings(*sections, track=(), **more):
-    """Configuration sections as one canonical JSON text; Snakemake compares params by their repr.
-
-    `simulated` and `allow_mixed_models` are no sections, but follow from several or from one key; `more` is put in
-    as it stands.
-    """
+def settings(rule, **fixed):
+    """What a rule sees of the configuration (fledgling.graph.sees), as one canonical JSON text for its params."""
 
     def of(wildcards):
-        derived = {
-            "simulated": lambda: simulated(wildcards),
-            "allow_mixed_models": lambda: config["teacher"].get("allow_mixed_models", False),
-        }
-        chosen = {name: derived[name]() if name in derived else section(config, name) for name in sections}
-        if track:
-            block = track_of(wildcards)
-            chosen["track"] = {key: block[key] for key in track if key in block}
-        return canonical(chosen | more)
+        named = {key: wildcards[key] for key in ("track", "contender", "model", "adapter") if key in wildcards.keys()}
+        repeat = int(wildcards.get("part") == "repeat/")
+        if "track" in named:
+            track_of(wildcards)
+        return canonical(sees.settings(config, rule, **named, **fixed, repeat=repeat))
 
-    return of if track else of(None)
+    return of
 
 
 def code(script, *templates):
@@ -93,18 +100,14 @@ def kind(wildcards):
     return track_of(wildcards)["kind"]
 
 
-def simulated(wildcards):
-    """Whether anything in the answer is made up: the teacher, the checkpoint or the rows."""
-    sources = track_of(wildcards)["sources"]
-    return (
-        config["teacher"]["provider"] == "simulated"
-        or config["models"]["slm"]["source"] == "embedded"
-        or any("embedded" in source for source in sources)
-    )
+def rows_asked(wildcards):
+    """The rows that a prediction answers: those of val, or those of test."""
+    split = "val" if wildcards.part == "val/" else "test"
+    return f"results/data/{wildcards.track}/{split}.jsonl"
 
 
 def trained(wildcards):
-    """Whether a track has a tuned contender: by its policy, or because the gate asks for one."""
+    """Whether a track has contenders that are trained: by its policy, or because the gate asks for them."""
     policy = track_of(wildcards)["finetune"]
     if policy != "auto":
         return policy == "always"
@@ -112,40 +115,38 @@ def trained(wildcards):
     return bool(json.loads(Path(gate).read_text())["fine_tune"])
 
 
-def contenders(wildcards):
-    """Everything that answers the rows of a track, floors aside; asks the gate whether to train."""
-    return ["teacher", "slm", *(["tuned"] if trained(wildcards) else [])]
+def ladder(wildcards):
+    """The contenders of a track beside the teacher, cheapest first; asks the gate whether some are trained."""
+    return LADDER if trained(wildcards) else [one for one in LADDER if one.adapter is None]
 
 
-def metrics(wildcards):
-    """Metrics of all contenders and floors of a track."""
-    names = [*contenders(wildcards), *(f"floor-{floor}" for floor in FLOORS)]
-    return [f"results/metrics/{wildcards.track}/{name}.json" for name in names]
+def of_ladder(pattern, *more):
+    """Files of the teacher, of the contenders of a track, and of `more`: a pattern with {track} and {contender}."""
+    return lambda wildcards: expand(
+        pattern,
+        track=wildcards.track,
+        contender=["teacher", *(one.name for one in ladder(wildcards)), *more],
+    )
+
+
+def of_adapters(pattern):
+    """Files of the adapters in the ladder of a track: a pattern with {track} and {adapter}."""
+    return lambda wildcards: expand(
+        pattern,
+        track=wildcards.track,
+        adapter=list(dict.fromkeys(one.adapter for one in ladder(wildcards) if one.adapter)),
+    )
 
 
 def repeats(suffix):
     """The second runs that the configuration asks for: {contender} files of results/metrics/{track}/repeat."""
 
     def of(wildcards):
-        twice = [name for name in contenders(wildcards) if name in config["repeats"]] if config["repeats"] else []
-        return [f"results/metrics/{wildcards.track}/repeat/{name}{suffix}" for name in twice]
+        if not config["repeats"]:
+            return []
+        names = ["teacher", *(one.name for one in ladder(wildcards))]
+        return [
+            f"results/metrics/{wildcards.track}/repeat/{name}{suffix}" for name in names if name in config["repeats"]
+        ]
 
     return of
-
-
-def recipe(wildcards):
-    """What training depends on: the recipe with the track's own keys over it, prompts and seed."""
-    track = track_of(wildcards)
-    return canonical(
-        {
-            "recipe": config["recipe"] | track.get("recipe", {}),
-            "slm": {"tool_dialect": config["slm"].get("tool_dialect", "auto")},
-            "track": {key: track[key] for key in ("kind", "prompt") if key in track},
-            "seed": config["seed"],
-        }
-    )
-
-
-def prices(wildcards):
-    """What the tokens of a contender cost: the teacher's are priced, those of the slm are not bought."""
-    return canonical({"prices": (config["teacher"].get("prices") if wildcards.contender == "teacher" else None)})

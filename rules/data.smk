@@ -19,10 +19,7 @@ rule prepare:
     conda:
         "../envs/base.yaml"
     params:
-        settings=settings(
-            "seed",
-            track=("kind", "sources", "splits", "split_key", "leaks", "finetune"),
-        ),
+        settings=settings("prepare"),
         code=code("scripts/prepare.py"),
     shell:
         "python scripts/prepare.py --track {wildcards.track} --settings {params.settings:q}"

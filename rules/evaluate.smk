@@ -1,7 +1,7 @@
 """From answers to a verdict that people can read.
 
 needs   results/data/{track}, results/predictions/{track}
-builds  results/metrics/{track}/{contender}.json (and .jsonl, a line a row), the same under repeat/ for second runs,
+builds  results/metrics/{track}/{contender}.json (and .jsonl, a line a row), the same under val/ and repeat/,
         results/compare/{track}.json, results/verdict/{track}.json, results/report/{track}.html
 """
 
@@ -9,50 +9,39 @@ builds  results/metrics/{track}/{contender}.json (and .jsonl, a line a row), the
 rule score:
     """Score one contender's answers: strictly for the metrics, leniently for diagnosis."""
     input:
-        data="results/data/{track}/test.jsonl",
-        predictions="results/predictions/{track}/{contender}.jsonl",
+        data=rows_asked,
+        predictions="results/predictions/{track}/{part}{contender}.jsonl",
+        seal="results/predictions/{track}/{part}{contender}.json",
     output:
         metrics=report(
-            "results/metrics/{track}/{contender}.json",
+            "results/metrics/{track}/{part}{contender}.json",
             caption="../report/captions/metrics.rst",
             category="{track}",
-            labels={"file": "metrics", "contender": "{contender}"},
+            labels={"file": "metrics", "contender": "{part}{contender}"},
         ),
-        rows="results/metrics/{track}/{contender}.jsonl",
+        rows="results/metrics/{track}/{part}{contender}.jsonl",
     log:
-        "logs/score/{track}-{contender}.log",
+        "logs/score/{track}/{part}{contender}.log",
     conda:
         "../envs/base.yaml"
     params:
         kind=kind,
-        settings=prices,
+        settings=settings("score"),
         code=code("scripts/score.py"),
     shell:
         "python scripts/score.py --data {input.data} --predictions {input.predictions} --track-kind {params.kind}"
         " --settings {params.settings:q} --out {output.metrics} --rows {output.rows} 2> {log}"
 
 
-use rule score as score_repeat with:
-    input:
-        data="results/data/{track}/test.jsonl",
-        predictions="results/predictions/{track}/repeat/{contender}.jsonl",
-    output:
-        metrics="results/metrics/{track}/repeat/{contender}.json",
-        rows="results/metrics/{track}/repeat/{contender}.jsonl",
-    log:
-        "logs/score_repeat/{track}-{contender}.log",
-
-
 checkpoint compare:
-    """The gate: the teacher against the slm, row by row. Says whether to train, in a file."""
+    """The gate: the teacher against what needs no training, row by row. Says whether to train, in a file."""
     input:
         datasheet="results/data/{track}/datasheet.json",
-        teacher="results/metrics/{track}/teacher.jsonl",
-        slm="results/metrics/{track}/slm.jsonl",
-        floors=expand("results/metrics/{{track}}/floor-{floor}.jsonl", floor=FLOORS),
+        rows=expand("results/metrics/{{track}}/{contender}.jsonl", contender=["teacher", *UNTRAINED]),
+        floors=expand("results/metrics/{{track}}/{contender}.jsonl", contender=FLOOR_NAMES),
         metrics=expand(
             "results/metrics/{{track}}/{contender}.json",
-            contender=["teacher", "slm", *(f"floor-{floor}" for floor in FLOORS)],
+            contender=["teacher", *UNTRAINED, *FLOOR_NAMES],
         ),
     output:
         compare=report(
@@ -66,27 +55,23 @@ checkpoint compare:
     conda:
         "../envs/base.yaml"
     params:
-        settings=settings(
-            "decision", "seed", "simulated", "allow_mixed_models", track=("kind", "title", "finetune", "margin")
-        ),
+        settings=settings("compare"),
         code=code("scripts/compare.py"),
     shell:
         "python scripts/compare.py --track {wildcards.track} --settings {params.settings:q}"
-        " --datasheet {input.datasheet} --teacher {input.teacher} --slm {input.slm} --floors {input.floors}"
+        " --datasheet {input.datasheet} --rows {input.rows} --floors {input.floors}"
         " --metrics {input.metrics} --out {output.compare} 2> {log}"
 
 
 rule decide:
-    """The verdict: teacher, slm and tuned on the same rows; what to deploy, or how many rows are missing."""
+    """The verdict: the teacher and all contenders on the same rows; what to deploy, or how many rows are missing."""
     input:
         compare="results/compare/{track}.json",
         datasheet="results/data/{track}/datasheet.json",
-        rows=lambda wildcards: expand(
-            "results/metrics/{{track}}/{contender}.jsonl",
-            contender=contenders(wildcards),
-        ),
-        floors=expand("results/metrics/{{track}}/floor-{floor}.jsonl", floor=FLOORS),
-        metrics=metrics,
+        rows=of_ladder("results/metrics/{track}/{contender}.jsonl"),
+        floors=expand("results/metrics/{{track}}/{contender}.jsonl", contender=FLOOR_NAMES),
+        metrics=of_ladder("results/metrics/{track}/{contender}.json", *FLOOR_NAMES),
+        predictions=of_ladder("results/predictions/{track}/{contender}.json"),
         repeats=repeats(".jsonl"),
         repeat_metrics=repeats(".json"),
     output:
@@ -101,14 +86,12 @@ rule decide:
     conda:
         "../envs/base.yaml"
     params:
-        settings=settings(
-            "decision", "seed", "simulated", "allow_mixed_models", track=("kind", "title", "finetune", "margin")
-        ),
+        settings=settings("decide"),
         code=code("scripts/decide.py"),
     shell:
         "python scripts/decide.py --track {wildcards.track} --settings {params.settings:q}"
         " --compare {input.compare} --datasheet {input.datasheet} --rows {input.rows}"
-        " --floors {input.floors} --metrics {input.metrics}"
+        " --floors {input.floors} --metrics {input.metrics} --predictions {input.predictions}"
         " --repeat {input.repeats} --repeat-metrics {input.repeat_metrics} --out {output.verdict} 2> {log}"
 
 
@@ -119,16 +102,11 @@ rule report:
         compare="results/compare/{track}.json",
         data="results/data/{track}/test.jsonl",
         datasheet="results/data/{track}/datasheet.json",
-        predictions=lambda wildcards: expand(
-            "results/predictions/{{track}}/{contender}.jsonl",
-            contender=contenders(wildcards),
-        ),
-        rows=lambda wildcards: expand(
-            "results/metrics/{{track}}/{contender}.jsonl",
-            contender=contenders(wildcards),
-        ),
-        metrics=metrics,
-        training=lambda wildcards: (["results/adapters/{track}/training.json"] if trained(wildcards) else []),
+        predictions=of_ladder("results/predictions/{track}/{contender}.jsonl"),
+        seals=of_ladder("results/predictions/{track}/{contender}.json"),
+        rows=of_ladder("results/metrics/{track}/{contender}.jsonl"),
+        metrics=of_ladder("results/metrics/{track}/{contender}.json", *FLOOR_NAMES),
+        training=of_adapters("results/adapters/{track}/{adapter}/training.json"),
     output:
         html=report(
             "results/report/{track}.html",
@@ -141,15 +119,7 @@ rule report:
     conda:
         "../envs/base.yaml"
     params:
-        settings=settings(
-            "teacher",
-            "slm",
-            "decision",
-            "recipe",
-            "models",
-            track=("kind", "title", "finetune", "margin"),
-        ),
-        training=lambda wildcards, input: (f"--training {input.training}" if input.training else ""),
+        settings=settings("report"),
         code=code(
             "scripts/report.py",
             "src/fledgling/report/templates/report.html",
@@ -158,5 +128,5 @@ rule report:
     shell:
         "python scripts/report.py --track {wildcards.track} --settings {params.settings:q}"
         " --verdict {input.verdict} --compare {input.compare} --data {input.data} --datasheet {input.datasheet}"
-        " --predictions {input.predictions} --metrics {input.metrics} --rows {input.rows} {params.training}"
-        " --out {output.html} 2> {log}"
+        " --predictions {input.predictions} --metrics {input.metrics} --rows {input.rows}"
+        " --training {input.training} --out {output.html} 2> {log}"

@@ -15,7 +15,7 @@ rule fetch:
         "../envs/base.yaml"
     threads: 2
     params:
-        settings=lambda wildcards: canonical({"model": config["models"][wildcards.model], "seed": config["seed"]}),
+        settings=settings("fetch"),
         code=code("scripts/fetch.py"),
     shell:
         "python scripts/fetch.py --model {wildcards.model} --settings {params.settings:q}"

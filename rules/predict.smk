@@ -1,103 +1,75 @@
-"""Answers of every contender to the test rows of a track.
+"""Answers of the teacher, of every contender and of the floors to the rows of a track.
 
-needs   results/data/{track}/test.jsonl; results/models/slm/manifest.json; for tuned the adapter
-builds  results/predictions/{track}/{contender}.jsonl, one line an example, raw text kept, and
-        results/predictions/{track}/repeat/{contender}.jsonl: a second run, of the contenders in `repeats`
+needs   results/data/{track}/{test,val}.jsonl; results/models/{model}/manifest.json; the adapter of a trained contender
+builds  results/predictions/{track}/{contender}.jsonl, one line an example, raw text kept, with a .json that seals it;
+        under val/ the same for the rows of val, under repeat/ a second run of the contenders in `repeats`
 """
+
+
+def model_of(wildcards):
+    """The checkpoint that a contender answers with."""
+    return f"results/models/{contenders.of(config, wildcards.contender).model}/manifest.json"
+
+
+def adapter_of(wildcards):
+    """The adapter that a contender answers under, with its weights; none for those that are not trained."""
+    if candidate := contenders.candidate_of(config, wildcards.contender):
+        folder = f"results/candidates/{wildcards.track}/{candidate[0]}/{candidate[1]}"
+    elif adapter := contenders.of(config, wildcards.contender).adapter:
+        folder = f"results/adapters/{wildcards.track}/{adapter}"
+    else:
+        return []
+    return [f"{folder}/manifest.json", f"{folder}/adapter_model.safetensors"]
 
 
 rule ask:
     """Ask the teacher; a reply that is in the journal is not paid for again."""
     input:
-        data="results/data/{track}/test.jsonl",
+        data=rows_asked,
     output:
-        predictions="results/predictions/{track}/teacher.jsonl",
+        predictions="results/predictions/{track}/{part}teacher.jsonl",
+        seal="results/predictions/{track}/{part}teacher.json",
     log:
-        "logs/ask/{track}.log",
+        "logs/ask/{track}/{part}teacher.log",
+    benchmark:
+        "results/benchmarks/ask/{track}/{part}teacher.tsv"
     conda:
         "../envs/base.yaml"
     params:
-        settings=settings("teacher", "seed", track=("kind", "prompt")),
+        settings=settings("ask", contender="teacher"),
         code=code("scripts/ask.py"),
     shell:
         "python scripts/ask.py --track {wildcards.track} --data {input.data} --settings {params.settings:q}"
         " --out {output.predictions} 2> {log}"
 
 
-rule predict:
-    """Let the small local model answer; a killed run goes on where it stopped."""
+rule answer:
+    """Let a small local model answer, under its adapter if it has one; a killed run goes on where it stopped."""
     input:
-        data="results/data/{track}/test.jsonl",
-        model="results/models/slm/manifest.json",
+        data=rows_asked,
+        model=model_of,
+        adapter=adapter_of,
     output:
-        predictions="results/predictions/{track}/slm.jsonl",
+        predictions="results/predictions/{track}/{part}{contender}.jsonl",
+        seal="results/predictions/{track}/{part}{contender}.json",
     log:
-        "logs/predict/{track}.log",
+        "logs/answer/{track}/{part}{contender}.log",
+    benchmark:
+        "results/benchmarks/answer/{track}/{part}{contender}.tsv"
+    wildcard_constraints:
+        contender=any_of([*LOCAL, *PROVISIONAL]),
     conda:
         TORCH_ENV
     resources:
-        gpu=config["slm"].get("gpus", 0),
+        gpu=lambda wildcards: contenders.answering(config, wildcards.contender).get("gpus", 0),
     params:
-        settings=settings("slm", "seed", track=("kind", "prompt", "max_new_tokens")),
-        code=code("scripts/predict.py"),
+        adapter=lambda wildcards, input: (f"--adapter {input.adapter[0]}" if input.adapter else ""),
+        settings=settings("answer"),
+        code=code("scripts/answer.py"),
     shell:
-        "python -m fledgling.gpus {resources.gpu} python scripts/predict.py --track {wildcards.track}"
-        " --data {input.data} --model {input.model} --settings {params.settings:q}"
-        " --out {output.predictions} 2> {log}"
-
-
-rule predict_tuned:
-    """The same model under the adapter of its track; an adapter of another base is refused."""
-    input:
-        data="results/data/{track}/test.jsonl",
-        model="results/models/slm/manifest.json",
-        adapter="results/adapters/{track}/manifest.json",
-        weights="results/adapters/{track}/adapter_model.safetensors",
-    output:
-        predictions="results/predictions/{track}/tuned.jsonl",
-    log:
-        "logs/predict_tuned/{track}.log",
-    conda:
-        TORCH_ENV
-    resources:
-        gpu=config["slm"].get("gpus", 0),
-    params:
-        settings=settings("slm", "seed", track=("kind", "prompt", "max_new_tokens")),
-        code=code("scripts/predict.py"),
-    shell:
-        "python -m fledgling.gpus {resources.gpu} python scripts/predict.py --track {wildcards.track}"
-        " --data {input.data} --model {input.model} --adapter {input.adapter} --settings {params.settings:q}"
-        " --out {output.predictions} 2> {log}"
-
-
-use rule ask as ask_repeat with:
-    output:
-        predictions="results/predictions/{track}/repeat/teacher.jsonl",
-    log:
-        "logs/ask_repeat/{track}.log",
-    params:
-        settings=settings("teacher", "seed", track=("kind", "prompt"), repeat=1),
-        code=code("scripts/ask.py"),
-
-
-use rule predict as predict_repeat with:
-    output:
-        predictions="results/predictions/{track}/repeat/slm.jsonl",
-    log:
-        "logs/predict_repeat/{track}.log",
-    params:
-        settings=settings("slm", "seed", track=("kind", "prompt", "max_new_tokens"), repeat=1),
-        code=code("scripts/predict.py"),
-
-
-use rule predict_tuned as predict_tuned_repeat with:
-    output:
-        predictions="results/predictions/{track}/repeat/tuned.jsonl",
-    log:
-        "logs/predict_tuned_repeat/{track}.log",
-    params:
-        settings=settings("slm", "seed", track=("kind", "prompt", "max_new_tokens"), repeat=1),
-        code=code("scripts/predict.py"),
+        "python -m fledgling.gpus {resources.gpu} python scripts/answer.py --track {wildcards.track}"
+        " --contender {wildcards.contender} --data {input.data} --model {input.model} {params.adapter}"
+        " --settings {params.settings:q} --out {output.predictions} 2> {log}"
 
 
 rule floor:
@@ -107,6 +79,7 @@ rule floor:
         data="results/data/{track}/test.jsonl",
     output:
         predictions="results/predictions/{track}/floor-{floor}.jsonl",
+        seal="results/predictions/{track}/floor-{floor}.json",
     log:
         "logs/floor/{track}-{floor}.log",
     conda:

@@ -1,21 +1,18 @@
 """Adapters on the Hugging Face Hub. Never part of `all`: ask for results/hub/{track}.json.
 
-needs   the adapter, its verdict and metrics; HF_TOKEN or a stored login when it runs
+needs   the verdict, the adapters of its ladder and their metrics; HF_TOKEN or a stored login when it runs
 builds  results/hub/{track}.json: repository, commit, manifest digest
 """
 
 
 rule publish:
-    """Upload one adapter with a card made from its verdict; what has already landed is a no-op."""
+    """Upload the adapter that the verdict deploys, with a card made from it; what has already landed is a no-op."""
     input:
-        adapter="results/adapters/{track}/manifest.json",
-        weights="results/adapters/{track}/adapter_model.safetensors",
         verdict="results/verdict/{track}.json",
-        metrics=expand(
-            "results/metrics/{{track}}/{contender}.json",
-            contender=["teacher", "slm", "tuned"],
-        ),
-        model="results/models/slm/manifest.json",
+        adapters=of_adapters("results/adapters/{track}/{adapter}/manifest.json"),
+        weights=of_adapters("results/adapters/{track}/{adapter}/adapter_model.safetensors"),
+        metrics=of_ladder("results/metrics/{track}/{contender}.json"),
+        models=expand("results/models/{model}/manifest.json", model=sorted({one.model for one in LADDER})),
     output:
         marker="results/hub/{track}.json",
     log:
@@ -23,8 +20,9 @@ rule publish:
     conda:
         "../envs/base.yaml"
     params:
-        settings=settings("publish", track=("kind", "title")),
+        settings=settings("publish"),
         code=code("scripts/publish.py"),
     shell:
-        "python scripts/publish.py --track {wildcards.track} --adapter {input.adapter} --verdict {input.verdict}"
-        " --metrics {input.metrics} --model {input.model} --settings {params.settings:q} --out {output.marker} 2> {log}"
+        "python scripts/publish.py --track {wildcards.track} --verdict {input.verdict} --adapters {input.adapters}"
+        " --metrics {input.metrics} --models {input.models} --settings {params.settings:q}"
+        " --out {output.marker} 2> {log}"

@@ -1,66 +1,41 @@
-"""Adapters, only where the gate asks for one (or the track's policy does).
+"""Adapters, only where the gate asks for them (or the track's policy does).
 
-needs   results/data/{track}/{train,val}.jsonl, results/models/slm/manifest.json
-builds  results/candidates/{track}/: training.json, and in 1/, 2/, … the adapters that a training kept on its way, with
-        what they answer to val and what that is worth;
-        results/adapters/{track}/: adapter_model.safetensors, adapter_config.json, training.json, manifest.json
+needs   results/data/{track}/{train,val}.jsonl, results/models/{model}/manifest.json
+builds  results/candidates/{track}/{adapter}/: training.json, and in 1/, 2/, … the adapters that a training kept on its
+        way, which answer val as the contenders {adapter}.1, {adapter}.2, …;
+        results/adapters/{track}/{adapter}/: adapter_model.safetensors, adapter_config.json, training.json, manifest.json
 """
 
 
 rule train:
-    """Tune the slm on one track; a retry goes on from its last complete checkpoint."""
+    """Tune a model on one track; a retry goes on from its last complete checkpoint."""
     input:
         train="results/data/{track}/train.jsonl",
         val="results/data/{track}/val.jsonl",
-        model="results/models/slm/manifest.json",
+        model=lambda wildcards: f"results/models/{contenders.adapter_model(config, wildcards.adapter)}/manifest.json",
     output:
-        weights=expand("results/candidates/{{track}}/{candidate}/adapter_model.safetensors", candidate=CANDIDATES),
-        configs=expand("results/candidates/{{track}}/{candidate}/adapter_config.json", candidate=CANDIDATES),
-        manifests=expand("results/candidates/{{track}}/{candidate}/manifest.json", candidate=CANDIDATES),
-        summary="results/candidates/{track}/training.json",
+        weights=expand("results/candidates/{{track}}/{{adapter}}/{number}/adapter_model.safetensors", number=CANDIDATES),
+        configs=expand("results/candidates/{{track}}/{{adapter}}/{number}/adapter_config.json", number=CANDIDATES),
+        manifests=expand("results/candidates/{{track}}/{{adapter}}/{number}/manifest.json", number=CANDIDATES),
+        summary="results/candidates/{track}/{adapter}/training.json",
     log:
-        "logs/train/{track}.log",
+        "logs/train/{track}/{adapter}.log",
+    benchmark:
+        "results/benchmarks/train/{track}/{adapter}.tsv"
     conda:
         TORCH_ENV
     resources:
         gpu=config["training"]["gpus"],
     params:
-        settings=recipe,
+        settings=settings("train"),
         code=code("scripts/train.py"),
     shell:
         "python -m fledgling.gpus {resources.gpu} python -m fledgling.training.launch"
-        " scripts/train.py --track {wildcards.track} --train {input.train} --val {input.val} --model {input.model}"
-        " --settings {params.settings:q} --out {output.summary} 2> {log}"
+        " scripts/train.py --track {wildcards.track} --adapter {wildcards.adapter} --train {input.train}"
+        " --val {input.val} --model {input.model} --settings {params.settings:q} --out {output.summary} 2> {log}"
 
 
-use rule predict_tuned as predict_candidate with:
-    input:
-        data="results/data/{track}/val.jsonl",
-        model="results/models/slm/manifest.json",
-        adapter="results/candidates/{track}/{candidate}/manifest.json",
-        weights="results/candidates/{track}/{candidate}/adapter_model.safetensors",
-    output:
-        predictions="results/candidates/{track}/{candidate}/predictions.jsonl",
-    log:
-        "logs/predict_candidate/{track}-{candidate}.log",
-
-
-use rule score as score_candidate with:
-    input:
-        data="results/data/{track}/val.jsonl",
-        predictions="results/candidates/{track}/{candidate}/predictions.jsonl",
-    output:
-        metrics="results/candidates/{track}/{candidate}/metrics.json",
-        rows="results/candidates/{track}/{candidate}/metrics.jsonl",
-    log:
-        "logs/score_candidate/{track}-{candidate}.log",
-    params:
-        kind=kind,
-        settings=canonical({"prices": None}),
-        code=code("scripts/score.py"),
-
-
-rule select:
+rule select_adapter:
     """Keep the adapter that answers val best by the track's own metrics; the test rows have no say in it."""
     input:
         candidates=rules.train.output.manifests,
@@ -68,22 +43,23 @@ rule select:
         configs=rules.train.output.configs,
         summary=rules.train.output.summary,
         metrics=(
-            expand("results/candidates/{{track}}/{candidate}/metrics.json", candidate=CANDIDATES)
+            expand("results/metrics/{{track}}/val/{{adapter}}.{number}.json", number=CANDIDATES)
             if len(CANDIDATES) > 1
             else []
         ),
     output:
-        weights="results/adapters/{track}/adapter_model.safetensors",
-        config="results/adapters/{track}/adapter_config.json",
-        summary="results/adapters/{track}/training.json",
-        manifest="results/adapters/{track}/manifest.json",
+        weights="results/adapters/{track}/{adapter}/adapter_model.safetensors",
+        config="results/adapters/{track}/{adapter}/adapter_config.json",
+        summary="results/adapters/{track}/{adapter}/training.json",
+        manifest="results/adapters/{track}/{adapter}/manifest.json",
     log:
-        "logs/select/{track}.log",
+        "logs/select_adapter/{track}/{adapter}.log",
     conda:
         "../envs/base.yaml"
     params:
-        core=lambda wildcards: config["decision"]["core"][kind(wildcards)],
+        settings=settings("select_adapter"),
         code=code("scripts/select_adapter.py"),
     shell:
-        "python scripts/select_adapter.py --candidates {input.candidates} --metrics {input.metrics}"
-        " --summary {input.summary} --core {params.core} --out {output.weights} 2> {log}"
+        "python scripts/select_adapter.py --track {wildcards.track} --candidates {input.candidates}"
+        " --metrics {input.metrics} --summary {input.summary} --settings {params.settings:q} --out {output.weights}"
+        " 2> {log}"

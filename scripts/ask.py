@@ -1,16 +1,16 @@
 """Ask the teacher every row of a split; a reply that is in the journal is not paid for again.
 
     python scripts/ask.py --track toolcall --data results/data/toolcall/test.jsonl \
-        --settings '{"teacher": {"provider": "simulated"}, "track": {"kind": "toolcall"}}' --out predictions.jsonl
+        --config config/config.yaml --out predictions.jsonl
 
 Azure: AZURE_ENDPOINT, AZURE_DEPLOYMENT, AZURE_API_KEY, AZURE_API_VERSION. After any stop the same command goes on.
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from fledgling.cli import run
+from fledgling.graph import sees
 from fledgling.graph.driver import where
 from fledgling.teacher.ask import ask
 from fledgling.teacher.requests import Teacher
@@ -20,25 +20,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--track", required=True, help="name, for the log")
     parser.add_argument("--data", type=Path, required=True, help="rows to ask (results/data/T/test.jsonl)")
-    parser.add_argument(
-        "--settings", type=json.loads, required=True, help="JSON with teacher, track and perhaps repeat: 1"
-    )
+    sees.add_arguments(parser)
+    parser.add_argument("--repeat", type=int, default=0, help="by hand: 1 asks everything a second time")
     parser.add_argument("--journal", type=Path, help="folder of paid replies")
     parser.add_argument("--concurrency", type=int, help="calls in flight at most")
     parser.add_argument("--out", type=Path, required=True, help="predictions to write")
     options = parser.parse_args()
+    settings = sees.of_arguments(options, "ask", repeat=options.repeat)
     outside = where()
-    section = options.settings["teacher"] | outside.get("teacher", {})
+    section = settings["teacher"] | outside.get("teacher", {})
     if options.concurrency:
         section["concurrency"] = options.concurrency
     ask(
         data=options.data,
         teacher=Teacher.of(section),
-        prompt=options.settings.get("track", {}).get("prompt", {}),
+        prompt=settings.get("track", {}).get("prompt", {}),
         journal=options.journal or outside.get("journal", ".journal"),
         out=options.out,
         track=options.track,
-        repeat=options.settings.get("repeat", 0),
+        repeat=settings.get("repeat", 0),
     )
 
 

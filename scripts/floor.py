@@ -7,8 +7,8 @@ schema or the tools require (fledgling.tracks.floors says exactly what).
 import argparse
 
 from fledgling.cli import run
-from fledgling.files import write_jsonl
 from fledgling.records import KINDS, read_examples
+from fledgling.sealing import write_predictions
 from fledgling.tracks.floors import FLOORS, answers
 
 
@@ -21,7 +21,8 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="predictions to write (.jsonl)")
     given = parser.parse_args()
     predictions = answers(given.floor, given.track_kind, read_examples(given.train), read_examples(given.data))
-    write_jsonl(given.out, (prediction.to_json() for prediction in predictions))
+    rows = (prediction.to_json() for prediction in predictions)
+    write_predictions(given.out, rows, made_from=[given.train, given.data])
 
 
 if __name__ == "__main__":

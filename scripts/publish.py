@@ -1,20 +1,20 @@
 """Upload to the Hugging Face Hub: a track's adapter with a card made from its verdict, or files by hand.
 
 By hand, paths (files, folders) go to --repo-id as they lie, with --auto-subdir each folder under its
-own name. With --adapter, the adapter goes with its card, verdict and manifest. Either way: one
+own name. With --verdict, the adapter that it deploys goes with its card, verdict and manifest. Either way: one
 commit, private unless --public, pickles, keys and links left out, credentials in any file refused,
 and nothing sent that is there already. The token is HF_TOKEN or the stored login of `hf auth login`;
 HF_ENDPOINT is another Hub.
 """
 
 import argparse
-import json
 from pathlib import Path
-from typing import Any
 
+from fledgling import artefacts
+from fledgling.artefacts import HubMarker
 from fledgling.cli import run
 from fledgling.errors import UsageError
-from fledgling.files import write_json
+from fledgling.graph import sees
 
 
 def main() -> None:
@@ -34,46 +34,45 @@ def main() -> None:
     hand.add_argument("--commit-message", default="Upload with Fledgling")
     graph = parser.add_argument_group("a track's adapter")
     graph.add_argument("--track", help="name of the track")
-    graph.add_argument("--adapter", type=Path, help="results/adapters/{track}/manifest.json")
     graph.add_argument("--verdict", type=Path, help="results/verdict/{track}.json")
+    graph.add_argument("--adapters", type=Path, nargs="*", default=[], help="results/adapters/{track}/*/manifest.json")
     graph.add_argument("--metrics", type=Path, nargs="+", help="results/metrics/{track}/{contender}.json")
-    graph.add_argument("--model", type=Path, help="results/models/slm/manifest.json")
-    graph.add_argument("--settings", type=json.loads, help='JSON: {"publish": …, "track": …}')
+    graph.add_argument("--models", type=Path, nargs="+", help="results/models/*/manifest.json")
+    sees.add_arguments(graph)
     args = parser.parse_args()
-    marker = by_hand(args) if args.adapter is None else adapter(args)
+    marker = by_hand(args) if args.verdict is None else of_track(args)
     if args.out:
-        write_json(args.out, marker)
+        artefacts.write(HubMarker, args.out, marker)
 
 
-def by_hand(args: argparse.Namespace) -> dict[str, Any]:
+def by_hand(args: argparse.Namespace) -> HubMarker:
     paths = [*args.paths, *args.more]
     if not paths or not args.repo_id:
-        raise UsageError("name what to upload and where: scripts/publish.py PATH… --repo-id owner/name")
-    from fledgling.publishing.files import select
-    from fledgling.publishing.upload import Target, marker, upload
+        raise UsageError("name what to upload and where: fledgling publish PATH… --repo-id owner/name")
+    from fledgling.publishing.release import publish_paths
+    from fledgling.publishing.upload import Target
 
-    selection = select(paths, path_in_repo=args.path_in_repo, auto_subdir=args.auto_subdir, repo_type=args.repo_type)
-    target = Target(args.repo_id, args.repo_type, args.private, args.revision)
-    landed = upload(selection.files, target, args.commit_message)
-    for path in selection.left_out:
-        print(f"left out: {path}")
-    print(f"{landed.repo_id}: {len(landed.sent)} of {len(selection.files)} files sent, commit {landed.commit}")
-    return marker(landed, target, selection.files, path_in_repo=args.path_in_repo, manifest=None)
+    return publish_paths(
+        paths,
+        Target(args.repo_id, args.repo_type, args.private, args.revision),
+        message=args.commit_message,
+        path_in_repo=args.path_in_repo,
+        auto_subdir=args.auto_subdir,
+    )
 
 
-def adapter(args: argparse.Namespace) -> dict[str, Any]:
-    needed = ("track", "verdict", "metrics", "model", "settings", "out")
-    if missing := [f"--{name}" for name in needed if not getattr(args, name)]:
-        raise UsageError(f"--adapter also needs {', '.join(missing)}")
+def of_track(args: argparse.Namespace) -> HubMarker:
+    if missing := [f"--{name}" for name in ("track", "metrics", "models", "out") if not getattr(args, name)]:
+        raise UsageError(f"--verdict also needs {', '.join(missing)}")
     from fledgling.publishing.release import publish_adapter
 
     return publish_adapter(
         track=args.track,
-        adapter=args.adapter,
         verdict=args.verdict,
+        adapters=args.adapters,
         metrics=args.metrics,
-        model=args.model,
-        settings=args.settings,
+        models=args.models,
+        settings=sees.of_arguments(args, "publish"),
     )
 
 

@@ -1,24 +1,24 @@
 """The verdict for people: one self-contained HTML page with pictures and rows side by side."""
 
 import argparse
-import json
 from pathlib import Path
 
 from fledgling.cli import run
+from fledgling.graph import sees
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--track", required=True, help="name of the track")
-    parser.add_argument("--settings", type=json.loads, default={}, help="settings as one JSON object")
+    sees.add_arguments(parser)
     parser.add_argument("--verdict", type=Path, required=True, help="results/verdict/T.json")
     parser.add_argument("--compare", type=Path, required=True, help="results/compare/T.json")
     parser.add_argument("--data", type=Path, required=True, help="the test rows, results/data/T/test.jsonl")
     parser.add_argument("--datasheet", type=Path, required=True, help="results/data/T/datasheet.json")
-    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of teacher, slm and tuned")
+    parser.add_argument("--predictions", type=Path, nargs="+", required=True, help="of teacher and contenders")
     parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="of all contenders and floors (.json)")
-    parser.add_argument("--rows", type=Path, nargs="+", required=True, help="of teacher, slm and tuned (.jsonl)")
-    parser.add_argument("--training", type=Path, help="training.json of the adapter, where there is one")
+    parser.add_argument("--rows", type=Path, nargs="+", required=True, help="of teacher and contenders (.jsonl)")
+    parser.add_argument("--training", type=Path, nargs="*", default=[], help="training.json of each adapter")
     parser.add_argument("--out", type=Path, required=True, help="the page")
     arguments = parser.parse_args()
 
@@ -28,7 +28,7 @@ def main() -> None:
 
     inputs = load(
         arguments.track,
-        arguments.settings,
+        sees.of_arguments(arguments, "report"),
         verdict=arguments.verdict,
         compare=arguments.compare,
         data=arguments.data,

@@ -7,10 +7,10 @@ The loss is on the completion only; the global batch is the same on any number o
 """
 
 import argparse
-import json
 from pathlib import Path
 
 from fledgling.cli import run
+from fledgling.graph import sees
 from fledgling.graph.driver import where
 from fledgling.training.train import train
 
@@ -18,18 +18,20 @@ from fledgling.training.train import train
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--track", required=True, help="name of the track")
+    parser.add_argument("--adapter", default="sft", help="name of the adapter")
     parser.add_argument("--train", required=True, type=Path, help="rows to train on (train.jsonl)")
     parser.add_argument("--val", required=True, type=Path, help="rows for the loss at the end (val.jsonl)")
     parser.add_argument("--model", required=True, type=Path, help="results/models/slm/manifest.json")
-    parser.add_argument("--settings", required=True, type=json.loads, help='JSON: {"recipe", "track", "seed"}')
-    parser.add_argument("--out", required=True, type=Path, help="results/candidates/{track}/training.json")
+    sees.add_arguments(parser)
+    parser.add_argument("--out", required=True, type=Path, help="results/candidates/{track}/{adapter}/training.json")
     args = parser.parse_args()
+    settings = sees.of_arguments(args, "train", adapter=args.adapter)
     train(
         track=args.track,
         train_data=args.train,
         val_data=args.val,
         model=args.model,
-        settings={**args.settings, "training": args.settings.get("training", {}) | where().get("training", {})},
+        settings={**settings, "training": where().get("training", {})},
         out=args.out,
     )
 

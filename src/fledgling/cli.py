@@ -10,6 +10,7 @@ from typing import Any
 
 from fledgling.errors import FledglingError, Unavailable
 from fledgling.graph.driver import die_with_driver
+from fledgling.progress import emit
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -25,24 +26,29 @@ def run(main: Callable[[], int | None]) -> None:
     try:
         code = main() or 0
     except FledglingError as error:
-        print(f"error: {error}", file=sys.stderr)
-        code = error.exit_code
+        code = _failed(str(error), error.exit_code)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         code = 130
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(
-            f"error: no space left for {error.filename or 'an output'}; free some and run the same command",
-            file=sys.stderr,
+        code = _failed(
+            f"no space left for {error.filename or 'an output'}; free some and run the same command",
+            Unavailable.exit_code,
         )
-        code = Unavailable.exit_code
-    except Exception:
+    except Exception as error:
         traceback.print_exc()
+        emit("failed", message=f"{type(error).__name__}: {error}", code=1)
         code = 1
     sys.stderr.flush()
     sys.exit(code)
+
+
+def _failed(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    emit("failed", message=message, code=code)
+    return code
 
 
 def _terminate(signum: int, frame: Any) -> None:

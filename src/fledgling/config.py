@@ -4,7 +4,7 @@ import difflib
 import glob
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,21 @@ SCHEMA = "config/schemas/config.schema.yaml"
 WHERE: dict[str, tuple[str, ...]] = {
     "slm": ("gpus",),
     "teacher": ("timeout_s", "max_tries", "concurrency", "requests_per_minute", "tokens_per_minute", "budget"),
-    "training": ("gpus", "micro_batch_tokens", "deepspeed"),
+    "training": ("gpus", "micro_batch_tokens", "deepspeed", "compile"),
+}
+# Not "where", but no part of what a paid call or a GPU job makes: they count money, or are judged later.
+BESIDE: dict[str, tuple[str, ...]] = {"teacher": ("prices", "allow_mixed_models")}
+MODEL_PATH = "SLM_MODEL_PATH"  # the folder of a checkpoint that takes the place of models.slm
+# What a configuration may leave out.
+DEFAULTS: Config = {
+    "contenders": {"slm": {}, "tuned": {"adapter": "sft", "after": "slm"}},
+    "adapters": {"sft": {}},
+    "repeats": [],
+}
+TRACK_DEFAULTS: Config = {
+    "splits": {"train": 0.6, "val": 0.15, "test": 0.25},
+    "finetune": "auto",
+    "max_new_tokens": 256,
 }
 # libyaml where PyYAML was built with it: a dry run reads the schema each time.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -48,16 +62,17 @@ def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = ".") -> 
 def validate(
     config: Config, *, files: Sequence[str | os.PathLike[str]] = (), root: str | os.PathLike[str] = "."
 ) -> Config:
-    """The configuration without removed tracks, checked key by key; `files` are searched for line numbers.
+    """The configuration with its defaults and without removed blocks, checked key by key.
+
+    `files` are searched for line numbers. SLM_MODEL_PATH, where it is set, is models.slm from here on, so that a
+    change of it counts as one of the configuration.
 
     Raises:
         ConfigError: lists every wrong key with its file, line and a remedy.
     """
     import jsonschema_rs
 
-    tracks = config.get("tracks")
-    if isinstance(tracks, dict):
-        config = {**config, "tracks": {name: track for name, track in tracks.items() if track is not None}}
+    config = _with_defaults(config)
     with open(Path(root, SCHEMA), encoding="utf-8") as stream:
         schema = yaml.load(stream, Loader=_Loader)
     problems = [
@@ -74,15 +89,39 @@ def validate(
 
 
 def where(config: Config) -> Config:
-    """The part of the configuration that says where work is done; a change to it re-runs nothing."""
-    sections = {name: {key: config[name][key] for key in keys if key in config[name]} for name, keys in WHERE.items()}
+    """The part of the configuration that reaches jobs beside their settings; a change to it re-runs none of them."""
+    sections = {
+        name: {key: config[name][key] for key in (*keys, *BESIDE.get(name, ())) if key in config[name]}
+        for name, keys in WHERE.items()
+    }
     return {**sections, "journal": config["journal"]}
 
 
 def section(config: Config, name: str) -> Any:
     """One section of the configuration without its "where" keys."""
-    value = config[name]
+    return without_where(name, config[name])
+
+
+def without_where(name: str, value: Any) -> Any:
+    """A value of a section without the section's "where" keys."""
     return {key: item for key, item in value.items() if key not in WHERE[name]} if name in WHERE else value
+
+
+def _with_defaults(config: Config) -> Config:
+    """The configuration with what it may leave out, without blocks that a later file set to null."""
+    config = {**DEFAULTS, **config}
+    for name in ("tracks", "contenders", "adapters", "models"):
+        if isinstance(config.get(name), dict):
+            config[name] = {key: block for key, block in config[name].items() if block is not None}
+    if isinstance(config.get("tracks"), dict):
+        config["tracks"] = {
+            name: {**TRACK_DEFAULTS, **track} if isinstance(track, dict) else track
+            for name, track in config["tracks"].items()
+        }
+    folder = os.environ.get(MODEL_PATH)
+    if folder and isinstance(config.get("models"), dict):
+        config["models"] = {**config["models"], "slm": {"source": "path", "path": folder}}
+    return config
 
 
 def _merge(into: Config, other: Config) -> None:
@@ -156,8 +195,6 @@ def _contradictions(config: Config, root: Path) -> list[Problem]:
         shares = track.get("splits")
         if shares and not math.isclose(sum(shares.values()), 1, abs_tol=1e-9):
             problems.append(([*here, "splits"], f"the shares add up to {sum(shares.values()):g}, not 1"))
-        if not shares and any("split" not in source and not source.get("evaluate_only") for source in track["sources"]):
-            problems.append(([*here, "splits"], "this key is missing: a source without `split` needs the shares"))
         for index, source in enumerate(track["sources"]):
             there = [*here, "sources", index]
             if "path" in source and not glob.glob(source["path"], root_dir=root, recursive=True):
@@ -173,6 +210,55 @@ def _contradictions(config: Config, root: Path) -> list[Problem]:
                 problems.append(([*here, "recipe", key], "the same for all tracks; set recipe.candidates"))
             elif key not in recipe_keys:
                 problems.append(([*here, "recipe", key], f"unknown key; {_did_you_mean(key, recipe_keys)}"))
+    return [*problems, *_of_contenders(config)]
+
+
+def _of_contenders(config: Config) -> list[Problem]:
+    """Names in `contenders`, `adapters` and `repeats` that have to fit together."""
+    problems: list[Problem] = []
+    blocks, adapters, models = config["contenders"], config["adapters"], config["models"]
+
+    def unknown(path: list[str | int], name: str, known: Iterable[str], what: str) -> None:
+        problems.append((path, f"no {what} {name!r}; {_did_you_mean(name, list(known))}"))
+
+    for name, block in adapters.items():
+        if (model := block.get("model", "slm")) not in models:
+            unknown(["adapters", name, "model"], model, models, "model")
+        if "candidates" in block:
+            problems.append((["adapters", name, "candidates"], "the same for all adapters; set recipe.candidates"))
+        for key in block.keys() - {"model", "candidates"} - config["recipe"].keys():
+            problems.append(
+                (["adapters", name, key], f"unknown key; {_did_you_mean(key, ['model', *sorted(config['recipe'])])}")
+            )
+    before: list[str] = []
+    for name, block in blocks.items():
+        here: list[str | int] = ["contenders", name]
+        if name == "teacher" or name.startswith("floor-"):
+            problems.append((here, "the teacher and the floors have this name; take another"))
+        adapter, model, after = block.get("adapter"), block.get("model"), block.get("after")
+        if model is not None and model not in models:
+            unknown([*here, "model"], model, models, "model")
+        if adapter is not None and adapter not in adapters:
+            unknown([*here, "adapter"], adapter, adapters, "adapter")
+        elif adapter and model and model != adapters[adapter].get("model", "slm"):
+            problems.append(
+                ([*here, "model"], f"adapter {adapter!r} is trained on model {adapters[adapter].get('model', 'slm')!r}")
+            )
+        if after is not None and after not in before:
+            problems.append(
+                (
+                    [*here, "after"],
+                    f"no contender {after!r} before this one; {_did_you_mean(after, before or ['none'])}",
+                )
+            )
+        before.append(name)
+    if "slm" not in models and any("model" not in block for block in [*blocks.values(), *adapters.values()]):
+        problems.append((["models", "slm"], "this key is missing: contenders without `model` are this one"))
+    if not any(block.get("adapter") is None for block in blocks.values()):
+        problems.append((["contenders"], "none is without an adapter; the gate judges such a one before it trains any"))
+    for index, name in enumerate(config["repeats"]):
+        if name not in ("teacher", *blocks):
+            unknown(["repeats", index], name, ["teacher", *blocks], "contender")
     return problems
 
 

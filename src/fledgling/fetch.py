@@ -15,12 +15,11 @@ from fledgling.models.checkpoint import Model
 log = logging.getLogger(__name__)
 
 
-def fetch(settings: dict[str, Any], out: Path, *, seed: int, override: str | None = None) -> Model:
+def fetch(settings: dict[str, Any], out: Path, *, seed: int) -> Model:
     """Bring the checkpoint that a block `models.<name>` of the configuration describes, and publish its manifest.
 
     What is downloaded or trained goes to the folder `checkpoint` beside the manifest `out`; a
-    download that was broken off goes on. `override` is the folder of a checkpoint that takes the
-    place of what the settings say. The manifest comes last, so its existence means that all is here.
+    download that was broken off goes on. The manifest comes last, so its existence means that all is here.
 
     Raises:
         ConfigError: the folder or the repository does not exist, or access is refused.
@@ -28,9 +27,9 @@ def fetch(settings: dict[str, Any], out: Path, *, seed: int, override: str | Non
         DataError: the checkpoint is incomplete, damaged, or has no safetensors.
     """
     folder = out.parent / "checkpoint"
-    source = "path" if override else settings["source"]
+    source = settings["source"]
     if source == "path":
-        model = from_path(Path(override or settings["path"]))
+        model = from_path(Path(settings["path"]))
     elif source == "hub":
         model = from_hub(settings["repo_id"], settings["revision"], folder)
     else:

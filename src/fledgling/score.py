@@ -1,5 +1,6 @@
 """Scoring a contender: one score a row of the split, and the metrics over all of them."""
 
+import os
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -7,13 +8,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from fledgling import strict_json
+from fledgling import artefacts, strict_json
+from fledgling.artefacts import Cost, Metrics, Rate, SliceRate
 from fledgling.data import formats
 from fledgling.data.invalid import Unusable
 from fledgling.errors import DataError
-from fledgling.files import json_line, publish, read_jsonl, sha256_file, write_json
+from fledgling.files import json_line, publish, read_jsonl, sha256_file
 from fledgling.progress import progress
 from fledgling.records import Example, Prediction, read_predictions
+from fledgling.sealing import verify_predictions
 from fledgling.tracks.kinds import Kind, Scored
 from fledgling.tracks.registry import kind
 
@@ -42,7 +45,7 @@ def score(
     out: FilePath,
     rows: FilePath | None = None,
     prices: dict[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> Metrics:
     """Score a predictions file against a split; returns the metrics, which are also written to `out`.
 
     `rows` gets one line a row of the split, in its order. `prices` is {"input_per_million",
@@ -50,8 +53,10 @@ def score(
     Both files are streamed; predictions in another order than the split wait in memory for their turn.
 
     Raises:
-        DataError: a line that cannot be read, an id that occurs twice, a prediction of a row that is not there.
+        DataError: a line that cannot be read, an id that occurs twice, a prediction of a row that is not there, or
+            predictions that their seal does not vouch for.
     """
+    verify_predictions(predictions, data)
     track = kind(track_kind)
     tally = Tally(track)
     scored = _scored_rows(data, predictions, track, tally)
@@ -62,9 +67,13 @@ def score(
         with publish(rows) as stream:
             for row in scored:
                 stream.write(json_line(row) + "\n")
-    digests = {"data_sha256": sha256_file(data), "predictions_sha256": sha256_file(predictions)}
-    metrics = tally.metrics(prices) | digests
-    write_json(out, metrics)
+    made_from = artefacts.digests(data, predictions)
+    metrics = tally.metrics(prices)
+    metrics["made_from"] = made_from
+    metrics["data_sha256"] = made_from[os.fspath(data)]
+    metrics["predictions_sha256"] = made_from[os.fspath(predictions)]
+    metrics["rows_sha256"] = None if rows is None else sha256_file(rows)
+    artefacts.write(Metrics, out, metrics)
     return metrics
 
 
@@ -166,10 +175,11 @@ class Tally:
         else:
             self.tokens["rows_without_usage"] += 1
 
-    def metrics(self, prices: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The metrics document (results/metrics/{track}/{contender}.json), digests aside."""
+    def metrics(self, prices: dict[str, Any] | None = None) -> Metrics:
+        """The metrics document (results/metrics/{track}/{contender}.json); its digests are empty."""
         return {
             "format": "fledgling/metrics/1",
+            "made_from": {},
             "kind": self.track.name,
             "n": self.n,
             "metrics": {name: self._metric(name) for name in self.track.metrics},
@@ -182,9 +192,12 @@ class Tally:
             "latency_s": self._latency(),
             "models": _sorted(self.counts["models"]),
             "fingerprints": _sorted(self.counts["fingerprints"]),
+            "data_sha256": "",
+            "predictions_sha256": "",
+            "rows_sha256": None,
         }
 
-    def _metric(self, name: str) -> dict[str, Any]:
+    def _metric(self, name: str) -> Rate:
         from fledgling.stats import mean_interval, wilson
 
         if name in self.fractions:
@@ -196,7 +209,7 @@ class Tally:
         value = self.sums[name] / self.n
         return {"value": value, "n": self.n, "k": k, "low": low, "high": high, "level": LEVEL, "method": method}
 
-    def _cost(self, prices: dict[str, Any] | None) -> dict[str, Any]:
+    def _cost(self, prices: dict[str, Any] | None) -> Cost:
         """Tokens times prices; rows without usage count as the average of the others, and no usage at all is unknown."""
         prices = prices or {}
         known = self.n - self.tokens["rows_without_usage"]
@@ -265,7 +278,7 @@ def _sorted(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def _slices(cells: dict[str, list[int]]) -> dict[str, dict[str, Any]]:
+def _slices(cells: dict[str, list[int]]) -> dict[str, SliceRate]:
     from fledgling.stats import wilson
 
     largest = sorted(cells.items(), key=lambda item: (-item[1][0], item[0]))
@@ -274,6 +287,6 @@ def _slices(cells: dict[str, list[int]]) -> dict[str, dict[str, Any]]:
     if rest:
         named.append(("(others)", [sum(cell[0] for _, cell in rest), sum(cell[1] for _, cell in rest)]))
     return {
-        value: {"n": n, "value": k / n, **dict(zip(("low", "high"), wilson(k, n, level=LEVEL), strict=True))}
+        value: {"n": n, "value": k / n, "low": wilson(k, n, level=LEVEL)[0], "high": wilson(k, n, level=LEVEL)[1]}
         for value, (n, k) in named
     }

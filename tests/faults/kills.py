@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from fledgling.graph.driver import DRIVER, _identity
+from fledgling.graph.driver import DRIVER, identity
 from fledgling.journal import Journal
 
 from . import harness
@@ -52,7 +52,7 @@ def _one_run(folder: Path, at: harness.Server, kills: int, lots: random.Random, 
     killed = 0
     while figures.kills < kills:
         with subprocess.Popen(["sleep", "600"]) as driver:
-            worker = job.start(**{DRIVER: _identity(driver.pid)})
+            worker = job.start(**{DRIVER: identity(driver.pid)})
             before = at.counts()["received"]
             victim = driver if lots.random() < 0.3 else worker
             _wait(worker, at, before, lots)

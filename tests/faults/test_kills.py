@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fledgling.graph.driver import DRIVER, _identity
+from fledgling.graph.driver import DRIVER, identity
 
 from .harness import Ask, kill_after, reported, server, wait_for_calls
 
@@ -70,7 +70,7 @@ def test_f1_the_cost_report_agrees_with_the_server(work: Work) -> None:
 def test_f2_kill_9_of_the_driver_ends_the_worker(work: Work) -> None:
     with server({"latency_s": 0.1}) as at, subprocess.Popen(["sleep", "60"]) as driver:
         job = work(40, at.url, concurrency=2)
-        process = job.start(**{DRIVER: _identity(driver.pid)})
+        process = job.start(**{DRIVER: identity(driver.pid)})
         wait_for_calls(at, 4)
         driver.kill()
         process.communicate(timeout=5)
@@ -143,7 +143,7 @@ def test_f43_f44_one_of_two_is_killed_and_the_other_takes_over(work: Work) -> No
 def test_budget_of_one_run_counts_the_calls_of_all_its_stages(work: Work) -> None:
     """Two tracks of one Snakemake run ask at the same time."""
     with server({"latency_s": 0.03}) as at:
-        driver = {DRIVER: _identity(1)} if Path("/proc/1/stat").exists() else {}
+        driver = {DRIVER: identity(1)} if Path("/proc/1/stat").exists() else {}
         first = work(30, at.url, budget={"calls": 40})
         second = work(60, at.url, out="two.jsonl", budget={"calls": 40})
         processes = [job.start(**driver) for job in (first, second)]

@@ -28,6 +28,8 @@ for _name in {options!r}:
     _out = pathlib.Path(_option(_name)); _out.parent.mkdir(parents=True, exist_ok=True)
     _out.write_text(json.dumps({{"fine_tune": 1, "made by": {script!r}, "for": str(_out)}}) + "\\n")
     _folders = {{"train": [_out.parent / "1", _out.parent / "2", _out.parent / "3"], "select_adapter": [_out.parent]}}
+    if {script!r} in ("ask", "answer", "floor"):
+        _out.with_suffix(".json").write_text("{{}}")
     for _folder in _folders.get({script!r}, []):
         _folder.mkdir(exist_ok=True)
         for _sibling in ("adapter_model.safetensors", "adapter_config.json", "training.json", "manifest.json"):

@@ -5,6 +5,11 @@ import random
 from pathlib import Path
 
 import pytest
+import yaml
+
+from fledgling import contenders
+from fledgling.config import BESIDE, WHERE
+from fledgling.graph import sees
 
 AFTER_DECIDE = {"decide": 2, "report": 2}
 AFTER_COMPARE = {"compare": 2, **AFTER_DECIDE}
@@ -15,49 +20,89 @@ def test_nothing_to_do(built):
     assert built.plan() == {}
 
 
+SLM_AGAIN = {"answer": 2, "score": 2, **AFTER_COMPARE}
+TRAIN_AGAIN = {"train": 2, "answer": 6, "score": 6, "select_adapter": 2, **AFTER_DECIDE}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
         ("margin: 0.05", "margin: 0.06", AFTER_COMPARE),
         ("power: 0.8", "power: 0.9", AFTER_COMPARE),
-        (
-            "learning_rate: 0.005",
-            "learning_rate: 0.004",
-            {
-                "train": 2,
-                "predict_candidate": 4,
-                "score_candidate": 4,
-                "select": 2,
-                "predict_tuned": 2,
-                "score": 2,
-                **AFTER_DECIDE,
-            },
-        ),
+        ("learning_rate: 0.005", "learning_rate: 0.004", TRAIN_AGAIN),
+        ("  sft: {}", "  sft: {rank: 32}", TRAIN_AGAIN),
         (
             "max_new_tokens: 64\n\n  structured",
             "max_new_tokens: 65\n\n  structured",
-            {"predict": 1, "score": 1, "compare": 1, "decide": 1, "report": 1},
+            {"answer": 4, "score": 4, "select_adapter": 1, "compare": 1, "decide": 1, "report": 1},
         ),
         ("error_rate: 0.06", "error_rate: 0.07", {"ask": 2, "score": 2, **AFTER_COMPARE}),
         (
             "repeats: []",
             "repeats: [teacher, slm, tuned]",
-            {"ask_repeat": 2, "predict_repeat": 2, "predict_tuned_repeat": 2, "score_repeat": 6, **AFTER_DECIDE},
+            {"ask": 2, "answer": 4, "score": 6, **AFTER_DECIDE},
         ),
+        ("finetune: auto # auto", "finetune: never # auto", {"compare": 1, "decide": 1, "report": 1}),
+        (
+            "max_prompt_tokens: 2048",
+            "max_prompt_tokens: 2047",
+            {"answer": 8, "score": 8, "select_adapter": 2, **AFTER_COMPARE},
+        ),
+        # A contender's own keys ask that contender again, and whoever judges it.
+        ("  slm: {}\n", "  slm: {batch_size: 16}\n", SLM_AGAIN),
+        ("  slm: {}\n", "  slm: {label: the base}\n", AFTER_COMPARE),
+        ("  slm: {}\n", "  slm: {}\n  short: {max_new_tokens: 8}\n", SLM_AGAIN),
+        # Prices and what is judged later ask nobody again.
+        ("input_per_million: 2.5", "input_per_million: 2.6", {"score": 2, **AFTER_COMPARE}),
+        ("price_per_hour: null", "price_per_hour: 1.5", {"report": 2}),
+        ("allow_mixed_models: false", "allow_mixed_models: true", AFTER_COMPARE),
+        # "Where" keys re-run nothing.
         ("gpus: 0, micro_batch_tokens: 2048", "gpus: 2, micro_batch_tokens: 4096", {}),
+        ("deepspeed: false", "deepspeed: true", {}),
+        ("  gpus: 0\n", "  gpus: 1\n", {}),
         ("concurrency: 8", "concurrency: 16", {}),
-        ("journal: .journal", "journal: elsewhere", {}),
         ("timeout_s: 60", "timeout_s: 30", {}),
+        ("max_tries: 6", "max_tries: 7", {}),
+        ("requests_per_minute: null", "requests_per_minute: 60", {}),
+        ("tokens_per_minute: null", "tokens_per_minute: 6000", {}),
+        ("budget: {calls: null, money: null}", "budget: {calls: 5000, money: 5.0}", {}),
+        ("journal: .journal", "journal: elsewhere", {}),
         ("# How the hosted model is asked.", "# A comment.", {}),
     ],
 )
 def test_configuration(built, old, new, expected):
     built.edit("config/config.yaml", old, new)
     plan = built.plan()
-    # What lies behind the checkpoint is known only when it has run again.
-    assert {
-        rule: n for rule, n in plan.items() if rule in expected or rule not in ("train", "predict_tuned")
-    } == expected
+    if "compare" in expected:  # what lies behind the checkpoint is known only when it has run again
+        behind = {"answer", "score", "select_adapter"}
+        assert {rule: n for rule, n in plan.items() if rule not in behind} == {
+            rule: n for rule, n in expected.items() if rule not in behind
+        }
+        assert all(plan.get(rule, 0) <= expected.get(rule, 0) for rule in behind), plan
+    else:
+        assert plan == expected
+
+
+def test_the_path_of_the_checkpoint_counts(built, tmp_path):
+    """SLM_MODEL_PATH is part of the configuration: another one fetches, and asks again what answers with it."""
+    env = {"SLM_MODEL_PATH": str(tmp_path)}
+    result = built.run("--dry-run", env=env)
+    assert "rule fetch" in result.stdout
+    assert "rule answer" in result.stdout
+    assert "rule ask" not in result.stdout
+
+
+def test_every_key_is_seen_by_a_rule_or_says_where(root):
+    """No key of the configuration changes an answer without planning it again."""
+    schema = yaml.safe_load((root / "config/schemas/config.schema.yaml").read_text())
+    for section in ("teacher", "slm"):
+        seen = {key for rule in ("ask", "answer") for key in sees.SEES[rule].get(section, ())}
+        rest = schema["properties"][section]["properties"].keys() - seen
+        assert rest == {*WHERE[section], *BESIDE.get(section, ()), *({"price_per_hour"} if section == "slm" else ())}
+    track = set().union(*(rule.get("track", ()) for rule in sees.SEES.values()))
+    assert schema["$defs"]["track"]["properties"].keys() <= track | {"recipe"}
+    own = schema["$defs"]["contender"]["properties"].keys() - {*contenders.IDENTITY, *contenders.OF_TRACK}
+    assert own == schema["properties"]["slm"]["properties"].keys()
 
 
 @pytest.mark.parametrize(
@@ -73,7 +118,7 @@ def test_code(built, file, expected):
     path.write_text(path.read_text() + "\n_EDITED = 1\n")
     plan = built.plan()
     assert set(plan) >= set(expected)
-    assert not set(plan) & {"ask", "predict", "predict_tuned", "predict_candidate", "prepare", "fetch", "train"}
+    assert not set(plan) & {"ask", "answer", "prepare", "fetch", "train"}
 
 
 def test_comments_and_docstrings(built):
@@ -109,28 +154,27 @@ def test_one_more_source_row(empty, tmp_path):
 
 
 def test_removed_adapter_is_chosen_again_when_it_is_asked_for(built):
-    Path(built.folder, "results/adapters/toolcall/adapter_model.safetensors").unlink()
+    Path(built.folder, "results/adapters/toolcall/sft/adapter_model.safetensors").unlink()
     assert built.plan() == {}, "everything that was made with it is still there"
-    assert built.plan("results/adapters/toolcall/adapter_model.safetensors") == {"select": 1}
+    assert built.plan("results/adapters/toolcall/sft/adapter_model.safetensors") == {"select_adapter": 1}
 
 
 def test_one_candidate_is_kept_without_asking_val(empty, overlay):
     alone = {"recipe": {"candidates": 1}, "tracks": {"toolcall": {"finetune": "always"}, "structured": None}}
     plan = empty.plan("--configfile", overlay(alone), "--", "results/verdict/toolcall.json")
-    assert (plan["train"], plan["select"], plan["predict_tuned"]) == (1, 1, 1)
-    assert not {"predict_candidate", "score_candidate"} & set(plan)
+    assert (plan["train"], plan["select_adapter"], plan["answer"]) == (1, 1, 2)
 
 
-ADAPTER = "results/adapters/toolcall/manifest.json"
+ADAPTER = "results/adapters/toolcall/sft/manifest.json"
 
 
 def test_an_edited_metric_chooses_again_without_training(built):
     path = built.folder / "src/fledgling/tracks/toolcall.py"
     path.write_text(path.read_text() + "\n_EDITED = 1\n")
-    assert built.plan(ADAPTER) == {"score_candidate": 2, "select": 1}
+    assert built.plan(ADAPTER) == {"score": 2, "select_adapter": 1}
 
 
 def test_the_order_of_core_metrics_chooses_again_without_scoring(built):
     built.edit("config/config.yaml", "[ast_match_rate, args_f1]", "[args_f1, ast_match_rate]")
-    assert built.plan(ADAPTER) == {"select": 1}
-    assert built.plan("results/adapters/structured/manifest.json") == {}
+    assert built.plan(ADAPTER) == {"select_adapter": 1}
+    assert built.plan("results/adapters/structured/sft/manifest.json") == {}

@@ -7,19 +7,24 @@ import sys
 import pytest
 import yaml
 
+from fledgling import contenders
+from fledgling.config import load
+
 REAL = ["--configfile", "config/phi4-mini.yaml", "--"]
 STAGES = {
     "results/models/slm/manifest.json": {"fetch"},
     "results/data/toolcall/test.jsonl": {"prepare"},
     "results/predictions/toolcall/teacher.jsonl": {"ask"},
-    "results/predictions/toolcall/slm.jsonl": {"predict"},
+    "results/predictions/toolcall/slm.jsonl": {"answer"},
     "results/predictions/structured/floor-echo.jsonl": {"floor"},
     "results/metrics/structured/slm.json": {"score"},
     "results/compare/toolcall.json": {"compare"},
-    "results/candidates/structured/training.json": {"train"},
-    "results/candidates/structured/2/metrics.json": {"train", "predict_candidate", "score_candidate"},
-    "results/adapters/structured/manifest.json": {"train", "predict_candidate", "score_candidate", "select"},
-    "results/predictions/structured/tuned.jsonl": {"predict_tuned"},
+    "results/predictions/toolcall/val/teacher.jsonl": {"ask"},
+    "results/predictions/toolcall/repeat/slm.jsonl": {"answer"},
+    "results/candidates/structured/sft/training.json": {"train"},
+    "results/metrics/structured/val/sft.2.json": {"train", "answer", "score"},
+    "results/adapters/structured/sft/manifest.json": {"train", "answer", "score", "select_adapter"},
+    "results/predictions/structured/tuned.jsonl": {"train", "select_adapter", "answer"},
     "results/verdict/toolcall.json": {"decide"},
     "results/report/toolcall.html": {"report"},
     "results/hub/toolcall.json": {"publish"},
@@ -35,7 +40,7 @@ def test_every_target_plans(empty, arguments):
 
 
 def test_training_asks_for_four_cards(empty):
-    result = empty.run("-n", *REAL, "results/adapters/toolcall/manifest.json")
+    result = empty.run("-n", *REAL, "results/adapters/toolcall/sft/manifest.json")
     job = result.stdout.partition("rule train:")[2].partition("rule ")[0]
     assert "gpu=4" in job, result.stdout
 
@@ -43,7 +48,7 @@ def test_training_asks_for_four_cards(empty):
 def test_always_shows_the_upper_bound(empty, overlay):
     plan = empty.plan("--configfile", overlay({"tracks": {"toolcall": {"finetune": "always"}}}), "--", "all")
     assert plan["train"] == 1
-    assert plan["predict_tuned"] == 1
+    assert plan["answer"] == 2 + 2 + 1, "the slm of both tracks; two candidates and the tuned one of this track"
 
 
 def test_never_stops_at_the_gate(empty, overlay):
@@ -125,6 +130,40 @@ def test_lint_and_format(root):
         [sys.executable, "-m", "snakefmt", "--check", *files], cwd=root, capture_output=True, text=True
     )
     assert form.returncode == 0, form.stdout + form.stderr
+
+
+def test_the_plan_lists_the_jobs_of_a_dry_run(empty, overlay):
+    """Every paid and GPU job of the graph, under the policy that runs all, with repeats and a contender more."""
+    change = {
+        "tracks": {"toolcall": {"finetune": "always"}, "structured": {"finetune": "always"}},
+        "repeats": ["teacher", "slm", "tuned"],
+        "contenders": {"short": {"max_new_tokens": 8, "after": "slm"}},
+    }
+    path = overlay(change)
+    planned = empty.plan("--configfile", path, "--", "all")
+    config = load(empty.folder / "config/config.yaml", path, root=empty.folder)
+    jobs = [job for track in config["tracks"] for job in contenders.jobs(config, track)]
+    for rule in ("ask", "answer", "train"):
+        assert planned[rule] == sum(job.rule == rule for job in jobs), rule
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("contenders: {tuned: {adapter: stf}}", ["contenders.tuned.adapter", "no adapter 'stf'", "did you mean 'sft'"]),
+        ("contenders: {x: {after: tunde}}", ["contenders.x.after", "did you mean 'tuned'"]),
+        ("contenders: {x: {model: slim}}", ["contenders.x.model", "did you mean 'slm'"]),
+        ("contenders: {teacher: {}}", ["contenders.teacher", "take another"]),
+        ("contenders: {slm: null, tuned: {adapter: sft}}", ["contenders", "the gate judges"]),
+        ("adapters: {sft: {rnak: 8}}", ["adapters.sft.rnak", "did you mean 'rank'"]),
+        ("repeats: [tund]", ["repeats.0", "did you mean 'tuned'"]),
+    ],
+)
+def test_names_of_contenders_have_to_fit(empty, overlay, change, says):
+    result = empty.run("-n", "--configfile", overlay(change), "--", "all")
+    assert result.returncode != 0
+    for part in says:
+        assert part in result.stdout, result.stdout
 
 
 def test_the_schema_describes_every_key(root):

@@ -17,7 +17,7 @@ def test_the_adapter_of_the_verdict_is_published_once(copied):
         assert marker["commit"] == repo.branches["main"][-1].oid
         files = repo.files
         assert {"adapter_model.safetensors", "adapter_config.json", "README.md"} <= set(files)
-        adapter = (copied.folder / "results/adapters/toolcall/adapter_model.safetensors").read_bytes()
+        adapter = (copied.folder / "results/adapters/toolcall/sft/adapter_model.safetensors").read_bytes()
         assert files["adapter_model.safetensors"] == adapter
         assert "simulated" in files["README.md"].decode().lower()
         commits = len(repo.commits)

@@ -1,5 +1,6 @@
 """The story that the product tells, on the embedded default: measured, refused, tuned, measured again, deployed."""
 
+import json
 import os
 import re
 import signal
@@ -8,6 +9,8 @@ import sys
 import time
 
 import pytest
+
+from fledgling import artefacts
 
 from .conftest import Project
 
@@ -28,9 +31,9 @@ def test_the_slm_misses_the_gate_and_tuning_changes_the_verdict(story, track):
     assert value["teacher"] > 0.85
     verdict = story.read(f"verdict/{track}.json")
     assert verdict["deploy"] == "tuned", verdict["reasons"]
-    training = story.read(f"adapters/{track}/training.json")
+    training = story.read(f"adapters/{track}/sft/training.json")
     assert training["seconds"] > 0, "what the plan estimates the next run from"
-    reached = [story.read(f"candidates/{track}/{n}/metrics.json")["metrics"][CORE[track]]["value"] for n in (1, 2)]
+    reached = [story.read(f"metrics/{track}/val/sft.{n}.json")["metrics"][CORE[track]]["value"] for n in (1, 2)]
     assert [each["metrics"][CORE[track]] for each in training["selection"]["candidates"]] == reached
     steps = [each["step"] for each in training["selection"]["candidates"]]
     assert reached[steps.index(training["selection"]["step"])] == max(reached)
@@ -44,7 +47,7 @@ def test_the_slm_misses_the_gate_and_tuning_changes_the_verdict(story, track):
 def test_adapters_are_chosen_on_val_and_never_on_test(story, track):
     val = [row["id"] for row in story.rows(f"data/{track}/val.jsonl")]
     for n in (1, 2):
-        assert [row["id"] for row in story.rows(f"candidates/{track}/{n}/predictions.jsonl")] == val
+        assert [row["id"] for row in story.rows(f"predictions/{track}/val/sft.{n}.jsonl")] == val
 
 
 @pytest.mark.parametrize("track", CORE)
@@ -74,6 +77,21 @@ def test_the_report_stands_alone(story, track):
     assert "<link" not in html
 
 
+def test_every_file_has_the_shape_that_is_documented(story):
+    """docs/files.md and the JSON Schemas are what is really written, and seals fit what they vouch for."""
+    seen = set()
+    for path in sorted((story.folder / "results").rglob("*.json*")):
+        kind = artefacts.of(path, results=story.folder / "results")
+        if kind is None:
+            assert path.name in ("adapter_config.json",) or "checkpoint" in path.parts, path
+            continue
+        seen.add(kind)
+        lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+        for number, line in enumerate(lines, 1):
+            artefacts.check(kind, json.loads(line), f"{path}:{number}")
+    assert seen == set(artefacts.PLACES.values()) - {artefacts.HubMarker}
+
+
 def test_a_second_run_has_nothing_to_do(story):
     assert "Nothing to be done" in story.build("--dry-run")
 
@@ -94,15 +112,15 @@ def test_ten_rows_more_ask_only_for_those_ten(copied):
     added = {row["id"] for row in copied.rows("data/structured/test.jsonl")} - before
     assert 3 <= len(added) <= 25
     assert before <= {row["id"] for row in copied.rows("data/structured/test.jsonl")}
-    for rule in ("ask", "predict"):
-        log = (copied.folder / f"logs/{rule}/structured.log").read_text()
+    for log in ("ask/structured/teacher.log", "answer/structured/slm.log"):
+        log = (copied.folder / "logs" / log).read_text()
         assert f" {len(added)} of them to be asked" in log, log
 
 
 def test_removed_results_pay_nothing_again(copied):
     (copied.folder / "results/predictions/toolcall/teacher.jsonl").unlink()
     copied.build("results/predictions/toolcall/teacher.jsonl")
-    assert " 0 of them to be asked" in (copied.folder / "logs/ask/toolcall.log").read_text()
+    assert " 0 of them to be asked" in (copied.folder / "logs/ask/toolcall/teacher.log").read_text()
 
 
 def test_contenders_that_answer_twice_agree_with_themselves(copied):
@@ -111,7 +129,7 @@ def test_contenders_that_answer_twice_agree_with_themselves(copied):
     config.write_text(config.read_text().replace("repeats: []", "repeats: [teacher, slm, tuned]"))
     before = copied.read("verdict/structured.json")
     copied.build("results/report/structured.html")
-    assert "405 rows, 405 of them to be asked" in (copied.folder / "logs/predict_repeat/structured.log").read_text()
+    assert "405 rows, 405 of them to be asked" in (copied.folder / "logs/answer/structured/repeat/slm.log").read_text()
     verdict = copied.read("verdict/structured.json")
     assert verdict["noise"].keys() == {"teacher", "slm", "tuned"}
     assert verdict["noise"]["teacher"]["metrics"]["exact_match_rate"]["flips"] == 0
@@ -147,7 +165,7 @@ def test_kill_and_resume_repeats_no_finished_row(copied):
     time.sleep(1)
     assert not (copied.folder / target).exists()
     copied.build(target)
-    log = (copied.folder / "logs/predict/toolcall.log").read_text()
+    log = (copied.folder / "logs/answer/toolcall/slm.log").read_text()
     asked = int(re.search(r"(\d+) of them to be asked", log)[1])
     assert 0 < asked < len(expected)
     assert [{**row, "latency_s": None} for row in copied.rows("predictions/toolcall/slm.jsonl")] == expected

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fledgling.decision.gate import Rule
+from fledgling.artefacts import Datasheet, Metrics, Rung
+from fledgling.decision.rule import Rule
 from fledgling.decision.scored import Scored
 
 SETTINGS: dict[str, Any] = {
@@ -92,3 +93,47 @@ def lines(one: Scored) -> list[dict[str, Any]]:
         }
         for index in range(len(one.ids))
     ]
+
+
+SLM: Rung = {"name": "slm", "label": "the slm as it is", "model": "slm", "adapter": None, "after": None}
+TUNED: Rung = {"name": "tuned", "label": "the tuned model", "model": "slm", "adapter": "sft", "after": "slm"}
+
+
+def sheet(rows: int, sha256: str = "a" * 64, track: str = "lights") -> Datasheet:
+    """The datasheet of a split that nobody made."""
+    split: Any = {"rows": rows, "sha256": sha256, "groups": rows, "categories": {}, "request_characters": {}}
+    return {
+        "format": "fledgling/datasheet/1",
+        "track": track,
+        "kind": "toolcall",
+        "generated": False,
+        "split_key": "fledgling",
+        "sources": [],
+        "splits": dict.fromkeys(("train", "val", "test"), split),
+        "conflicting_answers": 0,
+        "leaks": {"near_duplicate": None, "links": {}, "dropped": {}, "near_duplicate_ratio": None, "pairs": []},
+    }
+
+
+def metrics(n: int, data_sha256: str = "a" * 64, rows_sha256: str | None = None, **more: Any) -> Metrics:
+    """A metrics file that vouches for rows."""
+    made: Any = {
+        "format": "fledgling/metrics/1",
+        "made_from": {},
+        "kind": "toolcall",
+        "n": n,
+        "metrics": {},
+        "lenient": {},
+        "outcomes": {},
+        "reasons": {},
+        "slices": {},
+        "tokens": {},
+        "cost": {"amount": None, "currency": None, "estimated": False},
+        "latency_s": None,
+        "models": {},
+        "fingerprints": {},
+        "data_sha256": data_sha256,
+        "predictions_sha256": "b" * 64,
+        "rows_sha256": rows_sha256,
+    }
+    return made | more

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from fledgling.graph.driver import DRIVER, _identity
+from fledgling.graph.driver import DRIVER, identity
 
 HEAD = "from fledgling.cli import run\nfrom fledgling.errors import *\nimport os, time\n"
 
@@ -73,7 +73,7 @@ def test_a_job_dies_with_its_driver(tmp_path):
 
 def test_a_job_of_a_driver_that_is_gone_does_not_start(tmp_path):
     gone = subprocess.Popen(["sleep", "0.1"])
-    mark = _identity(gone.pid)
+    mark = identity(gone.pid)
     gone.wait()
     done = subprocess.run(
         script(tmp_path, "run(lambda: open('x', 'w').close())"), cwd=tmp_path, env=os.environ | {DRIVER: mark}

@@ -9,17 +9,26 @@ from typing import Any
 import pytest
 
 from fledgling.decision import gate
+from fledgling.decision.pairing import foreign
+from fledgling.decision.rule import Rule
 from fledgling.decision.scored import Scored, read_rows
+from fledgling.decision.words import points
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import write_jsonl
 
-from .scored_rows import SETTINGS, floors, lines, rule, scored, wrong
+from .scored_rows import SETTINGS, SLM, floors, lines, metrics, rule, scored, sheet, wrong
 
 N = 500
 
 
 def answer(teacher: Scored, slm: Scored, *, others: list[Scored] | None = None, **changes: Any) -> dict[str, Any]:
-    return gate.compare(rule(**changes), teacher, slm, floors(len(teacher.ids)) if others is None else others)
+    return judge(rule(**changes), teacher, slm, floors(len(teacher.ids)) if others is None else others)
+
+
+def judge(held_to: Rule, teacher: Scored, slm: Scored, others: list[Scored], **more: Any) -> dict[str, Any]:
+    """The gate over one contender, with that contender's comparison on top."""
+    result = gate.judge(held_to, [SLM], teacher, [slm], others, made_from={}, **more)
+    return {**result, **result["comparisons"]["slm"]}
 
 
 def test_swap():
@@ -32,7 +41,7 @@ def test_swap():
     assert 0.01 < entry["high"] < 0.02
     assert result["rows_missing"] == 0
     assert result["statement"] == (
-        "The slm can take over Lights: on 500 test rows it has 94 % right tool calls against the teacher's 94 %, "
+        "The slm as it is can take over Lights: on 500 test rows it has 94 % right tool calls against the teacher's 94 %, "
         "at most 1.6 points worse with 95 % confidence, inside the 5 points allowed."
     )
 
@@ -133,11 +142,11 @@ def test_form_is_not_held_against_floors():
     core = ("schema_valid_rate", "ast_match_rate")
     parts = [scored("teacher", wrong(N)), scored("slm", wrong(N)), *floors(N)]
     parts = [one.with_scores(one.scores | {"schema_valid_rate": one.scores["args_f1"] * 0 + 1}) for one in parts]
-    assert gate.compare(rule(core=core), parts[0], parts[1], parts[2:])["decision"] == "swap"
+    assert judge(rule(core=core), parts[0], parts[1], parts[2:])["decision"] == "swap"
     only_form = json.loads(json.dumps(SETTINGS))
     only_form["decision"]["core"]["toolcall"] = ["valid_call_rate"]
     with pytest.raises(ConfigError, match="form only"):
-        gate.Rule.of("lights", only_form)
+        Rule.of("lights", only_form)
 
 
 # what cannot be compared -------------------------------------------------------------------------------------
@@ -147,7 +156,7 @@ def test_the_historical_mistake_is_refused():
     """ "40 % against 20.5 %": 11 of 50 rows dropped from the teacher's side."""
     teacher = scored("teacher", wrong(39, range(31)), ids=[f"r{index}" for index in range(39)])
     slm = scored("slm", wrong(50, range(30)))
-    result = gate.compare(rule(), teacher, slm, floors(50))
+    result = judge(rule(), teacher, slm, floors(50))
     assert (result["decision"], result["fine_tune"], result["metrics"]) == ("invalid", 0, {})
     assert (
         "teacher has 39 rows and slm has 50, of which 39 are the same: the denominators differ" in result["reasons"][0]
@@ -158,24 +167,20 @@ def test_the_historical_mistake_is_refused():
 def test_another_test_set_is_refused():
     teacher = scored("teacher", wrong(50))
     other = scored("slm", wrong(50), ids=[f"x{index}" for index in range(50)])
-    assert "different test sets" in gate.compare(rule(), teacher, other, floors(50))["reasons"][0]
+    assert "different test sets" in judge(rule(), teacher, other, floors(50))["reasons"][0]
     renamed = scored("slm", wrong(50), slices=[{"tool": "c"}] * 50)
-    result = gate.compare(rule(), teacher, renamed, floors(50))
+    result = judge(rule(), teacher, renamed, floors(50))
     assert result["decision"] == "invalid"
     assert "50 rows of teacher and slm share an id but not the example" in result["reasons"][0]
 
 
 def test_rows_that_are_not_the_test_split_are_refused():
     one = scored("slm", wrong(50))
-    sheet = {"splits": {"test": {"rows": 60, "sha256": "a" * 64}}}
-    assert gate.foreign([one], sheet) == ["slm was scored on 50 rows, but the test split has 60"]
-    sheet["splits"]["test"]["rows"] = 50
-    assert gate.foreign([one], sheet) == []
-    assert (
-        "other test data (bbbbbbbbbbbb)" in gate.foreign([one], sheet, {"slm": {"n": 50, "data_sha256": "b" * 64}})[0]
-    )
-    assert "count 49 rows, but 50" in gate.foreign([one], sheet, {"slm": {"n": 49}})[0]
-    assert gate.compare(rule(), one, one, [], problems=["because"])["reasons"] == ["because"]
+    assert foreign([one], sheet(60), {}) == ["slm was scored on 50 rows, but the test split has 60"]
+    assert foreign([one], sheet(50), {}) == []
+    assert "other test data (bbbbbbbbbbbb)" in foreign([one], sheet(50), {"slm": metrics(50, "b" * 64)})[0]
+    assert "count 49 rows, but 50" in foreign([one], sheet(50), {"slm": metrics(49)})[0]
+    assert judge(rule(), one, one, [], problems=["because"])["reasons"] == ["because"]
 
 
 def test_coverage():
@@ -220,7 +225,7 @@ def test_a_missing_core_score_is_an_error():
 
 def test_simulated_is_said():
     result = answer(scored("teacher", wrong(N)), scored("slm", wrong(N)), simulated=True)
-    assert result["statement"].startswith("Simulated: the slm can take over")
+    assert result["statement"].startswith("Simulated: the slm as it is can take over")
 
 
 @pytest.mark.parametrize(
@@ -228,7 +233,7 @@ def test_simulated_is_said():
     [(0.0412, 0.05, "4.1 points"), (0.04996, 0.05, "4.996 points"), (0.01, None, "1 point"), (0.05, 0.05, "5 points")],
 )
 def test_points_are_told_from_the_margin(value: float, beside: float | None, text: str):
-    assert gate.points(value, beside) == text
+    assert points(value, beside) == text
 
 
 # the script ------------------------------------------------------------------------------------------------
@@ -238,7 +243,7 @@ def test_points_are_told_from_the_margin(value: float, beside: float | None, tex
 def folder(tmp_path: Path) -> Path:
     for one in (scored("teacher", wrong(N, range(30))), scored("slm", wrong(N, range(10, 40))), *floors(N)):
         write_jsonl(tmp_path / f"{one.name}.jsonl", lines(one))
-    (tmp_path / "datasheet.json").write_text(json.dumps({"splits": {"test": {"rows": N, "sha256": "a" * 64}}}))
+    (tmp_path / "datasheet.json").write_text(json.dumps(sheet(N)))
     return tmp_path
 
 
@@ -249,12 +254,11 @@ def compare(root: Path, folder: Path, **settings: Any) -> subprocess.CompletedPr
         "--track",
         "lights",
         "--settings",
-        json.dumps(SETTINGS | settings),
+        json.dumps(SETTINGS | {"gated": [SLM], "simulated": False} | settings),
         "--datasheet",
         folder / "datasheet.json",
-        "--teacher",
+        "--rows",
         folder / "teacher.jsonl",
-        "--slm",
         folder / "slm.jsonl",
         "--floors",
         *sorted(folder.glob("floor-*.jsonl")),

@@ -370,7 +370,7 @@ class Launched:
         self.trained, self.root, self.folder = trained, root, folder
 
     def start(self, name: str, processes: int, **more: str) -> "subprocess.Popen[str]":
-        given = settings_with(recipe=PLAIN, training={"micro_batch_tokens": 256})
+        given = settings_with(recipe=PLAIN)
         command = [
             *(sys.executable, "-m", "fledgling.gpus", str(processes)),
             *(sys.executable, "-m", "fledgling.training.launch", "scripts/train.py", "--track", "t"),
@@ -380,6 +380,7 @@ class Launched:
         environment = {
             "FLEDGLING_CARDS": str(processes),
             "FLEDGLING_LOCKS": str(self.folder / name),
+            "FLEDGLING_WHERE": json.dumps({"training": {"micro_batch_tokens": 256}}),
             "OMP_NUM_THREADS": "1",
         }
         return subprocess.Popen(
@@ -589,7 +590,7 @@ def test_a_choice_without_all_metrics_is_refused(trained: Runner, three: str, tm
 def test_the_tuned_slm_answers_and_another_base_refuses_it(
     trained: Runner, whole: str, tiny_model: Path, tiny_rows: Path, tmp_path: Path
 ) -> None:
-    from fledgling.slm.predict import predict
+    from fledgling.slm.answer import predict
 
     given = {
         "slm": {"engine": "auto", "precision": "fp32", "batch_size": 8, "max_prompt_tokens": 512},

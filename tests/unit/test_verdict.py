@@ -9,16 +9,20 @@ from typing import Any
 
 import pytest
 
+from fledgling import artefacts
+from fledgling.artefacts import Verdict
+from fledgling.decision.choice import Rows
+from fledgling.decision.gate import judge as judge_gate
 from fledgling.decision.looks import look
 from fledgling.decision.scored import Scored
-from fledgling.decision.verdict import Rows, inputs_digest, verdict
+from fledgling.decision.verdict import decide, inputs_digest
 from fledgling.errors import DataError
-from fledgling.files import write_json, write_jsonl
+from fledgling.files import sha256_file, write_json, write_jsonl
 
-from .scored_rows import SETTINGS, floors, lines, rule, scored, wrong
+from .scored_rows import SETTINGS, SLM, TUNED, floors, lines, metrics, rule, scored, sheet, wrong
 
 N = 500
-SHEET: dict[str, Any] = {"splits": {"test": {"rows": N, "sha256": "a" * 64}}}
+SHEET = sheet(N)
 TEACHER = scored("teacher", wrong(N, range(30)))
 GOOD = wrong(N, range(10, 40))
 BAD = wrong(N, range(200))
@@ -37,8 +41,10 @@ def judge(
     changes: dict[str, Any] | None = None,
     **more: Any,
 ) -> dict[str, Any]:
-    result = verdict(rule(**(changes or {})), rows(*args, **more), SHEET, problems=problems, looks=looks)
-    json.dumps(result, allow_nan=False)
+    asked = rows(*args, **more)
+    ladder = [SLM, TUNED][: len(asked.contenders)]
+    result = decide(rule(**(changes or {})), ladder, asked, SHEET, problems=problems, looks=looks, made_from={})
+    artefacts.check(Verdict, result, "verdict")
     return result
 
 
@@ -50,7 +56,7 @@ def test_the_cheapest_that_passes():
     assert judge(scored("slm", GOOD), scored("tuned", wrong(N)))["deploy"] == "slm"
     result = judge(scored("slm", BAD), scored("tuned", GOOD))
     assert result["deploy"] == "tuned"
-    assert result["regression"]["status"] == "none"
+    assert result["regressions"]["tuned"]["status"] == "none"
     assert result["statement"].startswith("Deploy the tuned model for Lights: on 500 test rows it has 94 %")
     assert result["rows_missing"] is None
 
@@ -78,8 +84,8 @@ def test_a_tuned_model_that_lost_something_is_blocked():
     result = judge(slm, tuned, teacher=teacher)
     assert result["comparisons"]["tuned"]["finding"] == "as_good"
     assert result["deploy"] == "teacher"
-    assert result["regression"]["status"] == "worse"
-    assert "the tuned model is 10 points worse than the untrained slm on argument F1" in result["statement"]
+    assert result["regressions"]["tuned"]["status"] == "worse"
+    assert "the tuned model is 10 points worse than the slm as it is on argument F1" in result["statement"]
 
 
 def test_a_loss_that_is_not_ruled_out_is_undecided():
@@ -88,9 +94,9 @@ def test_a_loss_that_is_not_ruled_out_is_undecided():
     slm = scored("slm", BAD, f1=wrong(N, range(60, 110)))
     result = judge(slm, scored("tuned", GOOD, f1=f1), teacher=scored("teacher", wrong(N, range(30)), f1=f1))
     assert result["comparisons"]["tuned"]["finding"] == "as_good"
-    assert result["regression"]["status"] == "unclear"
+    assert result["regressions"]["tuned"]["status"] == "unclear"
     assert result["deploy"] == "inconclusive"
-    assert "a loss of up to 5.5 points against the untrained slm is possible" in result["statement"]
+    assert "a loss of up to 5.5 points against the slm as it is is possible" in result["statement"]
 
 
 def test_other_rows_make_no_verdict():
@@ -159,12 +165,13 @@ def test_slices_are_corrected_for_looking_often():
     lost = [0.0 if (index % 10 == 3 and index < 100) or index in (0, 10) else 1.0 for index in range(N)]
     teacher, slm = scored("teacher", wrong(N), slices=tools), scored("slm", lost, slices=tools)
     lowest = tuple(replace(floor, slices=teacher.slices) for floor in floors(N))
-    result = verdict(rule(), Rows(teacher, (slm,), lowest), SHEET)
+    result = decide(rule(), [SLM], Rows(teacher, (slm,), lowest), SHEET, made_from={})
     assert set(result["slices"]) == {"tool"}  # a dimension with one value says nothing
-    bad, fine = result["slices"]["tool"]["t3"], result["slices"]["tool"]["t0"]
-    assert (bad["n"], bad["slm"]["gap"], bad["slm"]["differs"]) == (50, 0.2, True)
-    assert bad["slm"]["p_holm"] == pytest.approx(10 * bad["slm"]["p"], rel=1e-3)
-    assert (fine["slm"]["gap"], fine["slm"]["differs"]) == (0.04, False)
+    bad = result["slices"]["tool"]["t3"]
+    lost, fine = bad["contenders"]["slm"], result["slices"]["tool"]["t0"]["contenders"]["slm"]
+    assert (bad["n"], lost["gap"], lost["differs"]) == (50, 0.2, True)
+    assert lost["p_holm"] == pytest.approx(10 * lost["p"], rel=1e-3)
+    assert (fine["gap"], fine["differs"]) == (0.04, False)
     assert bad["teacher"]["value"] == 1.0
     assert result["agreement"] == {"value": 1.0, "low": pytest.approx(0.992, abs=1e-3), "high": 1.0}
     assert result["deploy"] == "slm"
@@ -183,7 +190,10 @@ def test_shared_answers_against_gold_are_suspects():
     teacher = scored("teacher", wrong(N, range(4)), parsed={"r0": call(1), "r1": call(1), "r2": same, "r3": call(9)})
     slm = scored("slm", wrong(N, range(3)), parsed={"r0": call(1), "r1": call(2), "r2": order})
     result = judge(slm, teacher=teacher)
-    assert result["suspected_label_errors"] == [{"id": "r0", "with": ["slm"]}, {"id": "r2", "with": ["slm"]}]
+    assert result["suspected_label_errors"] == [
+        {"id": "r0", "contenders": ["slm"]},
+        {"id": "r2", "contenders": ["slm"]},
+    ]
     assert result["if_labels_are_wrong"]["rows"] == 2
     assert not result["if_labels_are_wrong"]["changes"]
 
@@ -194,7 +204,7 @@ def test_suspected_labels_that_carry_the_answer_are_named():
     teacher = scored("teacher", wrong(N, range(20)), parsed=suspects)
     slm = scored("slm", wrong(N, range(20)), parsed=suspects)
     near = scored("floor-frequent", wrong(N, range(20, 43)))
-    result = verdict(rule(), Rows(teacher, (slm,), (near,)), SHEET)
+    result = decide(rule(), [SLM], Rows(teacher, (slm,), (near,)), SHEET, made_from={})
     assert result["deploy"] == "inconclusive"
     assert result["if_labels_are_wrong"]["deploy"] == "slm"
     assert result["if_labels_are_wrong"]["changes"]
@@ -243,18 +253,22 @@ def test_script(root: Path, tmp_path: Path):
     everyone = [TEACHER, scored("slm", BAD), scored("tuned", GOOD), *floors(N)]
     for one in everyone:
         write_jsonl(tmp_path / f"{one.name}.jsonl", lines(one))
-        write_json(tmp_path / f"{one.name}.json", {"n": N, "data_sha256": "a" * 64})
+        write_json(
+            tmp_path / f"{one.name}.json",
+            metrics(N, rows_sha256=sha256_file(tmp_path / f"{one.name}.jsonl")),
+        )
     write_json(tmp_path / "datasheet.json", SHEET)
-    write_json(tmp_path / "compare.json", {"track": "lights", "simulated": False})
+    gated = judge_gate(rule(), [SLM], everyone[0], [everyone[1]], floors(N), made_from={})
+    write_json(tmp_path / "compare.json", gated)
 
-    def decide(*more: Any, names: tuple[str, ...] = ("teacher", "slm", "tuned")) -> subprocess.CompletedProcess[str]:
+    def script(*more: Any, names: tuple[str, ...] = ("teacher", "slm", "tuned")) -> subprocess.CompletedProcess[str]:
         command = [
             sys.executable,
             root / "scripts" / "decide.py",
             "--track",
             "lights",
             "--settings",
-            json.dumps(SETTINGS),
+            json.dumps(SETTINGS | {"ladder": [SLM, TUNED], "simulated": False}),
             "--compare",
             tmp_path / "compare.json",
             "--datasheet",
@@ -264,7 +278,7 @@ def test_script(root: Path, tmp_path: Path):
             "--floors",
             *sorted(tmp_path.glob("floor-*.jsonl")),
             "--metrics",
-            *sorted(tmp_path.glob("*r*.json")),
+            *(tmp_path / f"{one.name}.json" for one in everyone),
             "--out",
             tmp_path / "verdict.json",
             *more,
@@ -273,26 +287,27 @@ def test_script(root: Path, tmp_path: Path):
 
     for one in everyone:
         assert (tmp_path / f"{one.name}.json").exists()
-    assert decide("--ledger", tmp_path / "ledger").returncode == 0
+    assert script("--ledger", tmp_path / "ledger").returncode == 0
     first = (tmp_path / "verdict.json").read_bytes()
     assert json.loads(first)["deploy"] == "tuned"
     assert json.loads(first)["looks"]["number"] == 1
-    assert decide("--ledger", tmp_path / "ledger").returncode == 0
+    assert script("--ledger", tmp_path / "ledger").returncode == 0
     assert (tmp_path / "verdict.json").read_bytes() == first
-    assert decide("--ledger", tmp_path / "ledger", names=("teacher", "slm")).returncode == 0
+    assert script("--ledger", tmp_path / "ledger", names=("teacher", "slm")).returncode == 0
     assert json.loads((tmp_path / "verdict.json").read_bytes())["looks"]["number"] == 2
-    assert decide(names=("teacher", "tuned")).returncode == 2
+    assert script(names=("slm", "tuned")).returncode == 2
+    assert script(names=("teacher",)).returncode == 2
     again = tmp_path / "again"
     write_jsonl(again / "tuned.jsonl", lines(scored("tuned", wrong(N, range(100)))))
-    assert decide("--repeat", again / "tuned.jsonl").returncode == 0
+    assert script("--repeat", again / "tuned.jsonl").returncode == 0
     assert json.loads((tmp_path / "verdict.json").read_bytes())["deploy"] == "inconclusive"
-    write_json(again / "tuned.json", {"n": N, "data_sha256": "c" * 64})
-    assert decide("--repeat", again / "tuned.jsonl", "--repeat-metrics", again / "tuned.json").returncode == 0
+    write_json(again / "tuned.json", metrics(N, "c" * 64))
+    assert script("--repeat", again / "tuned.jsonl", "--repeat-metrics", again / "tuned.json").returncode == 0
     result = json.loads((tmp_path / "verdict.json").read_bytes())
     assert result["statement"].startswith("No verdict on Lights: second run: tuned was scored on other test data")
-    write_json(tmp_path / "teacher.json", {"n": N, "data_sha256": "b" * 64})
-    assert decide().returncode == 0
+    write_json(tmp_path / "teacher.json", metrics(N, "b" * 64))
+    assert script().returncode == 0
     result = json.loads((tmp_path / "verdict.json").read_bytes())
     assert result["statement"].startswith("No verdict on Lights: teacher was scored on other test data (bbbbbbbbbbbb)")
-    write_json(tmp_path / "compare.json", {"track": "doors", "simulated": False})
-    assert decide().returncode == 5
+    write_json(tmp_path / "compare.json", gated | {"track": "doors"})
+    assert script().returncode == 5

@@ -221,16 +221,14 @@ class _Work:
         )
 
     def refuse_empty(self) -> None:
-        """Refuse a split without rows; where nothing is ever trained, only the test needs some."""
+        """Refuse a test split without rows; that training needs train and val is said where training starts."""
         splits = self.table["split"]
-        for name in ("test",) if self.track.get("finetune") == "never" else split.SPLITS:
-            if not np.any(splits == split.SPLITS.index(name)):
-                raise DataError(
-                    f"tracks.{self.name}: the {name} split is empty. Sources without `split` are divided by"
-                    f" tracks.{self.name}.splits, by group: key 'group' of a row, else its first user message."
-                    f" {len(splits)} rows were read, in {len(np.unique(self.table['group']))} groups"
-                    + ("" if name == "test" else "; with finetune: never only test is needed")
-                )
+        if not np.any(splits == split.SPLITS.index("test")):
+            raise DataError(
+                f"tracks.{self.name}: the test split is empty. Sources without `split` are divided by"
+                f" tracks.{self.name}.splits, by group: key 'group' of a row, else its first user message."
+                f" {len(splits)} rows were read, in {len(np.unique(self.table['group']))} groups"
+            )
 
     def write(self, outputs: Outputs) -> None:
         """The three splits, all of them or none."""

@@ -1,9 +1,9 @@
 """What earlier runs left behind under results/: rows, and how long they took."""
 
 from pathlib import Path
-from typing import Any
 
-from fledgling.files import read_json
+from fledgling import artefacts
+from fledgling.artefacts import Training
 from fledgling.records import read_examples, read_predictions
 
 
@@ -31,8 +31,7 @@ def seconds_a_row(
     return sum(times) / len(times) if times else None
 
 
-def training(results: Path, track: str) -> dict[str, Any] | None:
-    """What the last training of a track wrote about itself (training.json); None where there was none."""
-    path = results / "adapters" / track / "training.json"
-    summary: dict[str, Any] | None = read_json(path) if path.exists() else None
-    return summary
+def training(results: Path, track: str, adapter: str) -> Training | None:
+    """What the last training of an adapter wrote about itself (training.json); None where there was none."""
+    path = results / "adapters" / track / adapter / "training.json"
+    return artefacts.read(Training, path) if path.exists() else None

@@ -1,12 +1,13 @@
 """What a run would ask and cost, before it does: rows, calls, tokens, money and GPU minutes per rule."""
 
 import json
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from fledgling.artefacts import Json
+from fledgling.config import Config
+from fledgling.contenders import Job, answering, candidate_of, jobs, ladder
 from fledgling.errors import ConfigError
 from fledgling.forecast import earlier
 from fledgling.journal import Journal
@@ -17,7 +18,6 @@ from fledgling.teacher.prices import Prices, prompt_tokens, text_tokens
 from fledgling.teacher.requests import Endpoint, Teacher, request
 from fledgling.teacher.taxonomy import read
 
-ASKS = ("ask", "ask_repeat")  # the rules that cost money
 ENOUGH = 20  # replies from which the guess of tokens is corrected
 
 
@@ -25,11 +25,15 @@ ENOUGH = 20  # replies from which the guess of tokens is corrected
 class Line:
     """One job of the graph. None is unknown, which is never 0; `note` says why or under which condition.
 
+    `contender` answers `split` (a training has its adapter there, and no split), `repeat` is 1 for a second run.
     `kept` of the `rows` are in the journal already, `calls` are left. Tokens and money are those of the calls.
     """
 
     rule: str
     track: str
+    contender: str
+    split: str | None = "test"
+    repeat: int = 0
     rows: int | None = None
     kept: int | None = None
     calls: int | None = None
@@ -41,40 +45,22 @@ class Line:
     note: str = ""
 
 
-def plan(config: Mapping[str, Any], *, results: Path, journal: Path) -> list[Line]:
+def plan(config: Config, *, results: Path, journal: Path) -> list[Line]:
     """The jobs of all configured tracks that cost money or cards, from the prepared data and the journal."""
-    lines: list[Line] = []
-    for track, block in config["tracks"].items():
-        data = results / "data" / track / "test.jsonl"
-        teacher = Teacher.of(config["teacher"])
-        asked = _ask("ask", track, block, teacher, data, journal)
-        lines.append(asked)
-        policy = block.get("finetune", "auto")
-        lines.append(_predict("predict", track, asked.rows, "slm", config, results))
-        condition = "" if policy == "always" else "if the gate asks for it"
-        if policy != "never":
-            lines.append(_train(track, config, results, condition))
-            if (candidates := config["recipe"].get("candidates", 1)) > 1:
-                val = earlier.rows(results, track, "val")
-                rows = None if val is None else candidates * val
-                lines.append(_predict("predict_candidate", track, rows, "tuned", config, results, condition))
-            lines.append(_predict("predict_tuned", track, asked.rows, "tuned", config, results, condition))
-        twice = config.get("repeats", [])
-        if "teacher" in twice:
-            lines.append(_ask("ask_repeat", track, block, teacher, data, journal, repeat=1))
-        if "slm" in twice:
-            lines.append(_predict("predict_repeat", track, asked.rows, "slm", config, results))
-        if "tuned" in twice and policy != "never":
-            lines.append(_predict("predict_tuned_repeat", track, asked.rows, "tuned", config, results, condition))
-    return lines
+    return [_line(job, config, results, journal) for track in config["tracks"] for job in jobs(config, track)]
 
 
-def _ask(
-    rule: str, track: str, block: Mapping[str, Any], teacher: Teacher, data: Path, journal: Path, repeat: int = 0
-) -> Line:
+def _line(job: Job, config: Config, results: Path, journal: Path) -> Line:
+    if job.rule == "ask":
+        return _ask(job, config, results, journal)
+    return _train(job, config, results) if job.rule == "train" else _answer(job, config, results)
+
+
+def _ask(job: Job, config: Config, results: Path, journal: Path) -> Line:
+    data = results / "data" / job.track / f"{job.split}.jsonl"
     if not data.exists():
-        return Line(rule, track, gpu_minutes=0, note=f"unknown until {data} is built")
-    prompt = block.get("prompt", {})
+        return Line(*_who(job), gpu_minutes=0, note=f"unknown until {data} is built")
+    teacher, prompt = Teacher.of(config["teacher"]), config["tracks"][job.track].get("prompt", {})
     notes = [] if teacher.prices else ["prices are not configured (teacher.prices)"]
     try:
         endpoint = address(teacher).endpoint
@@ -86,7 +72,7 @@ def _ask(
     # A plan makes no folder.
     with Journal(journal, "teacher") if (journal / "teacher.jsonl").exists() else nullcontext() as journalled:
         for example in read_examples(data):
-            call = request(example, teacher, endpoint, prompt, repeat)
+            call = request(example, teacher, endpoint, prompt, job.repeat)
             tokens = (prompt_tokens(call.body), min(answer_tokens(example), teacher.max_tokens))
             rows += 1
             record = None if journalled is None else journalled.get(call.key)
@@ -106,8 +92,7 @@ def _ask(
         guess = [total * actual / guessed for total, actual, guessed in zip(guess, said, known, strict=True)]
     prices = Prices.of(teacher.prices)
     return Line(
-        rule,
-        track,
+        *_who(job),
         rows,
         kept if endpoint.host != "unknown" else None,
         calls,
@@ -127,33 +112,48 @@ def answer_tokens(example: Example) -> int:
     return text_tokens(_json(example.answer))
 
 
-def _json(value: Any) -> str:
+def _json(value: Json) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _predict(
-    rule: str, track: str, rows: int | None, contender: str, config: Mapping[str, Any], results: Path, note: str = ""
-) -> Line:
+def _answer(job: Job, config: Config, results: Path) -> Line:
     """GPU minutes follow from how long the same rows took last time."""
-    gpus = config["slm"].get("gpus", 0)
+    gpus = gpus_of(config, job.contender)
+    rows = earlier.rows(results, job.track, job.split or "test")
     minutes: float | None = None if gpus else 0
     if gpus and rows is not None:
-        seconds = earlier.seconds_a_row(results, track, contender)
+        seconds = earlier.seconds_a_row(results, job.track, asked_before(config, job))
         minutes = None if seconds is None else gpus * rows * seconds / 60
-    return Line(rule, track, rows, gpu_minutes=minutes, note=note)
+    return Line(*_who(job), rows, gpu_minutes=minutes, note=job.condition)
 
 
-def _train(track: str, config: Mapping[str, Any], results: Path, note: str) -> Line:
-    """GPU minutes are those of the last training of this track."""
+def gpus_of(config: Config, contender: str) -> int:
+    """GPUs that a contender's answers claim."""
+    return int(str(answering(config, contender).get("gpus") or 0))
+
+
+def asked_before(config: Config, job: Job) -> str:
+    """Whose earlier answers on test tell how long a job's take: of a candidate, those of its contender."""
+    candidate = candidate_of(config, job.contender)
+    if candidate is None:
+        return job.contender
+    return next((one.name for one in ladder(config) if one.adapter == candidate[0]), job.contender)
+
+
+def _train(job: Job, config: Config, results: Path) -> Line:
+    """GPU minutes are those of the last training of this adapter."""
     gpus = config["training"]["gpus"]
     minutes: float | None = None if gpus else 0
-    if gpus and (summary := earlier.training(results, track)):
-        seconds = summary.get("seconds")
-        minutes = None if seconds is None else gpus * seconds / 60
-    return Line("train", track, gpu_minutes=minutes, note=note)
+    if gpus and (summary := earlier.training(results, job.track, job.contender)):
+        minutes = gpus * summary["seconds"] / 60
+    return Line(*_who(job), gpu_minutes=minutes, note=job.condition)
 
 
-COLUMNS = ("rule", "track", "rows", "kept", "calls", "prompt", "completion", "money", "GPU min", "")
+def _who(job: Job) -> tuple[str, str, str, str | None, int]:
+    return job.rule, job.track, job.contender, job.split, job.repeat
+
+
+COLUMNS = ("rule", "track", "who", "rows", "kept", "calls", "prompt", "completion", "money", "GPU min", "")
 
 
 def table(lines: list[Line]) -> str:
@@ -161,24 +161,34 @@ def table(lines: list[Line]) -> str:
     rows = [COLUMNS, *(_cells(line) for line in lines)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    asks = [line for line in lines if line.rule in ASKS]
+    asks = [line for line in lines if line.rule == "ask"]
     known = all(line.money is not None for line in asks)
     total = f"{sum(line.money or 0 for line in asks):.4f} {asks[0].currency}" if asks and known else "unknown"
     return "\n".join([*padded, f"total: {total}"])
 
 
 def _cells(line: Line) -> tuple[str, ...]:
-    ask = line.rule in ASKS
+    ask = line.rule == "ask"
     counts = (line.kept, line.calls, line.prompt_tokens, line.completion_tokens)
     money = "unknown" if line.money is None else f"{line.money:.4f} {line.currency}"
     return (
         line.rule,
         line.track,
+        who(line),
         "" if line.rule == "train" else _number(line.rows),
         *(_number(count) if ask else "" for count in counts),
         money if ask else "",
         "unknown" if line.gpu_minutes is None else f"{line.gpu_minutes:.1f}",
         line.note,
+    )
+
+
+def who(line: Line) -> str:
+    """Who answers what, in a word or two."""
+    return " ".join(
+        filter(
+            None, [line.contender, "" if line.split in (None, "test") else f"on {line.split}", "again" * line.repeat]
+        )
     )
 
 

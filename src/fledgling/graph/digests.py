@@ -7,9 +7,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent
-# What these decide is how a job runs and reports, never what it writes: editing them re-runs nothing.
+# What these decide is how a job runs and reports, or reaches a rule as its settings; editing them re-runs nothing.
 PLUMBING = frozenset(
-    PACKAGE / name for name in ("cli.py", "errors.py", "gpus.py", "progress.py", "graph/__init__.py", "graph/driver.py")
+    PACKAGE / name
+    for name in (
+        "artefacts.py",
+        "cli.py",
+        "config.py",
+        "contenders.py",
+        "errors.py",
+        "gpus.py",
+        "graph/__init__.py",
+        "graph/driver.py",
+        "graph/sees.py",
+        "progress.py",
+    )
 )
 
 

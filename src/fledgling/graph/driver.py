@@ -17,14 +17,25 @@ WHERE = "FLEDGLING_WHERE"  # canonical JSON of fledgling.config.where
 DRIVER = "FLEDGLING_DRIVER"  # "pid:start time:boot id" of the Snakemake process that owns this job
 
 
+def hand_over(where: dict[str, Any]) -> None:
+    """Give the "where" part of the configuration to this process and those that it starts."""
+    os.environ[WHERE] = canonical(where)
+
+
 def where() -> dict[str, Any]:
     """The "where" part of the configuration as the graph hands it over; {} when run by hand."""
     value: dict[str, Any] = json.loads(os.environ.get(WHERE, "{}"))
     return value
 
 
-def _identity(pid: int) -> str:
-    """Names one process for good: pids are used again, and mean nothing on another machine."""
+def identity(pid: int) -> str:
+    """Names one process for good: pids are used again, and mean nothing on another machine. Empty without /proc.
+
+    Raises:
+        FileNotFoundError: no such process.
+    """
+    if not os.path.exists("/proc/self/stat"):
+        return ""
     with open(f"/proc/{pid}/stat", "rb") as stream:
         start = stream.read().rpartition(b")")[2].split()[19].decode()
     with open("/proc/sys/kernel/random/boot_id") as stream:
@@ -37,11 +48,11 @@ def adopt_jobs(where: dict[str, Any], source: str) -> None:
     They get the "where" part of the configuration, run in the environment that Snakemake runs in
     (also where nobody activated it), import fledgling from `source`, and end when this process does.
     """
-    os.environ[WHERE] = canonical(where)
+    hand_over(where)
     os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
-    if os.path.exists("/proc/self/stat"):
-        os.environ.setdefault(DRIVER, _identity(os.getpid()))
+    if mark := identity(os.getpid()):
+        os.environ.setdefault(DRIVER, mark)
 
 
 def hold_folder(lock: str) -> None:
@@ -83,7 +94,7 @@ def die_with_driver() -> None:
             if not mark or stream.read().strip() != boot:
                 return
         fd = os.pidfd_open(int(pid))
-        if _identity(int(pid)) != mark:
+        if identity(int(pid)) != mark:
             raise ProcessLookupError
     except (FileNotFoundError, ProcessLookupError):
         if mark and os.path.exists("/proc/self/stat"):

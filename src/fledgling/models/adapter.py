@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fledgling import artefacts
+from fledgling.artefacts import JsonObject
 from fledgling.errors import DataError
-from fledgling.files import digest, publish, read_json, sha256_file, write_json
+from fledgling.files import digest, publish, sha256_file, write_json
 from fledgling.models.checkpoint import Model
 
-FORMAT = "fledgling/adapter/1"
 MANIFEST = "manifest.json"
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
@@ -55,10 +56,10 @@ def write_config(model: Any, base: str, path: Path) -> None:
     write_json(path, config | {"base_model_name_or_path": base, "inference_mode": True})
 
 
-def seal(folder: Path, *, track: str, model: Model, data: dict[str, str], recipe: dict[str, Any], backend: str) -> None:
+def seal(folder: Path, *, track: str, model: Model, data: dict[str, str], recipe: JsonObject, backend: str) -> None:
     """Write the manifest of weights and their configuration, after both."""
-    manifest = {
-        "format": FORMAT,
+    manifest: artefacts.Adapter = {
+        "format": "fledgling/adapter/1",
         "track": track,
         "files": _files(folder, WEIGHTS, CONFIG),
         "base": {
@@ -70,27 +71,26 @@ def seal(folder: Path, *, track: str, model: Model, data: dict[str, str], recipe
         "recipe": recipe,
         "backend": backend,
     }
-    write_json(folder / MANIFEST, manifest)
+    artefacts.write(artefacts.Adapter, folder / MANIFEST, manifest)
 
 
-def keep(folder: Path, manifest: dict[str, Any]) -> None:
+def keep(folder: Path, manifest: artefacts.Adapter) -> None:
     """Write the manifest of an adapter that was chosen, after all its files: the candidate's, and training.json."""
-    write_json(folder / MANIFEST, manifest | {"files": manifest["files"] | _files(folder, TRAINING)})
+    kept: artefacts.Adapter = {**manifest, "files": manifest["files"] | _files(folder, TRAINING)}
+    artefacts.write(artefacts.Adapter, folder / MANIFEST, kept)
 
 
-def _files(folder: Path, *names: str) -> dict[str, dict[str, Any]]:
+def _files(folder: Path, *names: str) -> dict[str, artefacts.AdapterFile]:
     return {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name)} for name in names}
 
 
-def verified(path: Path) -> dict[str, Any]:
+def verified(path: Path) -> artefacts.Adapter:
     """An adapter's manifest, all of whose files are there and undamaged.
 
     Raises:
         DataError: no adapter's manifest; a file is missing or damaged.
     """
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise DataError(f"{path}: not the manifest of an adapter ({FORMAT}); train it again")
+    manifest = artefacts.read(artefacts.Adapter, path)
     for name, known in manifest["files"].items():
         file = path.parent / name
         if not file.is_file():

@@ -1,16 +1,16 @@
 """A checkpoint's manifest: where it is, every file's size and digest, and what it is known by."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from fledgling import artefacts
 from fledgling.errors import DataError
-from fledgling.files import read_json, sha256_file, write_json
+from fledgling.files import read_json, sha256_file
 from fledgling.models import fingerprint, tensors
 
-FORMAT = "fledgling/model/1"
 Source = Literal["embedded", "hub", "path"]
 # What a model needs; no pickles, no code, nothing in folders.
 PARTS = (
@@ -102,9 +102,20 @@ def write(path: Path, model: Model) -> None:
     folder, checkpoint = path.parent.resolve(), model.checkpoint.resolve()
     inside = checkpoint.is_relative_to(folder)
     place = checkpoint.relative_to(folder) if inside else checkpoint
-    fields = {**asdict(model), "files": [asdict(file) for file in model.files], "path": place.as_posix()}
-    del fields["checkpoint"]
-    write_json(path, {"format": FORMAT, **fields})
+    row: artefacts.Model = {
+        "format": "fledgling/model/1",
+        "source": model.source,
+        "repo_id": model.repo_id,
+        "revision": model.revision,
+        "files": [{"path": file.path, "bytes": file.bytes, "sha256": file.sha256} for file in model.files],
+        "architecture": model.architecture,
+        "parameters": model.parameters,
+        "chat_template_sha256": model.chat_template_sha256,
+        "fingerprint": model.fingerprint,
+        "generated": model.generated,
+        "path": place.as_posix(),
+    }
+    artefacts.write(artefacts.Model, path, row)
 
 
 def load(path: Path, *, verify: bool = False) -> Model:
@@ -114,21 +125,25 @@ def load(path: Path, *, verify: bool = False) -> Model:
         DataError: this is no manifest, or a file is missing or not what it was; names it.
     """
     path = Path(path)
-    row = read_json(path)
-    if not isinstance(row, dict) or row.get("format") != FORMAT:
-        raise DataError(f"{path}: not a model manifest ({FORMAT}); delete it and build it again")
-    try:
-        model = _model(path.parent, row)
-    except (KeyError, TypeError) as error:
-        raise DataError(f"{path}: not a whole model manifest ({error}); delete it and build it again") from None
+    model = _model(path.parent, artefacts.read(artefacts.Model, path))
     for file in model.files:
         _check(path, model.checkpoint / file.path, file, verify)
     return model
 
 
-def _model(folder: Path, row: dict[str, Any]) -> Model:
-    fields = {key: value for key, value in row.items() if key not in ("format", "path", "files")}
-    return Model(checkpoint=folder / row["path"], files=tuple(File(**file) for file in row["files"]), **fields)
+def _model(folder: Path, row: artefacts.Model) -> Model:
+    return Model(
+        checkpoint=folder / row["path"],
+        source=row["source"],
+        repo_id=row["repo_id"],
+        revision=row["revision"],
+        files=tuple(File(**file) for file in row["files"]),
+        architecture=row["architecture"],
+        parameters=row["parameters"],
+        chat_template_sha256=row["chat_template_sha256"],
+        fingerprint=row["fingerprint"],
+        generated=row["generated"],
+    )
 
 
 def _file(checkpoint: Path, name: str) -> File:

@@ -3,14 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from fledgling.artefacts import Adapter, GapOnMetric, Metrics, Rate, Rung, Verdict
 from fledgling.models.checkpoint import Model
 
 KINDS = {"toolcall": "tool calls", "structured": "structured output"}
-CONTENDERS = ("teacher", "slm", "tuned")
 SIMULATED = (
     "**Simulated.** The teacher is a simulated endpoint that errs at a stated rate: the comparison shows that the "
     "pipeline works, and says nothing about a real teacher."
@@ -39,15 +38,17 @@ RECIPE_WORDS = {
 class Facts:
     """What a card is made of: parsed artefacts of one track, as the stages wrote them.
 
-    `metrics` is {contender: results/metrics/{track}/{contender}.json}, `adapter` its manifest, `model` the base.
+    `contender` is the one that answers under the adapter, `metrics` {contender: results/metrics/{track}/{contender}.json},
+    `adapter` the manifest, `model` the base.
     `forced` says that the verdict recommends something else.
     """
 
     repo_id: str
     title: str
-    verdict: Mapping[str, Any]
-    metrics: Mapping[str, Mapping[str, Any]]
-    adapter: Mapping[str, Any]
+    verdict: Verdict
+    contender: Rung
+    metrics: Mapping[str, Metrics]
+    adapter: Adapter
     model: Model
     license: str | None = None
     forced: bool = False
@@ -75,7 +76,7 @@ def _metadata(facts: Facts) -> ModelCardData:
 
 
 def _eval_results(facts: Facts, stamp: str) -> list[EvalResult]:
-    tuned = facts.metrics["tuned"]
+    own = facts.metrics[facts.contender["name"]]
     return [
         EvalResult(
             task_type="text-generation",
@@ -83,22 +84,19 @@ def _eval_results(facts: Facts, stamp: str) -> list[EvalResult]:
             dataset_type=facts.verdict["track"],
             dataset_name=facts.title + stamp,
             dataset_split="test",
-            dataset_args={"sha256": tuned["data_sha256"]},
+            dataset_args={"sha256": own["data_sha256"]},
             metric_type=name,
             metric_name=name.replace("_", " "),
             metric_value=metric["value"],
-            metric_args={key: metric.get(key) for key in ("n", "k", "low", "high", "level", "method")},
+            metric_args={key: value for key, value in metric.items() if key != "value"},
         )
-        for name, metric in tuned["metrics"].items()
+        for name, metric in own["metrics"].items()
         if _measured(metric)
     ]
 
 
-def _measured(metric: Mapping[str, Any] | None) -> bool:
-    if metric is None or not metric.get("n"):
-        return False
-    value = metric.get("value")
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def _measured(metric: Rate | None) -> bool:
+    return metric is not None and metric["n"] > 0 and math.isfinite(metric["value"])
 
 
 def _body(facts: Facts) -> str:
@@ -124,30 +122,28 @@ def _body(facts: Facts) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _reasons(verdict: Mapping[str, Any]) -> list[str]:
-    reasons = [f"- {_line(reason)}" for reason in verdict.get("reasons", [])]
+def _reasons(verdict: Verdict) -> list[str]:
+    reasons = [f"- {_line(reason)}" for reason in verdict["reasons"]]
     return ["\n".join(reasons)] if reasons else []
 
 
 def _results(facts: Facts) -> str:
-    contenders = [name for name in CONTENDERS if name in facts.metrics]
-    named = {"teacher": "teacher", "slm": "base", "tuned": "this adapter"}
-    head = ["metric", *(named[name] for name in contenders), "gap to the teacher", "within the margin"]
+    name, before = facts.contender["name"], facts.contender["after"]
+    named = {"teacher": "teacher", **({before: "base"} if before else {}), name: "this adapter"}
+    contenders = [one for one in named if one in facts.metrics]
+    head = ["metric", *(named[one] for one in contenders), "gap to the teacher", "within the margin"]
     rows = [head, ["---"] * len(head)]
-    compared = facts.verdict["comparisons"]["tuned"]["metrics"]
-    for metric in sorted(
-        facts.metrics["tuned"]["metrics"], key=lambda name: not compared.get(name, {}).get("core", False)
-    ):
+    compared, own = facts.verdict["comparisons"][name]["metrics"], facts.metrics[name]
+    for metric in sorted(own["metrics"], key=lambda one: one not in compared or not compared[one]["core"]):
         gap = compared.get(metric)
         label = f"**{metric}**" if gap and gap["core"] else metric
-        rates = [_rate(facts.metrics[name]["metrics"].get(metric)) for name in contenders]
+        rates = [_rate(facts.metrics[one]["metrics"].get(metric)) for one in contenders]
         rows.append([label, *rates, *(_gap(gap) if gap else ("", ""))])
     margin, alpha = facts.verdict["margin"], facts.verdict["alpha"]
-    tuned = facts.metrics["tuned"]
     return "\n\n".join(
         [
             "## Measured",
-            f"On the same {tuned['n']} test rows for everyone (sha256 `{tuned['data_sha256']}`). Every row counts: "
+            f"On the same {own['n']} test rows for everyone (sha256 `{own['data_sha256']}`). Every row counts: "
             "an empty, filtered or failed reply is an answer that is not right.",
             "\n".join(f"| {' | '.join(row)} |" for row in rows),
             f"Core metrics are bold and all of them must hold. Rates with 95 % intervals. The gap is teacher − adapter in "
@@ -157,13 +153,13 @@ def _results(facts: Facts) -> str:
     )
 
 
-def _rate(metric: Mapping[str, Any] | None) -> str:
+def _rate(metric: Rate | None) -> str:
     if metric is None or not _measured(metric):
         return "not measured"
     return f"{100 * metric['value']:.1f} % ({100 * metric['low']:.1f}–{100 * metric['high']:.1f})"
 
 
-def _gap(gap: Mapping[str, Any]) -> tuple[str, str]:
+def _gap(gap: GapOnMetric) -> tuple[str, str]:
     text = f"{100 * gap['gap']:+.1f} ({100 * gap['low']:+.1f} to {100 * gap['high']:+.1f})"
     return text, "yes" if gap["non_inferior"] else "no"
 

@@ -3,11 +3,12 @@
 import hashlib
 import io
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from fledgling.artefacts import HubFile
 from fledgling.errors import DataError, UsageError
 from fledgling.files import sha256_file
 from fledgling.publishing.secrets import is_secret_file
@@ -140,6 +141,6 @@ def _walk(folder: Path, left_out: list[str], repo_type: str) -> Iterator[tuple[s
             yield entry.name, entry
 
 
-def records(files: Sequence[File]) -> list[Mapping[str, str | int]]:
+def records(files: Sequence[File]) -> list[HubFile]:
     """Files as a marker lists them."""
     return [{"path": file.name, "sha256": file.sha256, "bytes": file.bytes} for file in files]

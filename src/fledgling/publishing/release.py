@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from fledgling import artefacts
+from fledgling.artefacts import Adapter, HubMarker, Json, Metrics, Rung, Verdict
 from fledgling.errors import ConfigError, DataError
-from fledgling.files import read_json, sha256_file
-from fledgling.models import adapter as adapters
-from fledgling.models import checkpoint as models
+from fledgling.files import sha256_file
+from fledgling.graph.sees import Settings
+from fledgling.models import adapter as bound
+from fledgling.models import checkpoint
 from fledgling.publishing.card import Facts, card
-from fledgling.publishing.files import File, folder_in_repo, generated_file, local_file
+from fledgling.publishing.files import File, folder_in_repo, generated_file, local_file, select
 from fledgling.publishing.upload import Target, marker, upload
 
 VERDICT = "verdict.json"
@@ -18,12 +20,20 @@ ROUNDING = 1e-5  # verdicts hold six decimals
 
 
 def publish_adapter(
-    *, track: str, adapter: Path, verdict: Path, metrics: Sequence[Path], model: Path, settings: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Upload an adapter with its card, verdict and manifest; returns the marker.
+    *,
+    track: str,
+    verdict: Path,
+    adapters: Sequence[Path],
+    metrics: Sequence[Path],
+    models: Sequence[Path],
+    settings: Settings,
+) -> HubMarker:
+    """Upload the adapter that the verdict deploys, with its card, verdict and manifest; returns the marker.
 
-    `settings` is {"publish": …, "track": …}; {track} in publish.repo_id and publish.path_in_repo is
-    replaced. Metrics files are named after their contender.
+    `adapters` are the manifests of all adapters of the ladder (results/adapters/{track}/{adapter}/manifest.json),
+    `models` those of all checkpoints, `metrics` files named after their contenders. `settings` is {"publish", "track"};
+    {track} in publish.repo_id and publish.path_in_repo is replaced. With publish.force, where the verdict deploys no
+    adapter, the last contender of the ladder that has one is taken.
 
     Raises:
         ConfigError: publish.repo_id is not set; see also upload.
@@ -31,84 +41,109 @@ def publish_adapter(
             the others; see also upload.
         Unavailable: see upload.
     """
-    publish = {key: _named(value, track) for key, value in settings["publish"].items()}
+    publish: Settings = {key: _named(value, track) for key, value in settings["publish"].items()}
     if not publish["repo_id"]:
         raise ConfigError("publish.repo_id is not set: name the repository, for example repo_id: my-team/{track}-slm")
-    target = Target(
-        publish["repo_id"],
-        publish.get("repo_type") or "model",
-        publish["private"],
+    target = Target(publish["repo_id"], publish.get("repo_type") or "model", publish["private"])
+    decided = artefacts.read(Verdict, verdict)
+    if decided["track"] != track:
+        raise DataError(f"{verdict}: is about track {decided['track']!r}, not {track!r}")
+    contender = deployed(decided, source=str(verdict), force=bool(publish.get("force")))
+    adapter = _of_folder(adapters, contender["adapter"] or "", "adapter")
+    base = checkpoint.load(_of_folder(models, contender["model"], "model"))
+    bound.load(adapter, base)
+    measured = {path.stem: artefacts.read(Metrics, path) for path in metrics}
+    refuse_unproven(decided, contender, measured, source=str(verdict))
+    facts = Facts(
+        repo_id=target.repo_id,
+        title=settings["track"].get("title") or decided["title"],
+        verdict=decided,
+        contender=contender,
+        metrics=measured,
+        adapter=artefacts.read(Adapter, adapter),
+        model=base,
+        license=publish.get("license"),
+        forced=decided["deploy"] != contender["name"],
     )
-    facts = _facts(track, adapter, verdict, metrics, model, settings, target.repo_id)
     prefix = folder_in_repo(publish.get("path_in_repo"))
     files = adapter_files(adapter, verdict, card(facts), prefix)
     digest = sha256_file(adapter)
     landed = upload(files, target, f"{track}: adapter {digest[:12]}")
-    return marker(landed, target, files, path_in_repo=publish.get("path_in_repo"), manifest=digest)
+    made_from = artefacts.digests(adapter, verdict, *metrics)
+    return marker(landed, target, files, path_in_repo=publish.get("path_in_repo"), manifest=digest, made_from=made_from)
 
 
-def _named(value: Any, track: str) -> Any:
+def publish_paths(
+    paths: Sequence[str], target: Target, *, message: str, path_in_repo: str | None, auto_subdir: bool
+) -> HubMarker:
+    """Upload files and folders as they lie, by hand; says what was left out and what landed.
+
+    Raises:
+        UsageError, DataError, ConfigError, Unavailable: see select and upload.
+    """
+    selection = select(paths, path_in_repo=path_in_repo, auto_subdir=auto_subdir, repo_type=target.repo_type)
+    landed = upload(selection.files, target, message)
+    for path in selection.left_out:
+        print(f"left out: {path}")
+    print(f"{landed.repo_id}: {len(landed.sent)} of {len(selection.files)} files sent, commit {landed.commit}")
+    return marker(landed, target, selection.files, path_in_repo=path_in_repo, manifest=None, made_from={})
+
+
+def _of_folder(paths: Sequence[Path], name: str, what: str) -> Path:
+    found = next((path for path in paths if path.parent.name == name), None)
+    if found is None:
+        raise DataError(f"no manifest of {what} {name!r} is given; found: {', '.join(map(str, paths)) or 'none'}")
+    return found
+
+
+def deployed(verdict: Verdict, *, source: str, force: bool) -> Rung:
+    """The contender whose adapter is published: the one that the verdict deploys, or with `force` the last with one.
+
+    Raises:
+        DataError: the verdict deploys something that has no adapter; says what to do.
+    """
+    with_adapter = [rung for rung in verdict["ladder"] if rung["adapter"]]
+    if chosen := [rung for rung in with_adapter if rung["name"] == verdict["deploy"]]:
+        return chosen[0]
+    if force and with_adapter:
+        return with_adapter[-1]
+    remedy = (
+        "To publish the adapter all the same (its card will say so), set publish.force: true"
+        if with_adapter
+        else "No adapter was trained; finetune: always trains one whatever the gate says"
+    )
+    raise DataError(
+        f"{source}: the verdict is to deploy {verdict['deploy']}, which has no adapter; nothing was published. {remedy}"
+    )
+
+
+def _named(value: Json, track: str) -> Json:
     return value.replace("{track}", track) if isinstance(value, str) else value
 
 
 def adapter_files(adapter: Path, verdict: Path, readme: str, prefix: str = "") -> list[File]:
     """The files of an adapter's upload, and no others, sorted by name."""
-    names = (adapters.WEIGHTS, adapters.CONFIG, adapters.TRAINING)
+    names = (bound.WEIGHTS, bound.CONFIG, bound.TRAINING)
     files = [local_file(prefix + name, adapter.parent / name) for name in names]
-    files += [local_file(prefix + adapters.MANIFEST, adapter), local_file(prefix + VERDICT, verdict)]
+    files += [local_file(prefix + bound.MANIFEST, adapter), local_file(prefix + VERDICT, verdict)]
     files.append(generated_file(prefix + CARD, readme.encode()))
     return sorted(files, key=lambda file: file.name)
 
 
-def _facts(
-    track: str,
-    adapter: Path,
-    verdict: Path,
-    metrics: Sequence[Path],
-    model: Path,
-    settings: Mapping[str, Any],
-    repo_id: str,
-) -> Facts:
-    base = models.load(model)
-    adapters.load(adapter, base)
-    decided = read_json(verdict)
-    measured = {path.stem: read_json(path) for path in metrics}
-    force = bool(settings["publish"].get("force"))
-    refuse_unproven(decided, measured, track=track, source=str(verdict), force=force)
-    return Facts(
-        repo_id=repo_id,
-        title=settings["track"].get("title") or decided.get("title") or track,
-        verdict=decided,
-        metrics=measured,
-        adapter=read_json(adapter),
-        model=base,
-        license=settings["publish"].get("license"),
-        forced=decided["deploy"] != "tuned",
-    )
-
-
-def refuse_unproven(
-    verdict: Mapping[str, Any], metrics: Mapping[str, Mapping[str, Any]], *, track: str, source: str, force: bool
-) -> None:
-    """Check that the evidence is about this adapter and, unless `force`, in favour of it.
+def refuse_unproven(verdict: Verdict, contender: Rung, metrics: Mapping[str, Metrics], *, source: str) -> None:
+    """Check that the verdict and the metrics speak of the same measurement of this contender.
 
     Raises:
         DataError: names the file and what to do.
     """
-    again = f"build it again with: snakemake --cores all {source}"
-    if verdict.get("format") != "fledgling/verdict/1" or verdict["track"] != track:
-        raise DataError(f"{source}: not the verdict of track {track}; {again}")
-    tuned = verdict["comparisons"].get("tuned")
-    if tuned is None or "tuned" not in metrics:
-        raise DataError(f"{source}: the tuned model was not measured, so there is nothing to publish it on; {again}")
-    if verdict["deploy"] != "tuned" and not force:
-        raise DataError(
-            f"{source}: the verdict is to deploy {verdict['deploy']}, not the tuned model; nothing was published. "
-            "To publish it all the same (its card will say so), set publish.force: true"
-        )
+    again, name = f"build it again with: snakemake --cores all {source}", contender["name"]
+    compared = verdict["comparisons"].get(name)
+    if compared is None or name not in metrics:
+        raise DataError(f"{source}: {name} was not measured, so there is nothing to publish it on; {again}")
     if len({value["data_sha256"] for value in metrics.values()}) > 1:
         raise DataError(f"{source}: its contenders were measured on different rows; {again}")
-    for name, compared in tuned["metrics"].items():
-        value = metrics["tuned"]["metrics"].get(name, {}).get("value")
-        if value is None or abs(value - compared["contender"]) > ROUNDING:
-            raise DataError(f"{source}: {name} is {compared['contender']} there and {value} in the metrics; {again}")
+    for metric, entry in compared["metrics"].items():
+        rate = metrics[name]["metrics"].get(metric)
+        if rate is None or abs(rate["value"] - entry["contender"]) > ROUNDING:
+            value = None if rate is None else rate["value"]
+            raise DataError(f"{source}: {metric} is {entry['contender']} there and {value} in the metrics; {again}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 from huggingface_hub import CommitOperationAdd, HfApi, get_token, set_client_factory
@@ -24,11 +24,11 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils._http import default_client_factory
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
+from fledgling.artefacts import HubMarker, MadeFrom
 from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable
 from fledgling.publishing.files import File, records
 from fledgling.publishing.secrets import scan, secret_values
 
-FORMAT = "fledgling/hub/1"
 MOVED = frozenset({409, 412})  # somebody else committed
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 TIMEOUT = httpx.Timeout(300, connect=15)  # huggingface_hub's own client waits for ever
@@ -106,11 +106,18 @@ def refuse_secrets(files: Sequence[File], values: Mapping[str, str]) -> None:
 
 
 def marker(
-    landed: Landed, target: Target, files: Sequence[File], *, path_in_repo: str | None, manifest: str | None
-) -> dict[str, Any]:
-    """The record of an upload (`fledgling/hub/1`); `manifest` is the sha256 of the adapter's manifest."""
+    landed: Landed,
+    target: Target,
+    files: Sequence[File],
+    *,
+    path_in_repo: str | None,
+    manifest: str | None,
+    made_from: MadeFrom,
+) -> HubMarker:
+    """The record of an upload; `manifest` is the sha256 of the adapter's manifest."""
     return {
-        "format": FORMAT,
+        "format": "fledgling/hub/1",
+        "made_from": made_from,
         "repo_id": landed.repo_id,
         "repo_type": target.repo_type,
         "path_in_repo": path_in_repo,

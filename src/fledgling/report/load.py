@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fledgling import artefacts
+from fledgling.artefacts import Datasheet, Gate, Metrics, Training, Verdict
 from fledgling.errors import DataError
-from fledgling.files import read_json
-
-ORDER = ("teacher", "slm", "tuned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,7 @@ class Inputs:
     compare: Mapping[str, Any]
     datasheet: Mapping[str, Any]
     metrics: Mapping[str, Mapping[str, Any]]
-    training: Mapping[str, Any] | None
+    training: Mapping[str, Mapping[str, Any]]
     data: Path
     predictions: Mapping[str, Path]
     rows: Mapping[str, Path]
@@ -29,7 +28,12 @@ class Inputs:
     @property
     def contenders(self) -> list[str]:
         """Everything that answered every row, floors aside, teacher first."""
-        return [name for name in ORDER if name in self.rows]
+        return ["teacher", *(rung["name"] for rung in self.verdict["ladder"])]
+
+    def mark(self, name: str) -> str:
+        """How a plot marks a contender: as the teacher, as one with or without an adapter, or as a floor."""
+        rung = next((rung for rung in self.verdict["ladder"] if rung["name"] == name), None)
+        return name if rung is None else "adapter" if rung["adapter"] else "plain"
 
     @property
     def floors(self) -> list[str]:
@@ -48,7 +52,7 @@ def load(
     predictions: Sequence[Path],
     metrics: Sequence[Path],
     rows: Sequence[Path],
-    training: Path | None = None,
+    training: Sequence[Path] = (),
 ) -> Inputs:
     """Read what is small, name what is large; a contender is named by the stem of its file.
 
@@ -60,7 +64,8 @@ def load(
         for name in ("predictions", "metrics"):
             if contender not in named[name]:
                 raise DataError(f"--{name}: no file of {contender!r}; --rows has {named['rows'][contender]}")
-    for name in ("teacher", "slm"):
+    decided = artefacts.read(Verdict, verdict)
+    for name in ("teacher", *(rung["name"] for rung in decided["ladder"])):
         if name not in named["rows"]:
             raise DataError(
                 f"--rows: no file of {name!r}; build it with: snakemake results/metrics/{track}/{name}.json"
@@ -68,11 +73,11 @@ def load(
     return Inputs(
         track,
         settings,
-        read_json(verdict),
-        read_json(compare),
-        read_json(datasheet),
-        {name: read_json(path) for name, path in sorted(named["metrics"].items())},
-        read_json(training) if training else None,
+        decided,
+        artefacts.read(Gate, compare),
+        artefacts.read(Datasheet, datasheet),
+        {name: artefacts.read(Metrics, path) for name, path in sorted(named["metrics"].items())},
+        {path.parent.name: artefacts.read(Training, path) for path in training},
         data,
         named["predictions"],
         named["rows"],

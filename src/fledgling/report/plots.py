@@ -48,7 +48,7 @@ _STYLE = {
 }
 WIDTH = 960
 # How each contender is marked: colour, marker, whether it is filled.
-MARKS = {"teacher": (INK, "s", True), "slm": (INK, "o", False), "tuned": (ACCENT, "o", True)}
+MARKS = {"teacher": (INK, "s", True), "plain": (INK, "o", False), "adapter": (ACCENT, "o", True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Interval:
     high: float | None
     note: str = ""
     good: bool = False
-    mark: str = "slm"
+    mark: str = "plain"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,10 +47,9 @@ class Kind:
     asks: Callable[[Mapping[str, float]], bool]
 
 
-def kinds(contenders: Iterable[str]) -> list[Kind]:
-    """The kinds of disagreement between teacher and the last contender, and between slm and tuned."""
-    names = list(contenders)
-    other = names[-1]
+def kinds(verdict: Mapping[str, Any]) -> list[Kind]:
+    """The kinds of disagreement of teacher and the decisive contender, and of each with the one it comes after."""
+    other = verdict["decisive"]
     found = [
         Kind(
             "teacher-only",
@@ -67,18 +66,29 @@ def kinds(contenders: Iterable[str]) -> list[Kind]:
             lambda at: at[other] > at["teacher"],
         ),
     ]
-    if "tuned" in names:
-        found += [
-            Kind(
-                "repaired",
-                "Fine-tuning repaired",
-                "Tuned is right, slm was not.",
-                4,
-                lambda at: at["tuned"] > at["slm"],
-            ),
-            Kind("broken", "Fine-tuning broke", "Slm was right, tuned is not.", 4, lambda at: at["slm"] > at["tuned"]),
-        ]
+    for rung in verdict["ladder"]:
+        if rung["after"]:
+            found += _changed(rung["name"], rung["after"])
     return found
+
+
+def _changed(name: str, before: str) -> list[Kind]:
+    return [
+        Kind(
+            f"repaired-{name}",
+            f"Repaired by {name}",
+            f"{name} is right, {before} was not.",
+            4,
+            lambda at: at[name] > at[before],
+        ),
+        Kind(
+            f"broken-{name}",
+            f"Broken by {name}",
+            f"{before} was right, {name} is not.",
+            4,
+            lambda at: at[before] > at[name],
+        ),
+    ]
 
 
 def select(rows: Mapping[str, Path], metric: str, wanted: Iterable[Kind]) -> list[Selection]:

@@ -1,6 +1,6 @@
 """What the report calls things: metrics, contenders and outcomes in plain words."""
 
-from fledgling.decision.gate import label
+from fledgling.tracks.words import label
 
 MEANINGS = {
     "json_valid_rate": "the reply is JSON by RFC 8259, nothing around it",
@@ -20,8 +20,6 @@ MEANINGS = {
 }
 CONTENDERS = {
     "teacher": ("teacher", "the hosted model that answers today"),
-    "slm": ("slm", "the small local model as it comes"),
-    "tuned": ("tuned", "the small local model, fine-tuned on this track"),
     "floor-echo": ("floor: echo", "copies the prompt; no model"),
     "floor-frequent": ("floor: frequent", "always the most frequent answer; no model"),
     "floor-empty": ("floor: empty", "an empty answer; no model"),
@@ -52,7 +50,12 @@ def metric(name: str) -> str:
 
 def contender(name: str) -> str:
     """The name of a contender for people."""
-    return CONTENDERS[name][0] if name in CONTENDERS else plain(name)
+    return CONTENDERS[name][0] if name in CONTENDERS else name
+
+
+def described(name: str) -> str:
+    """What a contender is."""
+    return CONTENDERS[name][1] if name in CONTENDERS else "a small local model"
 
 
 def plain(code: str) -> str:

@@ -17,12 +17,12 @@ from typing import Any
 
 from fledgling.errors import ConfigError, Unavailable
 from fledgling.failpoints import failpoint
-from fledgling.files import write_jsonl
 from fledgling.graph.driver import DRIVER
 from fledgling.journal import Journal, decode
 from fledgling.journal.places import Keys
 from fledgling.progress import progress_bar
 from fledgling.records import Example, Outcome, Prediction
+from fledgling.sealing import write_predictions
 from fledgling.teacher.batch import Batches, OpenBatches
 from fledgling.teacher.client import Address, Client, address, secret
 from fledgling.teacher.limiter import Gate, Pace, Window, backoff_s
@@ -92,7 +92,7 @@ def ask(
         if left:
             run = _Run(kept, spent, opened, teacher, place, rows, track, backoff_base_s)
             run.complete(_server(data, teacher, prompt))
-        models = _publish(rows, kept, out)
+        models = _publish(rows, kept, out, data)
     if len(models) > 1 and not teacher.allow_mixed_models:
         log.warning(
             "the deployment switched its model (%s); the gate will call this baseline invalid unless "
@@ -109,7 +109,7 @@ def _is_too_long(call: Request, teacher: Teacher) -> bool:
 UNANSWERED: Mapping[State, Outcome] = {State.TOO_LONG: "length", State.FAILED: "error"}
 
 
-def _publish(rows: Rows, kept: Journal, out: str | os.PathLike[str]) -> Counter[str]:
+def _publish(rows: Rows, kept: Journal, out: str | os.PathLike[str], data: str | os.PathLike[str]) -> Counter[str]:
     """Write the predictions in data order; returns how many rows each model answered."""
     models: Counter[str] = Counter()
 
@@ -126,7 +126,7 @@ def _publish(rows: Rows, kept: Journal, out: str | os.PathLike[str]) -> Counter[
                 raise Unavailable(f"{kept.path} lost the reply to row {example.id!r}; run the same command again")
 
     failpoint("ask.before_publish")
-    write_jsonl(out, predictions())
+    write_predictions(out, predictions(), made_from=[data])
     return models
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from fledgling.records import Example, Prediction
 
@@ -30,7 +30,7 @@ class Kind:
     `core` is the metric that slices show. `slices` names the part of the data that an example belongs to.
     """
 
-    name: str
+    name: Literal["structured", "toolcall"]
     metrics: tuple[str, ...]
     means: frozenset[str]
     core: str

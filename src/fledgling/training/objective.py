@@ -84,20 +84,28 @@ class Objective(torch.nn.Module):
         return -log_probs.float().sum()
 
 
-def compile_layers(model: Any) -> bool:
-    """Have each decoder layer run as few kernels: a step of small ones is bound by the host. Says whether it does.
-
-    All layers share their compiled code, for any number of tokens. Where torch has no compiler for the card (Triton),
-    layers stay as they are.
-    """
+def can_compile() -> bool:
+    """Whether torch has a compiler for the GPU here (Triton)."""
     from torch.utils._triton import has_triton
 
-    if not torch.cuda.is_available() or not has_triton():
-        return False
+    return torch.cuda.is_available() and bool(has_triton())
+
+
+def compile_layers(model: Any) -> None:
+    """Have each decoder layer run as few kernels: a step of many small ones is bound by the host.
+
+    All layers share their compiled code, for any number of tokens.
+    """
     torch._dynamo.config.recompile_limit = max(16, torch._dynamo.config.recompile_limit)
-    for layer in model.get_base_model().base_model.layers:
+    base = model.get_base_model()
+    # The first layer's input needs a gradient like those of the others, or it would be compiled apart: half a minute.
+    base.get_input_embeddings().register_forward_hook(_needs_gradient)
+    for layer in base.base_model.layers:
         layer.compile(dynamic=True)
-    return True
+
+
+def _needs_gradient(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
+    return output.requires_grad_() if torch.is_grad_enabled() else output
 
 
 def keep_rope(model: Any, longest: int) -> None:

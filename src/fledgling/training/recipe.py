@@ -10,6 +10,7 @@ from typing import Any, Literal
 from fledgling.errors import ConfigError
 
 Backend = Literal["unsloth", "peft"]
+CPU_TOKENS = 2048  # at once on a CPU, where the configuration leaves it to us
 
 
 @dataclass(frozen=True, slots=True)

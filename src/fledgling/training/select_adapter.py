@@ -3,10 +3,11 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+from fledgling import artefacts
+from fledgling.artefacts import Metrics, Selection, Training
 from fledgling.errors import DataError
-from fledgling.files import copy_file, read_json, write_json
+from fledgling.files import copy_file
 from fledgling.models import adapter
 
 log = logging.getLogger(__name__)
@@ -18,13 +19,13 @@ def select(
     """Write the best of a training's adapters into `out`, with the training's history and how it was chosen.
 
     `candidates` are their manifests in the order in which they were kept, `metrics` what each reached on val
-    (results/candidates/{track}/{candidate}/metrics.json), `summary` the training.json beside them. `core` are the
+    (results/metrics/{track}/val/{adapter}.{n}.json), `summary` the training.json beside them. `core` are the
     names of the metrics, the first of which counts first. One candidate alone needs no metrics.
 
     Raises:
         DataError: a candidate is damaged, or metrics are missing or are not of the same rows of val.
     """
-    history = read_json(summary)
+    history = artefacts.read(Training, summary)
     steps = history.pop("candidates")
     manifests = [adapter.verified(path) for path in candidates]
     if len(steps) != len(manifests) or (len(manifests) > 1 and len(metrics) != len(manifests)):
@@ -32,9 +33,10 @@ def select(
             f"{summary}: lists {len(steps)} candidates, given are {len(manifests)} and metrics of {len(metrics)}; "
             "train again"
         )
-    chosen, selection = 0, None
+    chosen = 0
+    selection: Selection | None = None
     if len(manifests) > 1:
-        read = [read_json(path) for path in metrics]
+        read = [artefacts.read(Metrics, path) for path in metrics]
         if len({document["data_sha256"] for document in read}) > 1:
             raise DataError(f"{metrics[0]}: not of the same rows as the metrics of the other candidates; score again")
         reached = [{name: document["metrics"][name]["value"] for name in core} for document in read]
@@ -48,10 +50,11 @@ def select(
     (out / adapter.MANIFEST).unlink(missing_ok=True)  # until the new files are whole, none is vouched for
     for name in (adapter.WEIGHTS, adapter.CONFIG):
         copy_file(candidates[chosen].parent / name, out / name)
-    write_json(out / adapter.TRAINING, history | {"selection": selection})
+    history["selection"] = selection
+    artefacts.write(Training, out / adapter.TRAINING, history)
     adapter.keep(out, manifests[chosen])
 
 
-def best(values: Sequence[tuple[Any, ...]]) -> int:
+def best(values: Sequence[tuple[float, ...]]) -> int:
     """The place of the highest values; of equals the last, which has seen most rows."""
     return max(range(len(values)), key=lambda place: (values[place], place))

@@ -8,8 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fledgling import artefacts
+from fledgling.artefacts import Training
 from fledgling.errors import ConfigError
-from fledgling.files import copy_file, digest, read_json, sha256_file, write_json
+from fledgling.files import copy_file, digest, read_json, sha256_file
 from fledgling.gpus import die_with_launcher
 from fledgling.models import adapter, memory, tensors
 from fledgling.models import checkpoint as manifest
@@ -18,15 +20,12 @@ from fledgling.prompting import template as prompts
 from fledgling.prompting.turns import Place, schema_place
 from fledgling.records import read_examples
 from fledgling.training import tokens as token_rows
-from fledgling.training.recipe import Recipe, choose_backend, kept_after, layout, pack
+from fledgling.training.recipe import CPU_TOKENS, Recipe, choose_backend, kept_after, layout, pack
 
 if TYPE_CHECKING:
     from fledgling.training.updates import Group
 
 log = logging.getLogger(__name__)
-
-FORMAT = "fledgling/training/1"
-CPU_TOKENS = 2048  # at once on a CPU, where the configuration leaves it to us
 
 
 def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings: dict[str, Any], out: Path) -> None:
@@ -67,7 +66,8 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     if rows.too_long:
         log.warning("%d rows are longer than recipe.max_length %d and left out", rows.too_long, recipe.max_length)
     lengths = [len(row.input_ids) for row in rows.rows]
-    tokens = _tokens_at_once(where, recipe, base.checkpoint, backend, group, deepspeed)
+    compiled = backend == "peft" and where.get("compile", True) and objective.can_compile()
+    tokens = _tokens_at_once(where, recipe, base.checkpoint, "unsloth" if compiled else backend, group, deepspeed)
     plan = layout(lengths, recipe, world=group.world, tokens=tokens, even=deepspeed)
     data = {"train": sha256_file(train_data), "val": sha256_file(val_data)}
     run = digest(
@@ -90,10 +90,10 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
         deepspeed=deepspeed,
         candidates=weights,
     )
-    model = load(base.checkpoint, recipe, device=group.device)
-    if backend == "peft" and where.get("compile", True):
-        objective.compile_layers(model)
-    result = loop.fit(model, work, group)
+    slm = load(base.checkpoint, recipe, device=group.device)
+    if compiled:
+        objective.compile_layers(slm)
+    result = loop.fit(slm, work, group)
     loop.leave()
     if not group.first:
         return
@@ -103,10 +103,12 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
         copy_file(weights[step], place / adapter.WEIGHTS)
         adapter.write_config(result.model, adapter.name_of(base), place / adapter.CONFIG)
         adapter.seal(place, track=track, model=base, data=data, recipe=recipe.to_json(), backend=backend)
-    write_json(
+    artefacts.write(
+        Training,
         out,
         {
-            "format": FORMAT,
+            "format": "fledgling/training/1",
+            "made_from": artefacts.digests(train_data, val_data, model),
             "track": track,
             "recipe": recipe.to_json(),
             "history": result.history,

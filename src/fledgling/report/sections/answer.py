@@ -8,8 +8,6 @@ from fledgling.report.cost import economy
 from fledgling.report.load import Inputs
 
 HEADLINES = {
-    "slm": "Move to the small model",
-    "tuned": "Move to the tuned small model",
     "teacher": "Keep the teacher",
     "inconclusive": "Undecided: keep the teacher for now",
     "invalid": "No verdict: the numbers cannot be trusted",
@@ -23,7 +21,7 @@ def verdict(inputs: Inputs) -> dict[str, Any]:
     basis = decisive(inputs)
     return {
         "deploy": verdict["deploy"],
-        "headline": HEADLINES["invalid" if invalid else verdict["deploy"]],
+        "headline": HEADLINES["invalid"] if invalid else _headline(verdict),
         "statement": text.prose(verdict["statement"]),
         "reasons": [text.prose(reason) for reason in verdict["reasons"]],
         "gate": compare["decision"].replace("_", "-"),
@@ -37,15 +35,20 @@ def verdict(inputs: Inputs) -> dict[str, Any]:
     }
 
 
+def _headline(verdict: Mapping[str, Any]) -> str:
+    label = next((rung["label"] for rung in verdict["ladder"] if rung["name"] == verdict["deploy"]), None)
+    return f"Move to {label}" if label else HEADLINES[verdict["deploy"]]
+
+
 def _size(gap: float) -> str:
     """A gap without its sign."""
     return f"{100 * gap:g}"
 
 
 def decisive(inputs: Inputs) -> Mapping[str, Any]:
-    """The comparison that the verdict rests on: of what is deployed, else of the last candidate."""
+    """The comparison that the verdict rests on."""
     comparisons = inputs.verdict["comparisons"]
-    found: Mapping[str, Any] = comparisons.get(inputs.verdict["deploy"], list(comparisons.values())[-1])
+    found: Mapping[str, Any] = comparisons[inputs.verdict["decisive"]]
     return found
 
 
@@ -123,7 +126,7 @@ def side(inputs: Inputs, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "label": words.contender(name),
-        "what": words.CONTENDERS[name][1],
+        "what": words.described(name),
         "metric": words.metric(core),
         "value": text.percent(entry["value"]),
         "interval": f"{text.percent(entry['low'])} to {text.percent(entry['high'])}",
@@ -145,7 +148,7 @@ def _each(total: float | None, rows: int) -> float | None:
 def break_even(inputs: Inputs) -> dict[str, Any]:
     """Costs of teacher and last candidate, and the volume from which they part."""
     price = inputs.settings.get("slm", {}).get("price_per_hour")
-    name = inputs.contenders[-1]
+    name = inputs.verdict["decisive"]
     result = economy(inputs.metrics["teacher"], inputs.metrics[name], price)
     return {
         "contender": words.contender(name),

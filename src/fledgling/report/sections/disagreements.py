@@ -19,7 +19,7 @@ def disagreements(inputs: Inputs) -> dict[str, Any]:
     if inputs.verdict["sensitivity"] is None:  # the verdict found the rows to be of different tests
         return {"metric": words.metric(metric), "paired": False, "groups": []}
     paths = {name: inputs.rows[name] for name in inputs.contenders}
-    selections = rows.select(paths, metric, rows.kinds(inputs.contenders))
+    selections = rows.select(paths, metric, rows.kinds(inputs.verdict))
     suspects = _suspects(inputs)
     chosen = [*(identity for selection in selections for identity in selection.ids), *suspects["ids"]]
     collected = rows.collect(inputs, inputs.verdict["kind"], chosen)

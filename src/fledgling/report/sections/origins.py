@@ -70,7 +70,7 @@ def data(inputs: Inputs) -> dict[str, Any]:
 
 def training(inputs: Inputs, stamp: str) -> dict[str, Any] | None:
     """The loss curve with the facts of the run; None where nothing was trained."""
-    document = inputs.training
+    document = next(iter(inputs.training.values()), None)
     if document is None:
         return None
     history = document.get("history", [])
@@ -127,14 +127,19 @@ def provenance(inputs: Inputs) -> dict[str, Any]:
 
 
 def _facts(inputs: Inputs) -> list[tuple[str, str]]:
-    teacher, slm = inputs.settings.get("teacher", {}), inputs.settings.get("models", {}).get("slm", {})
+    teacher, models = inputs.settings.get("teacher", {}), inputs.settings.get("models", {})
     found = {
         "digest of the test rows (sha256)": inputs.metrics["teacher"]["data_sha256"],
         "teacher": " ".join(str(teacher[key]) for key in ("provider", "model") if teacher.get(key)),
-        "checkpoint of slm and tuned": " ".join(
-            str(slm[key]) for key in ("source", "repo_id", "path", "revision") if slm.get(key)
+        **{
+            f"checkpoint {name}": " ".join(
+                str(model[key]) for key in ("source", "repo_id", "path", "revision") if model.get(key)
+            )
+            for name, model in models.items()
+        },
+        "base of the adapter (fingerprint)": ", ".join(
+            sorted({one["base_fingerprint"] for one in inputs.training.values()})
         ),
-        "base of the adapter (fingerprint)": (inputs.training or {}).get("base_fingerprint"),
     }
     return [(key, text.clean(value, 300)) for key, value in found.items() if value]
 

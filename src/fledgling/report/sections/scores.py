@@ -31,7 +31,7 @@ def metrics(inputs: Inputs, stamp: str) -> dict[str, Any]:
         plots.Group(
             words.metric(metric),
             [
-                _interval(name, inputs.metrics[name]["metrics"][metric])
+                _interval(name, inputs.metrics[name]["metrics"][metric], inputs.mark(name))
                 for name in names
                 if metric in inputs.metrics[name]["metrics"]
             ],
@@ -53,9 +53,9 @@ def metrics(inputs: Inputs, stamp: str) -> dict[str, Any]:
     }
 
 
-def _interval(name: str, entry: Mapping[str, Any]) -> plots.Interval:
+def _interval(name: str, entry: Mapping[str, Any], mark: str) -> plots.Interval:
     value, low, high = (None if entry[key] is None else 100 * entry[key] for key in ("value", "low", "high"))
-    return plots.Interval(words.contender(name), value, low, high, note=text.percent(entry["value"]), mark=name)
+    return plots.Interval(words.contender(name), value, low, high, note=text.percent(entry["value"]), mark=mark)
 
 
 def floors(inputs: Inputs) -> list[dict[str, Any]]:
@@ -101,7 +101,7 @@ def readings(inputs: Inputs, stamp: str) -> dict[str, Any]:
                     None,
                     100 * lenient,
                     note=text.points(lenient - strict),
-                    mark=name,
+                    mark=inputs.mark(name),
                 )
             )
         if shown:
@@ -154,7 +154,7 @@ def slices(inputs: Inputs) -> dict[str, Any]:
                         "value": text.clean(str(value), 80),
                         "n": text.count(entry["n"]),
                         "teacher": text.rate(entry["teacher"]),
-                        "cells": [_slice(entry[name]) for name in candidates],
+                        "cells": [_slice(entry["contenders"][name]) for name in candidates],
                     }
                     for value, entry in ordered[:SLICES]
                 ],

@@ -10,9 +10,7 @@ from fledgling.report.load import Inputs
 def trust(inputs: Inputs) -> dict[str, Any]:
     """What would change the verdict, and what it rests on."""
     verdict = inputs.verdict
-    sensitivity, forgiven, looks, regression = (
-        verdict[key] for key in ("sensitivity", "if_labels_are_wrong", "looks", "regression")
-    )
+    sensitivity, forgiven, looks = (verdict[key] for key in ("sensitivity", "if_labels_are_wrong", "looks"))
     scenarios = [
         {"meaning": text.clean(scenario["meaning"], 200), **_answer(scenario)}
         for scenario in (sensitivity or {"scenarios": {}})["scenarios"].values()
@@ -33,25 +31,7 @@ def trust(inputs: Inputs) -> dict[str, Any]:
         "suspects": text.count(len(verdict["suspected_label_errors"])),
         "looks": looks
         and {"number": text.count(looks["number"]), "at_most": text.percent(looks["false_swap_at_most"], 0)},
-        "regression": regression
-        and {
-            "status": {
-                "none": "Fine-tuning cost nothing",
-                "worse": "Fine-tuning made something worse",
-                "unclear": "Fine-tuning may have cost something",
-            }[regression["status"]],
-            "lines": [
-                {
-                    "metric": words.metric(metric),
-                    "slm": text.percent(entry["slm"]),
-                    "tuned": text.percent(entry["tuned"]),
-                    "gap": text.points(entry["gap"]),
-                    "interval": f"{text.points(entry['low'])} to {text.points(entry['high'])}",
-                    "fine": entry["non_inferior"] and not entry["worse"],
-                }
-                for metric, entry in regression["metrics"].items()
-            ],
-        },
+        "regressions": [_regression(name, regression) for name, regression in verdict["regressions"].items()],
         "noise": [text.clean(entry["reason"], 400) for entry in verdict["noise"].values()],
         "needed": [
             {
@@ -68,6 +48,29 @@ def trust(inputs: Inputs) -> dict[str, Any]:
             if entry["core"]
         ],
         "power": text.percent(verdict["power"], 0),
+    }
+
+
+def _regression(name: str, regression: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "before": words.contender(regression["after"]),
+        "after": words.contender(name),
+        "status": {
+            "none": "Fine-tuning cost nothing",
+            "worse": "Fine-tuning made something worse",
+            "unclear": "Fine-tuning may have cost something",
+        }[regression["status"]],
+        "lines": [
+            {
+                "metric": words.metric(metric),
+                "before": text.percent(entry["before"]),
+                "after": text.percent(entry["after"]),
+                "gap": text.points(entry["gap"]),
+                "interval": f"{text.points(entry['low'])} to {text.points(entry['high'])}",
+                "fine": entry["non_inferior"] and not entry["worse"],
+            }
+            for metric, entry in regression["metrics"].items()
+        ],
     }
 
 

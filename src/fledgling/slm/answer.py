@@ -1,13 +1,13 @@
 """The stage that asks the slm every row of a split."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from fledgling.errors import DataError
-from fledgling.files import digest, write_jsonl
+from fledgling.files import digest
 from fledgling.journal import Journal
 from fledgling.models import adapter
 from fledgling.models import checkpoint as manifest
@@ -16,6 +16,7 @@ from fledgling.progress import progress_bar
 from fledgling.prompting import template as prompts
 from fledgling.prompting.turns import schema_place
 from fledgling.records import Example, Prediction, read_examples
+from fledgling.sealing import write_predictions
 from fledgling.slm.engine import Answer, Decoding, Engine, Request, Slm, choose
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,34 @@ class Asked:
     digest: str
 
 
-def predict(
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Rows that one contender answers: the file of rows, the manifest of its adapter if it has one, and its file."""
+
+    data: Path
+    adapter: Path | None
+    out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One `Ask`, ready: `run` names what answers, `todo` is what the journal does not hold yet."""
+
+    ask: Ask
+    rows: list[Asked]
+    tuned: adapter.Adapter | None
+    identity: str
+    run: str
+    fitting: dict[str, Asked]
+    known: dict[str, Answer]
+
+    @property
+    def todo(self) -> list[Asked]:
+        """Rows that an engine has to answer."""
+        return [row for row in self.fitting.values() if row.digest not in self.known]
+
+
+def answer(
     *,
     track: str,
     data: Path,
@@ -40,22 +68,27 @@ def predict(
     journal: Path,
     out: Path,
 ) -> None:
-    """Write one prediction a row, in the order of `data`.
+    """`answer_all` for one contender and one file of rows."""
+    asks = [Ask(data, adapter_path, out)]
+    answer_all(asks, track=track, model=model, settings=settings, journal=journal)
 
-    Finished work lies in the journal: a run that was killed goes on, and rows that were added are
-    the only ones asked. The unit is a row, or a whole batch where rows of a batch influence each
-    other (int8): then other rows make other batches, which are asked again. `repeat` in the settings asks
-    everything a second time, in another order and so in other batches.
+
+def answer_all(asks: Sequence[Ask], *, track: str, model: Path, settings: dict[str, Any], journal: Path) -> None:
+    """Write one prediction a row for every ask, in the order of its rows, with one start of one engine for all.
+
+    All are answered by one checkpoint, with or without an adapter. Finished work lies in the journal: a run that was
+    killed goes on, and rows that were added are the only ones asked. The unit is a row, or a whole batch where rows of
+    a batch influence each other (int8): then other rows make other batches, which are asked again. `repeat` in the
+    settings asks everything a second time, in another order and so in other batches.
 
     Raises:
-        DataError: the checkpoint or adapter is damaged, or the adapter belongs to another base.
+        DataError: the checkpoint or an adapter is damaged, or an adapter belongs to another base.
         ConfigError: the engine cannot do what is asked on this machine.
         Unavailable: an engine process ended; the same command goes on.
     """
     offline_and_quiet()
     slm = settings["slm"]
     base = manifest.load(model, verify=True)
-    tuned = adapter.load(adapter_path, base) if adapter_path else None
     engine = choose(slm["engine"], slm["precision"], schema_guided=slm.get("schema_guided", False))
 
     from transformers import AutoTokenizer
@@ -66,60 +99,89 @@ def predict(
         stops=stop_tokens(tokenizer, base.checkpoint),
         pad=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
     )
-    rows = ask(list(read_examples(data)), tokenizer, decoding, settings)
-    identity = fingerprint(engine, slm["precision"], base.fingerprint, tuned.digest if tuned else None)
-    fitting = {row.digest: row for row in rows if len(row.request.prompt) <= slm["max_prompt_tokens"]}
     unit = "batch" if slm["precision"] == "int8" else "row"
-    answers: dict[str, Answer] = {}
-    run = digest([identity, settings["repeat"]]) if settings.get("repeat") else identity
     with Journal(journal, "slm") as finished:
-        if unit == "row":
-            for row in fitting.values():
-                if (known := finished.get(_key(run, [row]))) is not None:
-                    answers[row.digest] = Answer(**known["answers"][0])
-        todo = [row for row in fitting.values() if row.digest not in answers]
-        log.info("%s: %d rows, %d of them to be asked, %s on %s", track, len(rows), len(todo), slm["precision"], engine)
-        if todo:
-            loaded = load(engine, base.checkpoint, decoding, settings, tuned)
+        works = []
+        for each in asks:
+            tuned = adapter.load(each.adapter, base) if each.adapter else None
+            folder = tuned.folder if tuned else None
+            rows = ask(list(read_examples(each.data)), tokenizer, decoding, settings, folder)
+            identity = fingerprint(engine, slm["precision"], base.fingerprint, tuned.digest if tuned else None)
+            run = digest([identity, settings["repeat"]]) if settings.get("repeat") else identity
+            fitting = {row.digest: row for row in rows if len(row.request.prompt) <= slm["max_prompt_tokens"]}
+            known = _known(fitting, run, finished) if unit == "row" else {}
+            works.append(_Work(each, rows, tuned, identity, run, fitting, known))
+            how = (len(rows), len(works[-1].todo), slm["precision"], engine)
+            log.info("%s: %d rows, %d of them to be asked, %s on %s", track, *how)
+        if any(work.todo for work in works):
+            folders = {work.tuned.folder: None for work in works if work.tuned and work.todo}
+            loaded = load(engine, base.checkpoint, decoding, settings, list(folders))
             assert loaded.unit == unit
-            bar = progress_bar(desc=f"slm {track}", total=len(fitting), initial=len(answers))
-            for batch, answered in _answers(loaded, todo, finished, run):
-                answers |= zip((row.digest for row in batch), answered, strict=True)
+            total, done = sum(len(work.fitting) for work in works), sum(len(work.known) for work in works)
+            bar = progress_bar(desc=f"slm {track}", total=total, initial=done)
+            for work, batch, answered in _answers(loaded, works, finished):
+                work.known.update(zip((row.digest for row in batch), answered, strict=True))
                 bar.update(len(batch))
             bar.close()
-    write_jsonl(
-        out,
-        (
-            prediction(row, answers.get(row.digest), tokenizer, decoding, adapter.name_of(base), identity).to_json()
-            for row in rows
-        ),
-    )
+    name = adapter.name_of(base)
+    for work in works:
+        found = ((row, work.known.get(row.digest)) for row in work.rows)
+        write_predictions(
+            work.ask.out,
+            (prediction(row, given, tokenizer, decoding, name, work.identity).to_json() for row, given in found),
+            made_from=[work.ask.data, model, *([work.ask.adapter] if work.ask.adapter else [])],
+        )
 
 
-def _answers(slm: Slm, rows: list[Asked], finished: Journal, run: str) -> Iterator[tuple[list[Asked], list[Answer]]]:
-    by_request = {id(row.request): row for row in rows}
+def _known(rows: dict[str, Asked], run: str, finished: Journal) -> dict[str, Answer]:
+    found = ((name, finished.get(_key(run, [row]))) for name, row in rows.items())
+    return {name: Answer(**known["answers"][0]) for name, known in found if known is not None}
+
+
+def _answers(slm: Slm, works: Sequence[_Work], finished: Journal) -> Iterator[tuple[_Work, list[Asked], list[Answer]]]:
+    if slm.unit == "batch" and len(works) > 1:  # a batch is of one work: an answer depends on its neighbours
+        for work in works:
+            yield from _answers(slm, [work], finished)
+        return
+    asked = [(work, row) for work in works for row in work.todo]
+    by_request = {id(row.request): (work, row) for work, row in asked}
 
     def found(batch: list[Request]) -> list[Answer] | None:
-        known = finished.get(_key(run, [by_request[id(request)] for request in batch]))
+        """The answers of a whole batch, all under one adapter."""
+        places = [by_request[id(request)] for request in batch]
+        known = finished.get(_key(places[0][0].run, [row for _, row in places]))
         return None if known is None else [Answer(**answer) for answer in known["answers"]]
 
-    for positions, answers in slm.answers([row.request for row in rows], found):
-        batch = [rows[i] for i in positions]
-        units = [(batch, answers)] if slm.unit == "batch" else [([r], [a]) for r, a in zip(batch, answers, strict=True)]
+    for positions, answers in slm.answers([row.request for _, row in asked], found):
+        batch: dict[int, tuple[_Work, list[Asked], list[Answer]]] = {}
+        for place, given in zip(positions, answers, strict=True):
+            work, row = asked[place]
+            _, rows, written = batch.setdefault(id(work), (work, [], []))
+            rows.append(row)
+            written.append(given)
+        units = [
+            (work, unit, given)
+            for work, rows, written in batch.values()
+            for unit, given in (
+                [(rows, written)] if slm.unit == "batch" else [([r], [a]) for r, a in zip(rows, written, strict=True)]
+            )
+        ]
         finished.put_many(
-            (_key(run, unit), {"answers": [asdict(answer) for answer in given]})
-            for unit, given in units
+            (_key(work.run, unit), {"answers": [asdict(answer) for answer in given]})
+            for work, unit, given in units
             if all(answer.tokens is not None for answer in given)  # out of memory may be over at the next run
         )
-        yield batch, answers
+        yield from batch.values()
 
 
 def _key(run: str, rows: list[Asked]) -> str:
     return digest([run, [row.digest for row in rows]])
 
 
-def ask(examples: list[Example], tokenizer: Any, decoding: Decoding, settings: dict[str, Any]) -> list[Asked]:
-    """The examples as requests, in order."""
+def ask(
+    examples: list[Example], tokenizer: Any, decoding: Decoding, settings: dict[str, Any], folder: Path | None = None
+) -> list[Asked]:
+    """The examples as requests to the model under the adapter in `folder`, or without one; in order."""
     slm, track = settings["slm"], settings["track"]
     dialect = prompts.dialect_of(tokenizer, slm.get("tool_dialect", "auto"))
     schema = schema_place(track.get("prompt", {}))
@@ -131,7 +193,7 @@ def ask(examples: list[Example], tokenizer: Any, decoding: Decoding, settings: d
     for example, text, prompt in zip(examples, texts, ids, strict=True):
         within = example.schema if guided else None
         asked = digest({"prompt": text, "decoding": how, "schema": within})
-        rows.append(Asked(id=example.id, request=Request(prompt=prompt, schema=within), digest=asked))
+        rows.append(Asked(id=example.id, request=Request(prompt=prompt, schema=within, adapter=folder), digest=asked))
     return rows
 
 
@@ -184,11 +246,10 @@ def fingerprint(engine: Engine, precision: str, base: str, adapter_digest: str |
 
 
 def load(
-    engine: Engine, checkpoint: Path, decoding: Decoding, settings: dict[str, Any], tuned: adapter.Adapter | None
+    engine: Engine, checkpoint: Path, decoding: Decoding, settings: dict[str, Any], adapters: Sequence[Path]
 ) -> Slm:
-    """The engine with the model in memory."""
+    """The engine with the model and its adapters in memory."""
     slm = settings["slm"]
-    folder = tuned.folder if tuned else None
     if engine == "vllm":
         from fledgling.slm.vllm_engine import VllmSlm, visible_cards
 
@@ -198,7 +259,7 @@ def load(
             max_prompt_tokens=slm["max_prompt_tokens"],
             decoding=decoding,
             seed=settings.get("seed", 0),
-            adapter=folder,
+            adapters=adapters,
             cards=visible_cards(),
             repeat=settings.get("repeat", 0),
         )
@@ -209,6 +270,6 @@ def load(
         precision=slm["precision"],
         batch_size=slm["batch_size"],
         decoding=decoding,
-        adapter=folder,
+        adapters=adapters,
         repeat=settings.get("repeat", 0),
     )

@@ -1,0 +1,46 @@
+"""Ask a small local model every row of a split, under an adapter if it has one.
+
+    python scripts/answer.py --track toolcall --contender slm --config config/config.yaml \
+        --data results/data/toolcall/test.jsonl --model results/models/slm/manifest.json --out slm.jsonl
+
+Reads rows and a checkpoint's manifest, with an adapter's manifest for a contender that is trained, and writes one
+prediction a row with the raw text kept. Runs on GPUs where there are some and on the CPU otherwise. Finished rows lie
+in the journal, so that a run that was killed goes on and added rows are the only ones asked. An adapter of another
+base is refused.
+"""
+
+import argparse
+from pathlib import Path
+
+from fledgling.cli import run
+from fledgling.graph import sees
+from fledgling.graph.driver import where
+from fledgling.slm.answer import answer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--track", required=True, help="name of the track")
+    parser.add_argument("--contender", required=True, help="name of the contender")
+    parser.add_argument("--data", required=True, type=Path, help="rows to answer (test.jsonl)")
+    parser.add_argument("--model", required=True, type=Path, help="results/models/{model}/manifest.json")
+    parser.add_argument("--adapter", type=Path, help="results/adapters/{track}/{adapter}/manifest.json")
+    sees.add_arguments(parser)
+    parser.add_argument("--repeat", type=int, default=0, help="by hand: 1 asks everything a second time")
+    parser.add_argument("--journal", type=Path, help="folder of finished work")
+    parser.add_argument("--out", required=True, type=Path, help="predictions to write (.jsonl)")
+    args = parser.parse_args()
+    settings = sees.of_arguments(args, "answer", contender=args.contender, repeat=args.repeat)
+    answer(
+        track=args.track,
+        data=args.data,
+        model=args.model,
+        adapter_path=args.adapter,
+        settings=settings,
+        journal=args.journal or Path(where().get("journal", ".journal")),
+        out=args.out,
+    )
+
+
+if __name__ == "__main__":
+    run(main)

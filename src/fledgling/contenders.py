@@ -1,0 +1,150 @@
+"""Contenders: who answers a track's rows, as data, cheapest first; and every job of the graph that this means."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fledgling.artefacts import Rung
+from fledgling.config import Config
+
+TEACHER = "teacher"
+FLOOR = "floor-"
+MODEL = "slm"  # the model that a contender or an adapter has unless its block names another
+# Keys of a contender's block that say who it is; every other goes over the section `slm`, or over the track's.
+IDENTITY = ("label", "model", "adapter", "after")
+OF_TRACK = ("max_new_tokens",)
+LABELS = {"slm": "the slm as it is", "tuned": "the tuned model"}
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One block of `contenders`: a checkpoint, perhaps under an adapter, and what it comes after.
+
+    `after` names the contender that it must not be worse than (what training started from, say).
+    """
+
+    name: str
+    label: str
+    model: str
+    adapter: str | None
+    after: str | None
+
+    def rung(self) -> Rung:
+        """The same as the verdict lists it."""
+        return {
+            "name": self.name,
+            "label": self.label,
+            "model": self.model,
+            "adapter": self.adapter,
+            "after": self.after,
+        }
+
+
+def ladder(config: Config) -> list[Contender]:
+    """All configured contenders, cheapest first, as they stand in the configuration."""
+    return [of(config, name) for name in config["contenders"]]
+
+
+def untrained(config: Config) -> list[Contender]:
+    """Those that need no training: what the gate judges."""
+    return [one for one in ladder(config) if one.adapter is None]
+
+
+def of(config: Config, name: str) -> Contender:
+    """The contender of a name, or the candidate `{adapter}.{n}` of a training as one."""
+    if candidate := candidate_of(config, name):
+        adapter, number = candidate
+        return Contender(name, f"candidate {number} of {adapter}", adapter_model(config, adapter), adapter, None)
+    block = config["contenders"][name]
+    adapter = block.get("adapter")
+    model = block.get("model") or (adapter_model(config, adapter) if adapter else MODEL)
+    return Contender(name, block.get("label") or LABELS.get(name, name), model, adapter, block.get("after"))
+
+
+def is_local(config: Config, name: str) -> bool:
+    """Whether a name is a contender's or a candidate's, and not the teacher's or a floor's."""
+    return name in config["contenders"] or candidate_of(config, name) is not None
+
+
+def floor(name: str) -> str:
+    """The name under which a floor is scored."""
+    return f"{FLOOR}{name}"
+
+
+def adapter_model(config: Config, adapter: str) -> str:
+    """The model that an adapter is trained on."""
+    return str(config["adapters"][adapter].get("model", MODEL))
+
+
+def recipe(config: Config, adapter: str, track: str) -> dict[str, object]:
+    """The recipe of one adapter of one track: `recipe`, the adapter's keys over it, the track's over both."""
+    own = {key: value for key, value in config["adapters"][adapter].items() if key != "model"}
+    return {**config["recipe"], **own, **config["tracks"][track].get("recipe", {})}
+
+
+def candidates(config: Config, adapter: str) -> list[str]:
+    """The candidates that a training of an adapter keeps: contenders that answer val, the last one the last."""
+    return [f"{adapter}.{number}" for number in range(1, config["recipe"].get("candidates", 1) + 1)]
+
+
+def candidate_of(config: Config, name: str) -> tuple[str, int] | None:
+    """(adapter, number) of a candidate; None where the name is not one's."""
+    adapter, dot, number = name.rpartition(".")
+    return (adapter, int(number)) if dot and adapter in config["adapters"] and number.isdigit() else None
+
+
+def answering(config: Config, name: str) -> dict[str, object]:
+    """The section `slm` as it is for one contender: its own keys over it. A candidate answers as its contender will."""
+    return {**config["slm"], **_own(config, name, track=False)}
+
+
+def limits(config: Config, name: str, track: str) -> dict[str, object]:
+    """The keys of a track that a contender may set for itself, as they are for it."""
+    block = config["tracks"][track]
+    return {key: block[key] for key in OF_TRACK if key in block} | _own(config, name, track=True)
+
+
+def _own(config: Config, name: str, *, track: bool) -> dict[str, object]:
+    if candidate := candidate_of(config, name):
+        users = [one.name for one in ladder(config) if one.adapter == candidate[0]]
+        if not users:
+            return {}
+        name = users[0]
+    block = config["contenders"][name]
+    return {key: value for key, value in block.items() if key not in IDENTITY and (key in OF_TRACK) == track}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job of the graph that asks somebody or needs a GPU.
+
+    `contender` answers `split`; a training has its adapter instead and no split. `condition` says when it runs ("":
+    always), `repeat` is 1 for a second run.
+    """
+
+    rule: Literal["ask", "answer", "train"]
+    track: str
+    contender: str
+    split: Literal["val", "test"] | None = "test"
+    repeat: int = 0
+    condition: str = ""
+
+
+def jobs(config: Config, track: str) -> list[Job]:
+    """Every job of a track that costs money or may need a GPU, in running order: the upper bound of what runs."""
+    policy = config["tracks"][track]["finetune"]
+    condition = "" if policy == "always" else "if the gate asks for it"
+    twice = config.get("repeats", [])
+    found = [Job("ask", track, TEACHER)]
+    found += [Job("answer", track, one.name) for one in untrained(config)]
+    trained = [] if policy == "never" else [one for one in ladder(config) if one.adapter]
+    for adapter in dict.fromkeys(one.adapter for one in trained if one.adapter):
+        found.append(Job("train", track, adapter, None, condition=condition))
+        if len(candidates(config, adapter)) > 1:
+            found += [Job("answer", track, one, "val", condition=condition) for one in candidates(config, adapter)]
+    found += [Job("answer", track, one.name, condition=condition) for one in trained]
+    if TEACHER in twice:
+        found.append(Job("ask", track, TEACHER, repeat=1))
+    for one in [*untrained(config), *trained]:
+        if one.name in twice:
+            found.append(Job("answer", track, one.name, repeat=1, condition=condition if one.adapter else ""))
+    return found

@@ -1,0 +1,88 @@
+"""What a track is held to."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fledgling.artefacts import Ruled
+from fledgling.errors import ConfigError
+from fledgling.graph.sees import Settings
+
+# Right by form alone: an answer that needs no model is legitimately as good, so no floor is held against these.
+FORM = frozenset({"json_valid_rate", "schema_valid_rate", "valid_call_rate"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a track is held to; see `decision` in config/README.md for margin, alpha, power and min_coverage."""
+
+    track: str
+    title: str
+    kind: Literal["structured", "toolcall"]
+    core: tuple[str, ...]
+    margin: float
+    alpha: float
+    power: float
+    min_coverage: float
+    resamples: int
+    seed: int
+    policy: Literal["auto", "always", "never"]
+    allow_mixed_models: bool
+    simulated: bool
+
+    @classmethod
+    def of(cls, track: str, settings: Settings) -> "Rule":
+        """The rule in a script's settings: {"decision", "seed", "track", "simulated", "allow_mixed_models"}.
+
+        Raises:
+            ConfigError: a key is missing, or the core metrics ask for form only.
+        """
+        try:
+            decision, block = settings["decision"], settings["track"]
+            rule = cls(
+                track=track,
+                title=block.get("title", track),
+                kind=block["kind"],
+                core=tuple(decision["core"][block["kind"]]),
+                margin=block.get("margin", decision["margin"]),
+                alpha=decision["alpha"],
+                power=decision["power"],
+                min_coverage=decision["min_coverage"],
+                resamples=decision["resamples"],
+                seed=settings["seed"],
+                policy=block["finetune"],
+                allow_mixed_models=settings.get("allow_mixed_models", False),
+                simulated=settings.get("simulated", False),
+            )
+        except KeyError as error:
+            raise ConfigError(f"--settings: key {error} is missing") from None
+        if not rule.floored:
+            raise ConfigError(
+                f"decision.core.{rule.kind}: {', '.join(rule.core)} ask for form only, which answers that "
+                "need no model have too; add a metric that asks for the right content"
+            )
+        return rule
+
+    @property
+    def floored(self) -> tuple[str, ...]:
+        """The core metrics on which floors have to be beaten."""
+        return tuple(metric for metric in self.core if metric not in FORM)
+
+    @property
+    def confidence(self) -> str:
+        """How sure a one-sided bound is, for sentences."""
+        return f"{100 * (1 - self.alpha):g} % confidence"
+
+    def header(self) -> Ruled:
+        """The part of the rule that both files repeat."""
+        return {
+            "track": self.track,
+            "kind": self.kind,
+            "title": self.title,
+            "simulated": self.simulated,
+            "policy": self.policy,
+            "margin": self.margin,
+            "alpha": self.alpha,
+            "power": self.power,
+            "min_coverage": self.min_coverage,
+            "core": list(self.core),
+        }

@@ -1,0 +1,23 @@
+"""Metrics in words."""
+
+LABELS = {
+    "json_valid_rate": "valid JSON",
+    "schema_valid_rate": "answers that fit the schema",
+    "exact_match_rate": "exact answers",
+    "field_precision": "field precision",
+    "field_recall": "field recall",
+    "field_f1": "field F1",
+    "valid_call_rate": "valid calls",
+    "name_match_rate": "right tool names",
+    "args_exact_rate": "exact arguments",
+    "args_precision": "argument precision",
+    "args_recall": "argument recall",
+    "args_f1": "argument F1",
+    "ast_match_rate": "right tool calls",
+    "abstain_rate": "abstentions",
+}
+
+
+def label(metric: str) -> str:
+    """A metric in words."""
+    return LABELS.get(metric, metric)
