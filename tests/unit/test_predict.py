@@ -46,7 +46,7 @@ def decoding(tokenizer: Any, tiny_checkpoint: Path) -> Decoding:
 def run(tmp_path: Path, model: Path, data: Path, name: str = "p.jsonl", repeat: int = 0, **slm: Any) -> list[Any]:
     out = tmp_path / name
     given = SETTINGS | {"slm": SETTINGS["slm"] | slm} | ({"repeat": repeat} if repeat else {})
-    stage.predict(
+    stage.answer(
         track="t", data=data, model=model, adapter_path=None, settings=given, journal=tmp_path / "journal", out=out
     )
     return list(read_predictions(out))

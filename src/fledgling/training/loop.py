@@ -6,6 +6,7 @@ import logging
 import os
 import resource
 import shutil
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,6 +70,8 @@ def join(*, deepspeed: bool = False) -> Group:
         torch.cuda.set_device(device)
     if (world > 1 or deepspeed) and not dist.is_initialized():
         backend = "nccl" if cuda else "gloo"
+        # A process that waits for a dead one in a collective runs no Python, so its launcher would wait half a minute.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if world > 1:
             # The first process digests checkpoints of gigabytes while the others wait.
             dist.init_process_group(backend, timeout=datetime.timedelta(hours=1))
