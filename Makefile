@@ -1,14 +1,13 @@
 # Everything on a fresh machine: each target makes the environment first.
 #   make results/compare/toolcall.json    any file under results/ works this way
 #   make test                             all tests and checks
-#   make gpu-check                        what the cards hold; CONFIG="config/config.yaml config/phi4-mini.yaml"
+#   make check                            linters, types, layers, generated pages
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CONFIG ?= config/config.yaml
 
-.PHONY: all env test check faults gpu-check clean FORCE
+.PHONY: all env test check docs faults clean FORCE
 
 all: env
 	$(BIN)/snakemake --cores all
@@ -35,13 +34,16 @@ check: env
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/mypy --strict src
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python docs/describe.py --check
 	$(BIN)/snakemake --lint
 
 faults: env
 	$(BIN)/python -m tests.faults
 
-gpu-check: env
-	$(BIN)/python scripts/gpu_check.py --configfile $(CONFIG)
+# docs/files.md, the JSON Schemas of the files under results/, and the table of keys in config/README.md.
+docs: env
+	$(BIN)/python docs/describe.py
 
 clean:
 	rm -rf results logs

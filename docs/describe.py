@@ -1,15 +1,17 @@
 """Write docs/files.md and the JSON Schemas of the package from src/fledgling/artefacts.py; --check only compares.
 
-    python docs/describe.py            after an edit of artefacts.py
-    python docs/describe.py --check    exit code 1 where a file is not current
+python docs/describe.py            after an edit of artefacts.py
+python docs/describe.py --check    exit code 1 where a file is not current
 """
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typing_extensions
+import yaml
 from pydantic import ConfigDict, TypeAdapter
 
 from fledgling import artefacts
@@ -90,12 +92,61 @@ def words(field: dict[str, Any]) -> str:
     )
 
 
+def keys() -> str:
+    """config/README.md with its table of keys made from the schema."""
+    schema = yaml.safe_load((ROOT / "config" / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
+    path = ROOT / "config" / "README.md"
+    text = path.read_text(encoding="utf-8")
+    head, _, rest = text.partition(TABLE)
+    _, _, tail = rest.partition("\n\n")
+    rows = "".join(_keys(schema, schema, ""))
+    return f"{head}{TABLE}{rows.rstrip()}\n" + (f"\n{tail}" if tail else "")
+
+
+TABLE = "| key | value | meaning |\n|---|---|---|\n"
+NAMED = {"tracks": "track", "models": "model", "contenders": "contender", "adapters": "adapter"}
+
+
+def _keys(schema: dict[str, Any], node: dict[str, Any], path: str) -> Iterator[str]:
+    for name, field in node.get("properties", {}).items():
+        if name == "$schema":
+            continue
+        where = f"{path}.{name}" if path else name
+        field = _resolved(schema, field)
+        if "description" in field:
+            yield f"| `{where}` | {_value(field)} | {_said(field['description'])} |\n"
+        if name in NAMED and not path:
+            yield from _keys(schema, _resolved(schema, field["additionalProperties"]), f"{name}.{{{NAMED[name]}}}")
+        elif field.get("type") == "array" and "$ref" in field.get("items", {}):
+            yield from _keys(schema, _resolved(schema, field["items"]), f"{where}[]")
+        else:
+            yield from _keys(schema, field, where)
+
+
+def _resolved(schema: dict[str, Any], field: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = schema["$defs"][field["$ref"].rpartition("/")[2]] if "$ref" in field else field
+    return found
+
+
+def _said(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _value(field: dict[str, Any]) -> str:
+    if "enum" in field:
+        return " \\| ".join(f"`{value}`" for value in field["enum"])
+    kinds = field.get("type", "any")
+    names = {"object": "block", "array": "list", "string": "text", "integer": "whole number", "boolean": "true/false"}
+    found = [names.get(kind, kind) for kind in ([kinds] if isinstance(kinds, str) else kinds)]
+    return " or ".join(found)
+
+
 def files() -> dict[Path, str]:
     """Everything that is generated, by path."""
     prepare()
     folder = ROOT / "src" / "fledgling" / "schemas"
     made = {folder / f"{kind.__name__}.json": json.dumps(schema(kind), indent=1) + "\n" for kind in kinds()}
-    return made | {ROOT / "docs" / "files.md": page()}
+    return made | {ROOT / "docs" / "files.md": page(), ROOT / "config" / "README.md": keys()}
 
 
 def main() -> int:

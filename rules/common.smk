@@ -2,6 +2,8 @@
 
 import gc
 import json
+import os
+import shlex
 import sys
 from glob import glob
 from pathlib import Path
@@ -14,12 +16,12 @@ sys.modules.setdefault("pandas", None)  # Snakemake imports it to look at params
 sys.path.insert(0, f"{workflow.basedir}/src")  # this folder's code, whatever is installed
 
 from fledgling import contenders
-from fledgling.config import validate, where
+from fledgling.config import section, validate, where
 from fledgling.errors import FledglingError
-from fledgling.files import canonical, sha256_file
-from fledgling.graph import sees
+from fledgling.files import canonical, digest, sha256_file
+from fledgling.graph import sees, slurm, work
 from fledgling.graph.digests import digests
-from fledgling.graph.driver import adopt_jobs, hold_folder
+from fledgling.graph.driver import adopt_jobs, exits, hold_folder
 from fledgling.tracks.floors import FLOORS
 
 try:
@@ -27,13 +29,27 @@ try:
 except FledglingError as error:
     raise WorkflowError(str(error))
 
-adopt_jobs(where(config), source=f"{workflow.basedir}/src")
+adopt_jobs(
+    where(config),
+    source=f"{workflow.basedir}/src",
+    mode=workflow.exec_mode.name.lower(),
+    config=digest({name: section(config, name) for name in config}),
+)
+
+# What runs at a time, where neither a profile nor --resources says; the jobs' own Snakemake has nothing to limit.
+if workflow.exec_mode.name == "DEFAULT" and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", 4)
 
 
 # Instead of Snakemake's own lock (off in profiles/default), which outlives a killed process.
 onstart:
-    hold_folder(".snakemake/fledgling.lock")
+    with exits():
+        hold_folder(".snakemake/fledgling.lock")
+        slurm.prepare(workflow.executor_plugin.name, clients=f"{workflow.basedir}/profiles/slurm/bin")
 
+
+# Code and configuration come from the checkout; everything else is relative to where Snakemake runs (--directory).
+SCRIPTS = "scripts" if os.path.samefile(workflow.basedir, ".") else shlex.quote(f"{workflow.basedir}/scripts")
 
 TORCH_ENV = "../envs/gpu.yaml" if config["training"]["gpus"] else "../envs/base.yaml"
 
@@ -73,6 +89,47 @@ def sources(wildcards):
     return sorted({file for pattern in patterns for file in glob(pattern, recursive=True)})
 
 
+def in_markup(text):
+    """The same JSON without `<`: Snakemake puts params as they are into a script element of its own report."""
+    return text.replace("<", "\\u003c")
+
+
+def of_site(name):
+    """A line of the profile's marked block; None where the profile has none of that name."""
+    line = (workflow.resource_settings.default_resources or {}).get(name)
+    return line and line.evaluate(None, input=[], attempt=1, threads=1, rulename="", async_run=None).value
+
+
+def needs(kind, gpus=None, **more):
+    """The resources of a rule by the kind of its work: memory, time, and for jobs with GPUs where these are.
+
+    `gpus` says how many a job takes, from its wildcards.
+    """
+
+    def where_gpus_are(with_gpus, without=None):
+        return lambda wildcards: of_site(with_gpus) if gpus(wildcards) else without and of_site(without)
+
+    return {
+        "mem_mb": work.mem_mb(kind),
+        "runtime": work.runtime(kind, limit=of_site("longest")),
+        **({"gpu": gpus} if gpus else {}),
+        **(
+            {"slurm_partition": where_gpus_are("gpu_partition", "slurm_partition")}
+            if gpus and of_site("gpu_partition")
+            else {}
+        ),
+        **({"gpu_model": where_gpus_are("gpu_kind")} if gpus and of_site("gpu_kind") else {}),
+        **more,
+    }
+
+
+def small_group(wildcards):
+    """Which small jobs a scheduler gets together: never two of which one waits, over a training, for the other."""
+    if wildcards.part == "val/":
+        return "small-val"
+    return "small-trained" if any(one.adapter and one.name == wildcards.contender for one in LADDER) else "small"
+
+
 def settings(rule, **fixed):
     """What a rule sees of the configuration (fledgling.graph.sees), as one canonical JSON text for its params."""
 
@@ -81,7 +138,7 @@ def settings(rule, **fixed):
         repeat = int(wildcards.get("part") == "repeat/")
         if "track" in named:
             track_of(wildcards)
-        return canonical(sees.settings(config, rule, **named, **fixed, repeat=repeat))
+        return in_markup(canonical(sees.settings(config, rule, **named, **fixed, repeat=repeat)))
 
     return of
 

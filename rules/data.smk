@@ -18,9 +18,11 @@ rule prepare:
         "logs/prepare/{track}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("light"),
     params:
         settings=settings("prepare"),
         code=code("scripts/prepare.py"),
     shell:
-        "python scripts/prepare.py --track {wildcards.track} --settings {params.settings:q}"
+        "python {SCRIPTS}/prepare.py --track {wildcards.track} --settings {params.settings:q}"
         " --train {output.train} --val {output.val} --test {output.test} --datasheet {output.datasheet} 2> {log}"

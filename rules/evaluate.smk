@@ -22,14 +22,18 @@ rule score:
         rows="results/metrics/{track}/{part}{contender}.jsonl",
     log:
         "logs/score/{track}/{part}{contender}.log",
+    group:
+        small_group
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("small", small=1),
     params:
         kind=kind,
         settings=settings("score"),
         code=code("scripts/score.py"),
     shell:
-        "python scripts/score.py --data {input.data} --predictions {input.predictions} --track-kind {params.kind}"
+        "python {SCRIPTS}/score.py --data {input.data} --predictions {input.predictions} --track-kind {params.kind}"
         " --settings {params.settings:q} --out {output.metrics} --rows {output.rows} 2> {log}"
 
 
@@ -54,11 +58,13 @@ checkpoint compare:
         "logs/compare/{track}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("light"),
     params:
         settings=settings("compare"),
         code=code("scripts/compare.py"),
     shell:
-        "python scripts/compare.py --track {wildcards.track} --settings {params.settings:q}"
+        "python {SCRIPTS}/compare.py --track {wildcards.track} --settings {params.settings:q}"
         " --datasheet {input.datasheet} --rows {input.rows} --floors {input.floors}"
         " --metrics {input.metrics} --out {output.compare} 2> {log}"
 
@@ -85,11 +91,13 @@ rule decide:
         "logs/decide/{track}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("light"),
     params:
         settings=settings("decide"),
         code=code("scripts/decide.py"),
     shell:
-        "python scripts/decide.py --track {wildcards.track} --settings {params.settings:q}"
+        "python {SCRIPTS}/decide.py --track {wildcards.track} --settings {params.settings:q}"
         " --compare {input.compare} --datasheet {input.datasheet} --rows {input.rows}"
         " --floors {input.floors} --metrics {input.metrics} --predictions {input.predictions}"
         " --repeat {input.repeats} --repeat-metrics {input.repeat_metrics} --out {output.verdict} 2> {log}"
@@ -118,15 +126,18 @@ rule report:
         "logs/report/{track}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("light"),
     params:
         settings=settings("report"),
         code=code(
             "scripts/report.py",
             "src/fledgling/report/templates/report.html",
             "src/fledgling/report/templates/report.css",
+            "src/fledgling/report/templates/report.js",
         ),
     shell:
-        "python scripts/report.py --track {wildcards.track} --settings {params.settings:q}"
+        "python {SCRIPTS}/report.py --track {wildcards.track} --settings {params.settings:q}"
         " --verdict {input.verdict} --compare {input.compare} --data {input.data} --datasheet {input.datasheet}"
         " --predictions {input.predictions} --metrics {input.metrics} --rows {input.rows}"
         " --training {input.training} --out {output.html} 2> {log}"

@@ -13,10 +13,12 @@ rule fetch:
         "logs/fetch/{model}.log",
     conda:
         "../envs/base.yaml"
-    threads: 2
+    threads: 1
+    resources:
+        **needs("fetch"),
     params:
         settings=settings("fetch"),
         code=code("scripts/fetch.py"),
     shell:
-        "python scripts/fetch.py --model {wildcards.model} --settings {params.settings:q}"
+        "python {SCRIPTS}/fetch.py --model {wildcards.model} --settings {params.settings:q}"
         " --out {output.manifest} 2> {log}"

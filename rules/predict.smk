@@ -35,11 +35,13 @@ rule ask:
         "results/benchmarks/ask/{track}/{part}teacher.tsv"
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("teacher", teacher=1),
     params:
         settings=settings("ask", contender="teacher"),
         code=code("scripts/ask.py"),
     shell:
-        "python scripts/ask.py --track {wildcards.track} --data {input.data} --settings {params.settings:q}"
+        "python {SCRIPTS}/ask.py --track {wildcards.track} --data {input.data} --settings {params.settings:q}"
         " --out {output.predictions} 2> {log}"
 
 
@@ -61,13 +63,13 @@ rule answer:
     conda:
         TORCH_ENV
     resources:
-        gpu=lambda wildcards: contenders.answering(config, wildcards.contender).get("gpus", 0),
+        **needs("answer", gpus=lambda wildcards: contenders.answering(config, wildcards.contender).get("gpus", 0)),
     params:
         adapter=lambda wildcards, input: (f"--adapter {input.adapter[0]}" if input.adapter else ""),
         settings=settings("answer"),
         code=code("scripts/answer.py"),
     shell:
-        "python -m fledgling.gpus {resources.gpu} python scripts/answer.py --track {wildcards.track}"
+        "python -m fledgling.gpus {resources.gpu} python {SCRIPTS}/answer.py --track {wildcards.track}"
         " --contender {wildcards.contender} --data {input.data} --model {input.model} {params.adapter}"
         " --settings {params.settings:q} --out {output.predictions} 2> {log}"
 
@@ -82,11 +84,15 @@ rule floor:
         seal="results/predictions/{track}/floor-{floor}.json",
     log:
         "logs/floor/{track}-{floor}.log",
+    group:
+        "small"
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("small", small=1),
     params:
         kind=kind,
         code=code("scripts/floor.py"),
     shell:
-        "python scripts/floor.py --floor {wildcards.floor} --track-kind {params.kind}"
+        "python {SCRIPTS}/floor.py --floor {wildcards.floor} --track-kind {params.kind}"
         " --train {input.train} --data {input.data} --out {output.predictions} 2> {log}"

@@ -19,10 +19,12 @@ rule publish:
         "logs/publish/{track}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("light"),
     params:
         settings=settings("publish"),
         code=code("scripts/publish.py"),
     shell:
-        "python scripts/publish.py --track {wildcards.track} --verdict {input.verdict} --adapters {input.adapters}"
+        "python {SCRIPTS}/publish.py --track {wildcards.track} --verdict {input.verdict} --adapters {input.adapters}"
         " --metrics {input.metrics} --models {input.models} --settings {params.settings:q}"
         " --out {output.marker} 2> {log}"

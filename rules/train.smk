@@ -25,13 +25,13 @@ rule train:
     conda:
         TORCH_ENV
     resources:
-        gpu=config["training"]["gpus"],
+        **needs("train", gpus=lambda wildcards: config["training"]["gpus"]),
     params:
         settings=settings("train"),
         code=code("scripts/train.py"),
     shell:
         "python -m fledgling.gpus {resources.gpu} python -m fledgling.training.launch"
-        " scripts/train.py --track {wildcards.track} --adapter {wildcards.adapter} --train {input.train}"
+        " {SCRIPTS}/train.py --track {wildcards.track} --adapter {wildcards.adapter} --train {input.train}"
         " --val {input.val} --model {input.model} --settings {params.settings:q} --out {output.summary} 2> {log}"
 
 
@@ -56,10 +56,12 @@ rule select_adapter:
         "logs/select_adapter/{track}/{adapter}.log",
     conda:
         "../envs/base.yaml"
+    resources:
+        **needs("light"),
     params:
         settings=settings("select_adapter"),
         code=code("scripts/select_adapter.py"),
     shell:
-        "python scripts/select_adapter.py --track {wildcards.track} --candidates {input.candidates}"
+        "python {SCRIPTS}/select_adapter.py --track {wildcards.track} --candidates {input.candidates}"
         " --metrics {input.metrics} --summary {input.summary} --settings {params.settings:q} --out {output.weights}"
         " 2> {log}"

@@ -36,6 +36,9 @@ def main() -> None:
         help="further rows, or further adapters of the model, that the same start of the engine answers (repeatable)",
     )
     parser.add_argument("--repeat", type=int, default=0, help="by hand: 1 asks everything a second time")
+    parser.add_argument(
+        "--shots", type=Path, help="results/data/{track}/train.jsonl, where shots are put before each row"
+    )
     parser.add_argument("--journal", type=Path, help="folder of finished work")
     parser.add_argument("--out", required=True, type=Path, help="predictions to write (.jsonl)")
     args = parser.parse_args()
@@ -49,6 +52,7 @@ def main() -> None:
         model=args.model,
         settings=settings,
         journal=args.journal or Path(where().get("journal", ".journal")),
+        train_data=args.shots,
     )
 
 

@@ -1,30 +1,7 @@
-"""Score a contender's predictions against a split.
+"""Score a contender's predictions against a split: `fledgling score` as the rule runs it."""
 
-Reads rows (results/data/{track}/test.jsonl, or BFCL's own rows) and predictions, which need not come from the graph
-({"id", "outcome", "raw"} is enough), and writes the metrics and, if asked, one line a row. Every row of the split
-counts, answered or not.
-"""
-
-import argparse
-import json
-
-from fledgling.cli import run
-from fledgling.records import KINDS
-from fledgling.score import score
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, help="rows to score against (JSON Lines)")
-    parser.add_argument("--predictions", required=True, help="predictions of one contender (JSON Lines)")
-    parser.add_argument("--track-kind", required=True, choices=KINDS, help="what the answers are")
-    parser.add_argument("--settings", default="{}", type=json.loads, help='JSON: {"prices": {...}} or nothing')
-    parser.add_argument("--out", required=True, help="metrics to write (.json)")
-    parser.add_argument("--rows", help="scores to write, one line a row (.jsonl)")
-    given = parser.parse_args()
-    prices = given.settings.get("prices")
-    score(given.data, given.predictions, given.track_kind, given.out, given.rows, prices)
-
+from fledgling.command import score
+from fledgling.command.main import script
 
 if __name__ == "__main__":
-    run(main)
+    script(score)

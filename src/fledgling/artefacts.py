@@ -122,6 +122,12 @@ class Sourced(TypedDict):
     """read, rejected, duplicates, beyond_limit, used."""
     rejected: dict[str, Listed]
     """By reason."""
+    copies: list[str]
+    """The first rows that another one stands for."""
+    without_tools_or_schema: int
+    """Rows without tools of their own (toolcall) or a schema (structured)."""
+    nulls_left_out: int
+    """Gold arguments that are null and that the tool does not have: a table gave them to every call."""
     gold_outside_tool_schema: Listed
     """Rows whose gold arguments their own tool refuses."""
     ignored_keys: dict[str, int]
@@ -134,8 +140,12 @@ class Split(TypedDict):
     rows: int
     sha256: str
     """sha256 of its JSON Lines file."""
+    weight: float
+    """Requests that the rows stand for."""
     groups: int
     """Groups, which are what is independent."""
+    near_copies: int
+    """Rows that got the group of another one, which says the same or nearly."""
     categories: dict[str, int]
     calls: NotRequired[dict[str, int]]
     """Rows by their number of gold calls (toolcall)."""
@@ -160,6 +170,15 @@ class Leaks(TypedDict):
     """The first of them."""
 
 
+class Unwinnable(TypedDict):
+    """Rows that were not taken, since not even their own answer scores 1: nobody could get them right."""
+
+    rows: int
+    reasons: dict[str, int]
+    first: list[str]
+    """The first of them, with file, line and reason."""
+
+
 class Datasheet(TypedDict):
     """results/data/{track}/datasheet.json: what became of every row of the sources; seals the three splits."""
 
@@ -168,11 +187,16 @@ class Datasheet(TypedDict):
     kind: Literal["structured", "toolcall"]
     generated: bool
     """Whether Fledgling generated rows."""
+    summary: str
+    """What became of all rows, in one line."""
     split_key: str
     sources: list[Sourced]
+    unwinnable: Unwinnable
     splits: dict[str, Split]
     conflicting_answers: int
     """Rows whose request occurs before them with another answer."""
+    conflicts: list[str]
+    """The first of them."""
     leaks: Leaks
 
 
@@ -204,6 +228,10 @@ class Prediction(TypedDict):
     """What computed it."""
     request: str | None
     """Digest of what was asked."""
+    reason: NotRequired[str]
+    """Why the outcome is not ok, in the provider's words where there are any."""
+    in_flight: NotRequired[int]
+    """Calls that ran when this one was sent, itself included; the latency holds what they did to each other."""
 
 
 class Limits(TypedDict):
@@ -238,7 +266,7 @@ class Rate(TypedDict):
     value: float
     n: int
     k: int | None
-    """Rows that count fully; null for means of fractions."""
+    """Rows that count fully, weights aside; null for means of fractions."""
     low: float
     high: float
     level: float
@@ -261,6 +289,7 @@ class SliceRate(TypedDict):
 
     n: int
     value: float
+    """By weight."""
     low: float
     high: float
 
@@ -272,7 +301,9 @@ class Metrics(TypedDict):
     made_from: MadeFrom
     kind: Literal["structured", "toolcall"]
     n: int
-    """Rows of the split; the denominator of every rate."""
+    """Rows of the split; with their weights the denominator of every rate."""
+    weight: float
+    """Requests that the rows stand for; n where no row has a weight."""
     metrics: dict[str, Rate]
     """By the strict reading."""
     lenient: dict[str, dict[str, float]]
@@ -312,6 +343,7 @@ class ScoredRow(TypedDict):
     model: str | None
     fingerprint: str | None
     weight: NotRequired[float]
+    """Requests that the row stands for; 1 where it is left out."""
 
 
 class Span(TypedDict):
@@ -370,6 +402,8 @@ class Comparison(TypedDict):
     finding: Literal["as_good", "worse", "unclear", "invalid"]
     reasons: list[str]
     n: int
+    requests: NotRequired[int]
+    """Requests that the rows stand for, where they have weights; then the counts and `answered` are of requests."""
     groups: NotRequired[int]
     rows_needed: int | None
     rows_missing: int | None
@@ -382,6 +416,10 @@ class Comparison(TypedDict):
     metrics: dict[str, GapOnMetric]
     floors: dict[str, dict[str, AgainstFloor]]
     teacher_floors: dict[str, dict[str, AgainstFloor]]
+    level: NotRequired[float]
+    """The level at which it was tested, and at which every bound here is one-sided, where `decision.family` sets it."""
+    p: NotRequired[float]
+    """p of "not as good as the teacher", the largest over core metrics and floors, where `decision.family` needs it."""
 
 
 class Rung(TypedDict):
@@ -414,6 +452,46 @@ class Ruled(TypedDict):
     core: list[str]
 
 
+class HeldTo(TypedDict):
+    """One contender against its level."""
+
+    p: float | None
+    """null: not built."""
+    level: float | None
+    """null: not tested."""
+    passed: bool
+    why: str
+    """Why it was not tested, or did not pass."""
+
+
+class Family(TypedDict):
+    """How one error rate was shared over all contenders."""
+
+    name: Literal["sequence", "holm", "each"]
+    promise: str
+    """What holds for all of them together, in a sentence."""
+    nominee: str | None
+    """Where the sequence began."""
+    stopped: str
+    """Why it ended where it did."""
+    rungs: dict[str, HeldTo]
+
+
+class Able(TypedDict):
+    """What the test rows can show: how often a contender as good as the teacher passes."""
+
+    rows: int
+    counts_as: int
+    """Independent rows that they are worth, groups at their worst."""
+    chances: dict[str, float]
+    """By the share of rows on which the two differ."""
+    safe_rows: int | None
+    """Rows that would make it safe; null: no realistic number."""
+    low: bool
+    """Whether it fails more often than it passes."""
+    sentence: str
+
+
 class Gate(Ruled):
     """results/compare/{track}.json: the gate, before anything is trained."""
 
@@ -427,6 +505,7 @@ class Gate(Ruled):
     """The contenders that need no training, cheapest first."""
     decisive: str
     """The contender that the decision rests on."""
+    split_power: NotRequired[Able]
     comparisons: dict[str, Comparison]
 
 
@@ -583,6 +662,8 @@ class Verdict(Ruled):
     """What a reader should know beside it, a sentence each."""
     looks: Looks | None
     test_sha256: str | None
+    family: NotRequired[Family | None]
+    """null where each contender stands alone."""
 
 
 class Candidate(TypedDict):

@@ -7,17 +7,29 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 
 from fledgling.errors import ConfigError
 
 Config = dict[str, Any]
+CHECKOUT = Path(__file__).parents[2]
 SCHEMA = "config/schemas/config.schema.yaml"
 # "Where" keys: they say where and how fast work is done, never what comes out, so they re-run nothing.
 WHERE: dict[str, tuple[str, ...]] = {
     "slm": ("gpus",),
-    "teacher": ("timeout_s", "max_tries", "concurrency", "requests_per_minute", "tokens_per_minute", "budget"),
+    "teacher": (
+        "auth",
+        "headers",
+        "first_replies",
+        "timeout_s",
+        "max_tries",
+        "concurrency",
+        "requests_per_minute",
+        "tokens_per_minute",
+        "budget",
+    ),
     "training": ("gpus", "micro_batch_tokens", "deepspeed", "compile"),
 }
 # Not "where", but no part of what a paid call or a GPU job makes: they count money, or are judged later.
@@ -38,7 +50,7 @@ TRACK_DEFAULTS: Config = {
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = ".") -> Config:
+def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = CHECKOUT) -> Config:
     """Merge configuration files, later ones over earlier ones, and validate the result.
 
     Raises:
@@ -60,12 +72,14 @@ def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = ".") -> 
 
 
 def validate(
-    config: Config, *, files: Sequence[str | os.PathLike[str]] = (), root: str | os.PathLike[str] = "."
+    config: Config, *, files: Sequence[str | os.PathLike[str]] = (), root: str | os.PathLike[str] = CHECKOUT
 ) -> Config:
     """The configuration with its defaults and without removed blocks, checked key by key.
 
     `files` are searched for line numbers. SLM_MODEL_PATH, where it is set, is models.slm from here on, so that a
     change of it counts as one of the configuration.
+
+    The schema is that of the checkout `root`; the paths of sources are relative to where the run is.
 
     Raises:
         ConfigError: lists every wrong key with its file, line and a remedy.
@@ -81,7 +95,7 @@ def validate(
         for problem in _explain(error, schema)
     ]
     if not problems:
-        problems = _contradictions(config, Path(root))
+        problems = _contradictions(config)
     if problems:
         lines = [f"  {_place(files, path)}{message}" for path, message in problems]
         raise ConfigError("the configuration cannot be used:\n" + "\n".join(lines))
@@ -138,6 +152,8 @@ Problem = tuple[list[str | int], str]
 def _explain(error: Any, schema: Any) -> list[Problem]:
     path, kind = list(error.instance_path), error.kind
     name = type(kind).__name__.removeprefix("ValidationErrorKind_")
+    if path[:2] == ["teacher", "headers"]:  # never its text: it may be the secret itself
+        return [(path, "name the variable that holds the header's value, as {Ocp-Apim-Subscription-Key: APIM_KEY}")]
     if name == "AdditionalProperties":
         known = _known_keys(schema, list(error.schema_path))
         return [([*path, key], f"unknown key; {_did_you_mean(key, known)}") for key in kind.unexpected]
@@ -183,9 +199,11 @@ def _is_number(text: str) -> bool:
         return False
 
 
-def _contradictions(config: Config, root: Path) -> list[Problem]:
+def _contradictions(config: Config) -> list[Problem]:
     """What a schema cannot say: sums, files that must exist, names that must fit together."""
     problems: list[Problem] = []
+    if secret := _holds_a_secret(config["teacher"].get("base_url") or ""):
+        problems.append((["teacher", "base_url"], secret))
     recipe_keys = sorted(config["recipe"])
     place = (config["publish"]["repo_id"] or "{track}") + (config["publish"].get("path_in_repo") or "")
     if "{track}" not in place and len(config["tracks"]) > 1:
@@ -197,8 +215,8 @@ def _contradictions(config: Config, root: Path) -> list[Problem]:
             problems.append(([*here, "splits"], f"the shares add up to {sum(shares.values()):g}, not 1"))
         for index, source in enumerate(track["sources"]):
             there = [*here, "sources", index]
-            if "path" in source and not glob.glob(source["path"], root_dir=root, recursive=True):
-                problems.append(([*there, "path"], f"no such file: {source['path']} (relative to {root.resolve()})"))
+            if "path" in source and not glob.glob(source["path"], recursive=True):
+                problems.append(([*there, "path"], f"no such file: {source['path']} (relative to {Path.cwd()})"))
             if source.get("embedded", track["kind"]) != track["kind"]:
                 problems.append(
                     ([*there, "embedded"], f"rows of kind {source['embedded']} in a track of kind {track['kind']}")
@@ -260,6 +278,21 @@ def _of_contenders(config: Config) -> list[Problem]:
         if name not in ("teacher", *blocks):
             unknown(["repeats", index], name, ["teacher", *blocks], "contender")
     return problems
+
+
+def _holds_a_secret(url: str) -> str:
+    """Why an address must not be in a configuration, which jobs, logs and metadata repeat; never its text."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "this is no address; it looks like https://HOST/v1"
+    if parts.username is not None or parts.password is not None:
+        return "a user name or password in an address; put the key into OPENAI_API_KEY"
+    return (
+        "a query in an address; leave it out, and name the variable of a key under teacher.headers"
+        if parts.query
+        else ""
+    )
 
 
 def _place(files: Sequence[str | os.PathLike[str]], path: list[str | int]) -> str:

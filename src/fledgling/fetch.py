@@ -9,8 +9,11 @@ from typing import Any
 
 from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable
 from fledgling.files import sha256_file
-from fledgling.models import checkpoint as manifest
+from fledgling.models import checkpoint
 from fledgling.models.checkpoint import Model
+from fledgling.models.offline import offline_and_quiet
+from fledgling.models.soundness import said
+from fledgling.prompting.template import Chat
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +37,7 @@ def fetch(settings: dict[str, Any], out: Path, *, seed: int) -> Model:
         model = from_hub(settings["repo_id"], settings["revision"], folder)
     else:
         model = embedded(folder, seed=seed, steps=settings.get("steps"))
-    manifest.write(out, model)
+    checkpoint.write(out, model)
     return model
 
 
@@ -43,7 +46,7 @@ def embedded(folder: Path, *, seed: int, steps: int | None = None) -> Model:
     from fledgling.embedded import pretrain
 
     pretrain.build(folder, seed=seed, steps=steps or pretrain.STEPS)
-    return manifest.describe(folder, source="embedded")
+    return checkpoint.describe(folder, source="embedded")
 
 
 def from_path(folder: Path) -> Model:
@@ -58,7 +61,9 @@ def from_path(folder: Path) -> Model:
     names = [entry.name for entry in folder.iterdir()]
     _require_safetensors(str(folder), names)
     log.warning("%s: nothing vouches for these files; from now on the manifest does", folder)
-    return manifest.describe(folder, source="path")
+    model = checkpoint.describe(folder, source="path")
+    require_usable(folder)
+    return model
 
 
 def from_hub(repo_id: str, revision: str, folder: Path) -> Model:
@@ -84,7 +89,7 @@ def from_hub(repo_id: str, revision: str, folder: Path) -> Model:
         tree = HfApi(endpoint=endpoint).list_repo_tree(repo_id, recursive=True, revision=revision)
         listed = {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
         _require_safetensors(f"{repo_id} at {revision}", list(listed))
-        wanted = manifest.parts(listed)
+        wanted = checkpoint.parts(listed)
         for name in wanted:
             if not _is_whole(folder / name, listed[name]):
                 _download(hf_hub_url(repo_id, name, revision=revision, endpoint=endpoint), listed[name], folder / name)
@@ -93,7 +98,9 @@ def from_hub(repo_id: str, revision: str, folder: Path) -> Model:
     for entry in folder.iterdir():
         if entry.is_file() and entry.name not in wanted:
             entry.unlink()  # left by another revision or source
-    return manifest.describe(folder, source="hub", repo_id=repo_id, revision=revision)
+    model = checkpoint.describe(folder, source="hub", repo_id=repo_id, revision=revision)
+    require_usable(folder)
+    return model
 
 
 def _download(url: str, entry: Any, target: Path) -> None:
@@ -121,7 +128,7 @@ def _download(url: str, entry: Any, target: Path) -> None:
 
 
 def _require_safetensors(place: str, names: list[str]) -> None:
-    if any(name.endswith(".safetensors") for name in manifest.parts(names)):
+    if any(name.endswith(".safetensors") for name in checkpoint.parts(names)):
         return
     if any(name.endswith((".bin", ".pt", ".pth", ".gguf")) for name in names):
         raise DataError(f"{place}: has weights, but not as safetensors; other formats are not read, convert them")
@@ -159,3 +166,41 @@ def _explain(error: Exception, name: str) -> FledglingError:
         return ConfigError(f"{name}: the Hub refuses ({status}); check models.slm.repo_id and revision")
     said = f"answered {status}" if status else f"does not answer ({type(error).__name__}: {error})"
     return Unavailable(f"{name}: the Hub {said}; the same command goes on from here")
+
+
+def require_usable(folder: Path) -> None:
+    """Refuse a checkpoint that transformers cannot make a chat model of.
+
+    Its tokenizer loads, its chat template renders a question and an answer within its sandbox, and its weights are
+    those, all and of the shapes, that its config.json describes. No weight is read.
+
+    Raises:
+        DataError: names the file.
+        ConfigError: there is no chat template.
+    """
+    offline_and_quiet()
+    import transformers
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    where = folder.resolve()
+    with said(folder / "config.json", "no configuration of a model that is known here"):
+        AutoConfig.from_pretrained(where, local_files_only=True)
+    with said(folder / "tokenizer.json", "no tokenizer that can be used"):
+        tokenizer = AutoTokenizer.from_pretrained(where, local_files_only=True)
+        tokenizer("Hello", add_special_tokens=False)
+    try:
+        Chat(tokenizer)
+    except DataError as error:
+        raise DataError(f"{folder}: {error}; mend chat_template.jinja, or take another checkpoint") from None
+    transformers.logging.disable_progress_bar()
+    with said(folder / "config.json", "no model that these weights fit"):
+        _, found = AutoModelForCausalLM.from_pretrained(
+            where, device_map="meta", dtype="auto", local_files_only=True, output_loading_info=True
+        )
+    if missing := sorted(found["missing_keys"]):
+        raise DataError(
+            f"{folder}: {len(missing)} weights that config.json describes are in no file, {missing[0]} first; they "
+            "would be drawn at random. Fetch it again, or take another checkpoint"
+        )
+    if unused := sorted(found["unexpected_keys"]):
+        log.warning("%s: %d tensors are not used by the model, %s first", folder, len(unused), unused[0])

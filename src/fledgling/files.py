@@ -73,7 +73,10 @@ def _private(path: Path) -> tuple[int, str]:
     """A new file beside `path` under a name of its own, locked for as long as its writer lives."""
     while True:
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        except OSError:
+            return fd, temporary  # a file system without locks: what a killed writer leaves stays there
         if os.path.exists(temporary):
             return fd, temporary
         os.close(fd)  # taken for abandoned before it was locked
@@ -87,6 +90,8 @@ def _remove_abandoned(path: Path) -> None:
                 file.unlink()
         except (BlockingIOError, FileNotFoundError):
             pass
+        except OSError:
+            return
 
 
 def _umask() -> int:

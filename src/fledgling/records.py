@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass, field
 from os import PathLike
 from typing import Any, Literal, get_args
 
+from fledgling import strict_json
 from fledgling.errors import DataError
-from fledgling.files import read_jsonl
+from fledgling.files import read_jsonl, read_lines
 
 Outcome = Literal["ok", "empty", "length", "content_filter", "refusal", "error"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
@@ -19,7 +20,8 @@ class Example:
 
     `group` names the source record. `answer` is an object (structured) or a list of
     {"name", "arguments"} (toolcall; empty where no call is right, None where any call is).
-    `allowed` holds per argument the list of accepted values ("" in it: may be left out).
+    `allowed` holds per argument the list of accepted values ("" in it: may be left out). `weight` is how many
+    requests the row stands for.
     """
 
     id: str
@@ -30,6 +32,7 @@ class Example:
     schema: Any = None
     allowed: list[dict[str, Any]] | None = None
     category: str | None = None
+    weight: float = 1
 
     def to_json(self) -> dict[str, Any]:
         """The row as written to results/data, without the fields that do not apply."""
@@ -41,6 +44,8 @@ class Example:
         for name in ("allowed", "category"):
             if getattr(self, name) is not None:
                 row[name] = getattr(self, name)
+        if self.weight != 1:
+            row["weight"] = self.weight
         return row
 
 
@@ -50,7 +55,9 @@ class Prediction:
 
     `tool_calls` holds the provider's own structured calls (OpenAI form, arguments as text), or None
     where the model answers in text. `usage` counts tokens: {"prompt_tokens", "completion_tokens"}.
-    `fingerprint` says what computed it, `request` is the digest of what was asked.
+    `fingerprint` says what computed it, `request` is the digest of what was asked. `reason` says why the outcome is
+    not ok, in the provider's words where there are any. `in_flight` counts the calls that ran when this one was sent,
+    itself included: `latency_s` holds what they did to each other.
     """
 
     id: str
@@ -63,10 +70,16 @@ class Prediction:
     model: str | None = None
     fingerprint: str | None = None
     request: str | None = None
+    reason: str | None = None
+    in_flight: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """The row as written to results/predictions."""
-        return asdict(self)
+        """The row as written to results/predictions, without a reason and calls in flight where there are none."""
+        row = asdict(self)
+        for name in ("reason", "in_flight"):
+            if row[name] is None:
+                del row[name]
+        return row
 
 
 _EXAMPLE_KEYS = frozenset(Example.__dataclass_fields__)
@@ -79,9 +92,25 @@ def read_examples(path: str | PathLike[str]) -> Iterator[Example]:
     Raises:
         DataError: a line lacks a field or has one too many; names file, line and key.
     """
-    for number, row in read_jsonl(path):
+    for number, text in read_lines(path):
+        row = strict_row(path, number, text)
         _check(path, number, row, _EXAMPLE_KEYS, ("id", "group", "messages", "answer"))
         yield Example(**row)
+
+
+def strict_row(path: str | PathLike[str], number: int, text: str) -> dict[str, Any]:
+    """The object on a line of rows, its numbers exact: what is scored against has the digits of the source.
+
+    Raises:
+        DataError: it is none; names file and line.
+    """
+    try:
+        row = strict_json.parse(text)
+    except ValueError as error:
+        raise DataError(f"{path}:{number}: not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise DataError(f"{path}:{number}: expected a JSON object, found {type(row).__name__}")
+    return row
 
 
 def read_predictions(path: str | PathLike[str]) -> Iterator[Prediction]:

@@ -12,26 +12,37 @@ from typing import Any
 
 import jsonschema_rs
 
-from fledgling import strict_json
+from fledgling import schema_cost, strict_json
 
+MAX_STEPS = 10_000_000  # of one validation; the library takes less than a second for as many
+MAX_EXPLAINED = 50_000  # of one that is to say what is wrong: the library remembers every branch that failed
 MAX_ERRORS = 5  # named in one message; the first ones are what a person reads
 
 
 @dataclass(frozen=True, slots=True)
 class Schema:
-    """A compiled JSON Schema."""
+    """A compiled JSON Schema; `visits` is what the work of checking a value is bounded by (see schema_cost)."""
 
     validator: Any
+    visits: tuple[int, ...] = (1,)
 
     def valid(self, value: Any) -> bool:
-        """Whether a parsed JSON value satisfies the schema; never raises, whatever a model wrote."""
+        """Whether a parsed JSON value satisfies the schema; never raises, whatever a model wrote.
+
+        A value that would take more than MAX_STEPS to check is not valid.
+        """
         try:
-            return bool(self.validator.is_valid(_foreign(value)))
+            return self._steps(value) <= MAX_STEPS and bool(self.validator.is_valid(_foreign(value)))
         except ValueError:  # the library gives up: nested too deep for it, or a pattern ran too long
             return False
 
     def errors(self, value: Any) -> list[str]:
         """What is wrong with a parsed JSON value, at most MAX_ERRORS of it: "/path/to/it: what is expected"."""
+        steps = self._steps(value)
+        if steps > MAX_STEPS:
+            return [f"/: the schema's references multiply: checking this value may take over {MAX_STEPS:,} steps"]
+        if steps > MAX_EXPLAINED:
+            return [] if self.valid(value) else ["/: it is not valid; the schema is too branched to say where"]
         found: list[str] = []
         try:
             for error in self.validator.iter_errors(_foreign(value)):
@@ -41,6 +52,13 @@ class Schema:
         except ValueError as error:
             found.append(f"/: {_short(str(error))}")
         return found
+
+    def _steps(self, value: Any) -> int:
+        """A bound of the work of checking a value; 0 where no value can make it much."""
+        if self.visits[-1] * strict_json.MAX_SIZE <= MAX_STEPS:
+            return 0
+        deep = min(strict_json.depth(value), len(self.visits) - 1)
+        return self.visits[deep] * _parts(value)
 
 
 def compiled(schema: dict[str, Any] | bool) -> Schema:
@@ -64,7 +82,8 @@ def _compiled(text: str) -> Schema:
         schema = {} if schema else {"not": {}}
     try:
         return Schema(
-            jsonschema_rs.validator_for(schema, validate_formats=False, offline=True, registry=_metaschemas())
+            jsonschema_rs.validator_for(schema, validate_formats=False, offline=True, registry=_metaschemas()),
+            tuple(schema_cost.visits(schema)),
         )
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
         raise ValueError(_short(getattr(error, "message", str(error)))) from None
@@ -75,6 +94,17 @@ def _metaschemas() -> jsonschema_rs.Registry:
     from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]
 
     return jsonschema_rs.Registry([(uri, REGISTRY.contents(uri)) for uri in REGISTRY])
+
+
+def _parts(value: Any) -> int:
+    """How many values a value is made of, itself among them."""
+    count, stack = 0, [value]
+    while stack:
+        node = stack.pop()
+        count += 1
+        if isinstance(node, (dict, list)):
+            stack.extend(node.values() if isinstance(node, dict) else node)
+    return count
 
 
 def _foreign(value: Any) -> Any:

@@ -1,29 +1,35 @@
 """Scoring a contender: one score a row of the split, and the metrics over all of them."""
 
+import logging
 import os
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from operator import mul
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fledgling import artefacts, strict_json
-from fledgling.artefacts import Cost, Metrics, Rate, SliceRate
-from fledgling.data import formats
+from fledgling.artefacts import Cost, Datasheet, Metrics, Rate, SliceRate
 from fledgling.data.invalid import Unusable
-from fledgling.errors import DataError
-from fledgling.files import json_line, publish, read_jsonl, sha256_file
+from fledgling.errors import DataError, UsageError
+from fledgling.files import json_line, publish, read_jsonl, read_lines, sha256_file
 from fledgling.progress import progress
-from fledgling.records import Example, Prediction, read_predictions
+from fledgling.records import Example, Prediction, read_predictions, strict_row
 from fledgling.sealing import verify_predictions
 from fledgling.tracks.kinds import Kind, Scored
 from fledgling.tracks.registry import kind
+
+if TYPE_CHECKING:
+    from fledgling.stats import Interval
 
 LEVEL = 0.95  # of every interval
 MISSING = Prediction(id="", outcome="error")
 _SHOWN_SIZE = 1 << 16  # characters of a reply up to which its parsed form is kept in the row file
 _SLICES = 100  # values of one dimension that are listed, the largest; the others are summed up
+_MOST_TOKENS = 10**12  # of one reply that are believed
 _EXAMPLE_KEYS = frozenset(Example.__dataclass_fields__)
 _TYPES: dict[str, tuple[type, ...]] = {
     "id": (str,),
@@ -36,6 +42,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 FilePath = str | PathLike[str]
+log = logging.getLogger(__name__)
 
 
 def score(
@@ -57,6 +64,7 @@ def score(
             predictions that their seal does not vouch for.
     """
     verify_predictions(predictions, data)
+    _check_prices(prices)
     track = kind(track_kind)
     tally = Tally(track)
     scored = _scored_rows(data, predictions, track, tally)
@@ -77,35 +85,87 @@ def score(
     return metrics
 
 
+def _check_prices(prices: dict[str, Any] | None) -> None:
+    """Refuse prices that are none.
+
+    Raises:
+        UsageError: names the key.
+    """
+    if prices is not None and not isinstance(prices, dict):
+        raise UsageError("prices: expected an object with input_per_million, output_per_million and currency")
+    for name in ("input_per_million", "output_per_million"):
+        price = (prices or {}).get(name)
+        if price is not None and (
+            isinstance(price, bool) or not isinstance(price, int | float) or not 0 <= price < 1e9
+        ):
+            raise UsageError(f"prices.{name}: expected a price, found {price!r}")
+
+
 def read_split(path: FilePath, track_kind: str) -> Iterator[tuple[int, Example]]:
     """Yield (line number, example) of a prepared split, or of rows in any other format that `prepare` reads.
 
     Raises:
-        DataError: a row is of no known format, or has no id.
+        DataError: a row is of no known format or of another kind of track, has no id, or its schema or tools cannot be
+            used.
     """
-    for number, row in read_jsonl(path):
-        if "group" in row and "answer" in row and "messages" in row and row.keys() <= _EXAMPLE_KEYS:
+    vouched = _vouched_kind(path)
+    if vouched not in (None, track_kind):
+        raise UsageError(f"{path}: these are rows of a {vouched} track; use --track-kind {vouched}")
+    for number, text in read_lines(path):
+        row = strict_row(path, number, text)
+        if vouched:
             yield number, Example(**row)
             continue
         try:
-            parsed = formats.parse(row, track_kind)
+            yield number, _example(row, track_kind, Path(path).parent, f"{path}:{number}")
         except Unusable as error:
             raise DataError(f"{path}:{number}: {error}") from None
-        if parsed.id is None:
-            raise DataError(f"{path}:{number}: key 'id' is missing; predictions are found by it")
-        yield (
-            number,
-            Example(
-                id=str(parsed.id),
-                group=parsed.record or str(parsed.id),
-                messages=parsed.messages,
-                answer=parsed.answer,
-                tools=parsed.tools,
-                schema=parsed.schema,
-                allowed=parsed.allowed,
-                category=parsed.category,
-            ),
-        )
+
+
+def _vouched_kind(path: FilePath) -> str | None:
+    """The kind of track that `prepare` wrote this very file for, every row checked, as the datasheet beside it says;
+    None where nothing vouches for it."""
+    sheet = Path(path).parent / "datasheet.json"
+    if not sheet.is_file():
+        return None
+    try:
+        described = artefacts.read(Datasheet, sheet)
+    except DataError:
+        return None
+    digests = {split["sha256"] for split in described["splits"].values()}
+    return described["kind"] if sha256_file(path) in digests else None
+
+
+def _example(row: dict[str, Any], track_kind: str, folder: Path, place: str) -> Example:
+    from fledgling.data import formats, schemas, validate  # slow to import, and not needed for rows of the graph
+
+    if track_kind == "structured" and row.get("tools") is not None:
+        raise Unusable("kind", "key 'tools': the row is about tool calls; use --track-kind toolcall")
+    parsed = formats.parse(row, track_kind, "example" if _is_prepared(row) else "auto")
+    if parsed.id is None:
+        raise Unusable("id", "key 'id' is missing; predictions are found by it")
+    parsed = replace(parsed, schema=schemas.self_contained(parsed.schema, folder))
+    try:
+        parsed = validate.check(parsed, track_kind).row
+    except Unusable as error:
+        if error.code not in validate.UNWINNABLE:
+            raise
+        log.warning("%s: %s", place, error)  # scored as it stands: nobody gets it right
+    return Example(
+        id=str(parsed.id),
+        group=str(parsed.id) if parsed.record is None else parsed.record,
+        messages=parsed.messages,
+        answer=parsed.answer,
+        tools=parsed.tools,
+        schema=parsed.schema,
+        allowed=parsed.allowed,
+        category=parsed.category,
+        weight=parsed.weight,
+    )
+
+
+def _is_prepared(row: dict[str, Any]) -> bool:
+    return {"group", "answer", "messages"} <= row.keys() <= _EXAMPLE_KEYS
 
 
 def row_of(example: Example, prediction: Prediction, outcome: str, scored: Scored, track: Kind) -> dict[str, Any]:
@@ -114,7 +174,9 @@ def row_of(example: Example, prediction: Prediction, outcome: str, scored: Score
     `parsed` is None where a plain JSON reader could not hold it: a reply of over 65,536 characters, or numbers that
     no float has.
     """
-    shown = len(prediction.raw or "") <= _SHOWN_SIZE and strict_json.is_plain(scored.parsed)
+    parsed = scored.parsed if len(prediction.raw or "") <= _SHOWN_SIZE else None
+    if parsed is not None and (not strict_json.is_plain(parsed) or _is_long(parsed)):
+        parsed = None
     return {
         "id": example.id,
         "group": example.group,
@@ -122,13 +184,35 @@ def row_of(example: Example, prediction: Prediction, outcome: str, scored: Score
         "scores": scored.scores,
         "lenient": scored.lenient,
         "reason": scored.reason,
-        "parsed": scored.parsed if shown else None,
+        "parsed": parsed,
         "slice": track.slices(example),
-        "usage": prediction.usage or {},
+        "usage": {name: count for name, count in (prediction.usage or {}).items() if _is_count(count)},
         "latency_s": prediction.latency_s,
-        "model": prediction.model,
-        "fingerprint": prediction.fingerprint,
+        "model": _printable(prediction.model),
+        "fingerprint": _printable(prediction.fingerprint),
+        "weight": example.weight,
     }
+
+
+def _printable(name: str | None) -> str | None:
+    """A provider's name of itself, half characters in it written out."""
+    return None if name is None else name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _is_long(value: object) -> bool:
+    """Whether a parsed reply would take more room than a reply that is shown; calls have no text of their own."""
+    left, stack = _SHOWN_SIZE, [value]
+    while stack and left >= 0:
+        node = stack.pop()
+        left -= len(node) if isinstance(node, (str, dict, list)) else 1
+        if isinstance(node, (dict, list)):
+            stack.extend(node.values() if isinstance(node, dict) else node)
+    return left < 0
+
+
+def _is_count(value: object) -> bool:
+    """Whether a number of tokens is one: providers have sent texts, nulls and numbers of 400 digits."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MOST_TOKENS
 
 
 class Tally:
@@ -137,56 +221,55 @@ class Tally:
     def __init__(self, track: Kind) -> None:
         self.track = track
         self.n = 0
-        self.sums = dict.fromkeys(track.metrics, 0.0)
-        self.lenient = dict.fromkeys(track.metrics, 0.0)
-        self.fractions = {name: array("d") for name in track.metrics if name in track.means}
+        self.values = {name: array("d") for name in track.metrics}
+        self.lenient = {name: array("d") for name in track.metrics}
+        self.weights = array("d")
+        self.groups = array("q")
+        self.known: dict[str, int] = {}
         self.latencies = array("d")
         self.counts: dict[str, Counter[str]] = {
             name: Counter() for name in ("outcomes", "reasons", "models", "fingerprints")
         }
-        self.slices: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(lambda: [0, 0]))
+        self.slices: dict[str, dict[str, array[int]]] = defaultdict(lambda: defaultdict(lambda: array("q")))
         self.tokens = {"prompt": 0, "completion": 0, "rows_without_usage": 0}
 
     def add(self, row: dict[str, Any]) -> None:
-        """Count one line of the row file."""
+        """Count one row of the row file."""
+        for dimension, value in row["slice"].items():
+            self.slices[dimension][value].append(self.n)
         self.n += 1
-        scores = row["scores"]
-        for name, value in scores.items():
-            self.sums[name] += value
-        for name, value in row["lenient"].items():
-            self.lenient[name] += value
-        for name, values in self.fractions.items():
-            values.append(scores[name])
+        self.weights.append(row.get("weight", 1))
+        self.groups.append(self.known.setdefault(row["group"], len(self.known)))
+        for kept, read in ((self.values, row["scores"]), (self.lenient, row["lenient"])):
+            for name, values in kept.items():
+                values.append(read[name])
         for counter, key in (("outcomes", "outcome"), ("reasons", "reason"), ("models", "model")):
             if row[key] is not None:
                 self.counts[counter][row[key]] += 1
         if row["fingerprint"] is not None:
             self.counts["fingerprints"][row["fingerprint"]] += 1
-        for dimension, value in row["slice"].items():
-            cell = self.slices[dimension][value]
-            cell[0] += 1
-            cell[1] += scores[self.track.core] == 1
         if row["latency_s"] is not None:
             self.latencies.append(row["latency_s"])
         prompt, completion = (row["usage"].get(f"{name}_tokens") for name in ("prompt", "completion"))
-        if isinstance(prompt, int) and isinstance(completion, int):
+        if prompt is not None and completion is not None:
             self.tokens["prompt"] += prompt
             self.tokens["completion"] += completion
         else:
             self.tokens["rows_without_usage"] += 1
 
     def metrics(self, prices: dict[str, Any] | None = None) -> Metrics:
-        """The metrics document (results/metrics/{track}/{contender}.json); its digests are empty."""
-        return {
+        """The metrics document (results/metrics/{track}/{contender}.json), digests aside."""
+        found: Metrics = {
             "format": "fledgling/metrics/1",
             "made_from": {},
             "kind": self.track.name,
             "n": self.n,
-            "metrics": {name: self._metric(name) for name in self.track.metrics},
-            "lenient": {name: {"value": total / self.n} for name, total in self.lenient.items()},
+            "weight": sum(self.weights),
+            "metrics": {name: self._rate(name) for name in self.track.metrics},
+            "lenient": {name: {"value": self._mean(values)} for name, values in self.lenient.items()},
             "outcomes": _sorted(self.counts["outcomes"]),
             "reasons": _sorted(self.counts["reasons"]),
-            "slices": {dimension: _slices(cells) for dimension, cells in self.slices.items()},
+            "slices": {dimension: self._slices(cells) for dimension, cells in self.slices.items()},
             "tokens": self.tokens,
             "cost": self._cost(prices),
             "latency_s": self._latency(),
@@ -196,18 +279,47 @@ class Tally:
             "predictions_sha256": "",
             "rows_sha256": None,
         }
+        return found
 
-    def _metric(self, name: str) -> Rate:
-        from fledgling.stats import mean_interval, wilson
+    def _mean(self, values: Sequence[float]) -> float:
+        return sum(map(mul, values, self.weights)) / sum(self.weights)
 
-        if name in self.fractions:
-            k, method = None, "bootstrap"
-            low, high = mean_interval(self.fractions[name], level=LEVEL)
-        else:
-            k, method = round(self.sums[name]), "wilson"
-            low, high = wilson(k, self.n, level=LEVEL)
-        value = self.sums[name] / self.n
-        return {"value": value, "n": self.n, "k": k, "low": low, "high": high, "level": LEVEL, "method": method}
+    def _rate(self, name: str) -> Rate:
+        """One metric over all requests, with the interval that the rows' groups and weights leave."""
+        found = self._interval(self.values[name], range(self.n), fractions=name in self.track.means)
+        value = self._mean(self.values[name])
+        return {
+            "value": value,
+            "n": found.n,
+            "k": found.k,
+            "low": found.low,
+            "high": found.high,
+            "level": LEVEL,
+            "method": found.method,
+        }
+
+    def _interval(self, values: Sequence[float], places: Sequence[int], *, fractions: bool = False) -> "Interval":
+        """As surely as the verdict would say it; the mean of fractions has no count, even where all are 0 or 1."""
+        from fledgling import stats  # numpy is slow to import
+
+        groups, weights = [self.groups[place] for place in places], [self.weights[place] for place in places]
+        if not fractions:
+            return stats.interval(values, groups, level=LEVEL, weights=weights)
+        low, high = stats.mean_interval(values, groups, level=LEVEL, weights=weights)
+        return stats.Interval(self._mean(values), low, high, round(sum(weights)), None, "bootstrap")
+
+    def _slices(self, cells: Mapping[str, Sequence[int]]) -> dict[str, SliceRate]:
+        """Shares of right rows by value of one dimension, the largest by name, the others summed up."""
+        largest = sorted(cells.items(), key=lambda item: (-len(item[1]), item[0]))
+        named = sorted(largest[:_SLICES])
+        if rest := largest[_SLICES:]:
+            named.append(("(others)", [place for _, places in rest for place in places]))
+        right = self.values[self.track.core]
+        rates: dict[str, SliceRate] = {}
+        for value, places in named:
+            found = self._interval([float(right[place] == 1) for place in places], places)
+            rates[value] = {"n": len(places), "value": found.value, "low": found.low, "high": found.high}
+        return rates
 
     def _cost(self, prices: dict[str, Any] | None) -> Cost:
         """Tokens times prices; rows without usage count as the average of the others, and no usage at all is unknown."""
@@ -264,6 +376,9 @@ def _lines(predictions: FilePath) -> dict[str, int]:
         for key, types in _TYPES.items():
             if key in row and not isinstance(row[key], types):
                 raise DataError(f"{predictions}:{number}: key {key!r}: found {type(row[key]).__name__}")
+        latency = row.get("latency_s")
+        if latency is not None and (isinstance(latency, bool) or not 0 <= latency < _MOST_TOKENS):
+            raise DataError(f"{predictions}:{number}: key 'latency_s': expected seconds, found {latency!r}")
         if (identity := row.get("id")) is None:
             raise DataError(f"{predictions}:{number}: key 'id' is missing")
         if identity in lines:
@@ -276,17 +391,3 @@ def _lines(predictions: FilePath) -> dict[str, int]:
 
 def _sorted(counts: Counter[str]) -> dict[str, int]:
     return dict(sorted(counts.items()))
-
-
-def _slices(cells: dict[str, list[int]]) -> dict[str, SliceRate]:
-    from fledgling.stats import wilson
-
-    largest = sorted(cells.items(), key=lambda item: (-item[1][0], item[0]))
-    rest = largest[_SLICES:]
-    named = sorted(largest[:_SLICES])
-    if rest:
-        named.append(("(others)", [sum(cell[0] for _, cell in rest), sum(cell[1] for _, cell in rest)]))
-    return {
-        value: {"n": n, "value": k / n, "low": wilson(k, n, level=LEVEL)[0], "high": wilson(k, n, level=LEVEL)[1]}
-        for value, (n, k) in named
-    }

@@ -4,18 +4,21 @@ Sources: Wilson, J. Am. Stat. Assoc. 22 (1927); Tango, Stat. Med. 17 (1998) 891;
 Biom. J. 41 (1999) 149; Berger and Boos, J. Am. Stat. Assoc. 89 (1994) 1012; Rubin, Ann. Stat. 9 (1981) 130;
 Gaffke, "Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative
 variable", Math. Methods Stat. 14 (2005) 451; Holm, Scand. J. Stat. 6 (1979) 65. docs/decision.md derives what is used where.
+
+`weights`, wherever they are taken: how many requests a row stands for, a number above 0. A row of weight w is w equal rows
+of one group, so that every figure is what those rows would give, and no bound takes it for w rows of evidence.
 """
 
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+Groups = Sequence[Hashable] | None
 _NORMAL = NormalDist()
 _GAMMA = 0.001  # confidence given up for the nuisance parameter of the exact test (Berger and Boos)
 _CELLS = 2_000_000  # random numbers held at once
@@ -29,7 +32,8 @@ class Gap:
 
     `low` and `high` are one-sided bounds, each at level alpha. Of n rows, both were right on `both`, only
     the teacher on `teacher_only`, only the contender on `contender_only`, none on `neither`; where scores
-    are not 0 or 1, these count who scored higher, equal scores above 0, and equal scores of 0.
+    are not 0 or 1, these count who scored higher, equal scores above 0, and equal scores of 0. Rows with
+    weights count as the requests that they stand for, in `n` as in the counts; `groups` counts what is independent.
     `discordance` is the mean squared difference (the share of discordant rows where scores are binary),
     `design_effect` by how much groups inflate the variance, `method` "tango" or "bootstrap".
     """
@@ -58,60 +62,94 @@ class Gap:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Differences of two contenders, first − second, with what is needed to resample them."""
+
+    first: Floats
+    second: Floats
+    difference: Floats
+    weights: Floats
+    codes: NDArray[np.int64]
+    groups: int
+    exact: bool
+    """Scores of 0 and 1, each row alone and standing for itself: counts tell everything."""
+
+    @classmethod
+    def of(cls, first: ArrayLike, second: ArrayLike, groups: Groups, weights: ArrayLike | None) -> "_Pairs":
+        left, right = _scores(first), _scores(second)
+        n = len(left)
+        if n == 0:
+            raise ValueError("no examples to compare")
+        if len(right) != n or (groups is not None and len(groups) != n):
+            raise ValueError(
+                f"lengths differ: {n} teacher, {len(right)} contender"
+                f"{'' if groups is None else f', {len(groups)} groups'}"
+            )
+        weight, (codes, count) = _weights(weights, n), _codes(groups, n)
+        binary = bool(np.isin(left, (0.0, 1.0)).all() and np.isin(right, (0.0, 1.0)).all())
+        alone = count == n and bool((weight == 1).all())
+        return cls(left, right, left - right, weight, codes, count, binary and alone)
+
+    def count(self, where: NDArray[np.bool_]) -> int:
+        """How many requests these rows stand for."""
+        return round(float(self.weights[where].sum()))
+
+    @property
+    def more(self) -> int:
+        return self.count(self.difference > 0)
+
+    @property
+    def less(self) -> int:
+        return self.count(self.difference < 0)
+
+
 def paired_gap(
     teacher: ArrayLike,
     contender: ArrayLike,
-    groups: Sequence[Hashable] | None = None,
+    groups: Groups = None,
     *,
     alpha: float,
     resamples: int = 10_000,
     seed: int = 0,
+    weights: ArrayLike | None = None,
 ) -> Gap:
     """Gap in score points, teacher − contender, with a one-sided bound at level alpha on either side.
 
     Both hold one score in [0, 1] per example, in the same order; `groups` (same length) marks rows that
-    stem from one source record. Binary scores without shared groups use Tango's score interval; everything
-    else a Bayesian bootstrap over groups, with one pseudo-group at the worst possible gap (Gaffke's bound),
-    so that identical rows never give an interval without width. One row, or one group, bounds nothing: [-1, 1].
+    stem from one source record, `weights` how many requests each stands for. Binary scores without shared groups
+    or weights use Tango's score interval; everything else a Bayesian bootstrap over groups, with one pseudo-group at
+    the worst possible gap (Gaffke's bound), so that identical rows never give an interval without width. One row, or
+    one group, bounds nothing: [-1, 1].
 
     Raises:
-        ValueError: lengths differ, there are no examples, or a score is outside [0, 1].
+        ValueError: lengths differ, there are no examples, a score is outside [0, 1], or a weight is not a number
+            above 0.
     """
     _check_level(alpha)
-    left, right = _scores(teacher), _scores(contender)
-    n = len(left)
-    if n == 0:
-        raise ValueError("no examples to compare")
-    if len(right) != n or (groups is not None and len(groups) != n):
-        raise ValueError(
-            f"lengths differ: {n} teacher, {len(right)} contender{'' if groups is None else f', {len(groups)} groups'}"
-        )
-    difference = left - right
-    codes, count = _codes(groups, n)
-    gap = float(difference.mean())
-    more, less = int((difference > 0).sum()), int((difference < 0).sum())
-    both = int(((difference == 0) & (left > 0)).sum())
-    binary = bool(np.isin(left, (0.0, 1.0)).all() and np.isin(right, (0.0, 1.0)).all())
-    method = "tango" if binary and count == n else "bootstrap"
-    if count == 1:
+    pairs = _Pairs.of(teacher, contender, groups, weights)
+    more, less, level = pairs.more, pairs.less, pairs.difference == 0
+    both, neither = pairs.count(level & (pairs.first > 0)), pairs.count(level & (pairs.first == 0))
+    n = more + less + both + neither
+    if pairs.groups == 1:
         low, high = -1.0, 1.0
-    elif method == "tango":
+    elif pairs.exact:
         low, high = tango(more, less, n, alpha=alpha)
     else:
-        low, high = _bootstrap(difference, codes, count, alpha, resamples, seed)
+        low, high = _bounds(*_resampled(pairs.difference, pairs, resamples, seed), alpha)
     return Gap(
-        gap=gap,
+        gap=_mean(pairs.difference, pairs.weights),
         low=low,
         high=high,
         n=n,
-        groups=count,
+        groups=pairs.groups,
         both=both,
         teacher_only=more,
         contender_only=less,
-        neither=n - more - less - both,
-        discordance=float((difference**2).mean()),
-        design_effect=_design_effect(difference, codes, count),
-        method=method,
+        neither=neither,
+        discordance=_mean(pairs.difference**2, pairs.weights),
+        design_effect=_design_effect(pairs),
+        method="tango" if pairs.exact else "bootstrap",
     )
 
 
@@ -131,6 +169,57 @@ def better(gap: Gap, *, alpha: float) -> bool:
     if gap.low <= 0:
         return False
     return gap.method != "tango" or _binomial_tail(gap.teacher_only, gap.contender_only) <= alpha
+
+
+def non_inferiority_p(
+    teacher: ArrayLike,
+    contender: ArrayLike,
+    groups: Groups = None,
+    *,
+    margin: float,
+    resamples: int = 10_000,
+    seed: int = 0,
+    weights: ArrayLike | None = None,
+) -> float:
+    """The smallest level at which `non_inferior` holds for these rows: p of "worse by the margin or more".
+
+    For counts the larger of Tango's p-value and the exact one; otherwise the bootstrap's bound is inverted. It says
+    nothing finer than 1/resamples, and 1.0 where one row or one group is all there is.
+    """
+    pairs = _Pairs.of(teacher, contender, groups, weights)
+    if pairs.groups == 1:
+        return 1.0
+    if pairs.exact:
+        n = len(pairs.difference)
+        approximate = _NORMAL.cdf(float(tango_z(pairs.more, pairs.less, n, margin)))
+        return max(approximate, inferiority_p(pairs.more, pairs.less, n, margin))
+    _, highs = _resampled(pairs.difference, pairs, resamples, seed)
+    return _inverted(int((highs >= margin).sum()), resamples)
+
+
+def superiority_p(
+    first: ArrayLike,
+    second: ArrayLike,
+    groups: Groups = None,
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    weights: ArrayLike | None = None,
+) -> float:
+    """The smallest level at which `better` holds for these rows: p of "the first is no better than the second"."""
+    pairs = _Pairs.of(first, second, groups, weights)
+    if pairs.groups == 1:
+        return 1.0
+    if pairs.exact:
+        n = len(pairs.difference)
+        return max(_NORMAL.cdf(-float(tango_z(pairs.more, pairs.less, n, 0.0))), _binomial_tail(pairs.more, pairs.less))
+    lows, _ = _resampled(pairs.difference, pairs, resamples, seed)
+    return _inverted(int((lows <= 0).sum()), resamples)
+
+
+def _inverted(beyond: int, resamples: int) -> float:
+    """The smallest alpha whose quantile leaves out the draws beyond; 1/resamples where there are none."""
+    return min(1.0, max(beyond / (resamples - 1), 1 / resamples))
 
 
 def tango_z(teacher_only: ArrayLike, contender_only: ArrayLike, n: ArrayLike, gap: ArrayLike) -> Floats:
@@ -220,17 +309,23 @@ def _binomial_tail(more: int, less: int) -> float:
 
 
 def sign_flip_p(
-    difference: ArrayLike, groups: Sequence[Hashable] | None = None, *, resamples: int = 10_000, seed: int = 0
+    difference: ArrayLike,
+    groups: Groups = None,
+    *,
+    resamples: int = 10_000,
+    seed: int = 0,
+    weights: ArrayLike | None = None,
 ) -> float:
     """Two-sided p-value of "no difference": how often random signs, one a group, give as large a sum.
 
-    Binary differences without shared groups are computed exactly, and this is McNemar's exact test.
+    Binary differences without shared groups or weights are computed exactly, and this is McNemar's exact test.
     """
     values = np.asarray(difference, dtype=np.float64)
     codes, count = _codes(groups, len(values))
-    if count == len(values) and np.isin(values, (-1.0, 0.0, 1.0)).all():
+    weight = _weights(weights, len(values))
+    if count == len(values) and np.isin(values, (-1.0, 0.0, 1.0)).all() and (weight == 1).all():
         return mcnemar_p(int((values > 0).sum()), int((values < 0).sum()))
-    sums = np.bincount(codes, weights=values, minlength=count)
+    sums = np.bincount(codes, weights=weight * values, minlength=count)
     sums = sums[sums != 0]
     if not len(sums):
         return 1.0
@@ -254,7 +349,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def wilson(k: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
+def wilson(k: float, n: float, *, level: float = 0.95) -> tuple[float, float]:
     """Two-sided Wilson score interval of a rate of k in n; (0, 1) where n is 0."""
     if n == 0:
         return 0.0, 1.0
@@ -266,14 +361,72 @@ def wilson(k: int, n: int, *, level: float = 0.95) -> tuple[float, float]:
 
 
 def mean_interval(
-    values: ArrayLike, *, level: float = 0.95, resamples: int = 10_000, seed: int = 0
+    values: ArrayLike,
+    groups: Groups = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+    weights: ArrayLike | None = None,
 ) -> tuple[float, float]:
-    """Two-sided interval of the mean of scores in [0, 1]: the bootstrap of paired_gap; (0, 1) below two values."""
+    """Two-sided interval of the mean of scores in [0, 1]: the bootstrap of paired_gap; (0, 1) below two groups."""
     scores = _scores(values)
     if len(scores) < 2:
         return 0.0, 1.0
-    codes, count = _codes(None, len(scores))
-    return _bootstrap(scores, codes, count, (1 - level) / 2, resamples, seed, floor=0.0)
+    pairs = _Pairs.of(scores, np.zeros_like(scores), groups, weights)
+    if pairs.groups < 2:
+        return 0.0, 1.0
+    low, high = _bounds(*_resampled(scores, pairs, resamples, seed, floor=0.0), (1 - level) / 2)
+    return max(low, 0.0), high
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over requests with its two-sided interval; `k` of `n` requests scored 1, None where scores are not 0 or 1."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    k: int | None
+    method: str
+
+
+def interval(
+    values: ArrayLike,
+    groups: Groups = None,
+    *,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+    weights: ArrayLike | None = None,
+) -> Interval:
+    """The mean of scores in [0, 1] with the interval that suits them.
+
+    Wilson's for scores of 0 and 1, each row alone and standing for itself; the group bootstrap for everything else, so
+    that a metric is no surer of itself than the verdict that rests on it.
+
+    Raises:
+        ValueError: there are no scores, lengths differ, a score is outside [0, 1], or a weight is not a number
+            above 0.
+    """
+    scores = _scores(values)
+    pairs = _Pairs.of(scores, np.zeros_like(scores), groups, weights)
+    n = pairs.count(np.ones(len(scores), dtype=bool))
+    k = pairs.count(scores == 1) if bool(np.isin(scores, (0.0, 1.0)).all()) else None
+    if pairs.exact and k is not None:
+        low, high = wilson(k, n, level=level)
+        method = "wilson"
+    else:
+        low, high = mean_interval(scores, groups, level=level, resamples=resamples, seed=seed, weights=weights)
+        method = "bootstrap"
+    return Interval(_mean(scores, pairs.weights), low, high, n, k, method)
+
+
+def mean(values: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """The mean over requests: rows count as often as their weight says."""
+    numbers = np.asarray(values, dtype=np.float64)
+    return _mean(numbers, _weights(weights, len(numbers)))
 
 
 def rows_needed(
@@ -338,7 +491,7 @@ def _scores(values: ArrayLike) -> Floats:
     return scores
 
 
-def _codes(groups: Sequence[Hashable] | None, n: int) -> tuple[NDArray[np.int64], int]:
+def _codes(groups: Groups, n: int) -> tuple[NDArray[np.int64], int]:
     """Each row's group as a number from 0, and how many groups there are."""
     if groups is None:
         return np.arange(n), n
@@ -347,22 +500,46 @@ def _codes(groups: Sequence[Hashable] | None, n: int) -> tuple[NDArray[np.int64]
     return codes, len(known)
 
 
-def _bootstrap(
-    values: Floats, codes: NDArray[np.int64], count: int, alpha: float, resamples: int, seed: int, floor: float = -1.0
-) -> tuple[float, float]:
-    """Bounds of the mean of values in [floor, 1], each one-sided at alpha, resampling groups.
+def _weights(weights: ArrayLike | None, n: int) -> Floats:
+    """How many requests each row stands for; 1 where nothing is said."""
+    if weights is None:
+        return np.ones(n)
+    given = np.asarray(weights, dtype=np.float64)
+    if given.shape != (n,):
+        raise ValueError(f"lengths differ: {n} rows, {given.size} weights")
+    if not ((given > 0) & np.isfinite(given)).all():
+        wrong = given[~((given > 0) & np.isfinite(given))][0]
+        raise ValueError(f"a weight is {wrong:g}; it is how many requests a row stands for, a number above 0")
+    return given
+
+
+def _mean(values: Floats, weights: Floats) -> float:
+    """The mean over requests; plain rows keep numpy's own summation, and with it every bit of older figures."""
+    if (weights == 1).all():
+        return float(values.mean())
+    return float((weights * values).sum() / weights.sum())
+
+
+def _resampled(
+    values: Floats, pairs: _Pairs, resamples: int, seed: int, *, floor: float = -1.0
+) -> tuple[Floats, Floats]:
+    """Resampled means of values in [floor, 1], with the pseudo-group at floor and at 1.
 
     Every group gets an exponential weight (Rubin's Bayesian bootstrap), and so does one pseudo-group of
     typical size whose rows all lie at the end of the range (Gaffke). Groups of equal sum and size are
     drawn together: their weights add up to a gamma variable.
     """
-    sums, sizes = np.bincount(codes, weights=values, minlength=count), np.bincount(codes, minlength=count)
-    kinds, times = np.unique(np.stack([sizes.astype(np.float64), sums]), axis=1, return_counts=True)
+    sums = np.bincount(pairs.codes, weights=pairs.weights * values, minlength=pairs.groups)
+    sizes = np.bincount(pairs.codes, weights=pairs.weights, minlength=pairs.groups)
+    kinds: Floats
+    kinds, counts = np.unique(np.stack([sizes, sums]), axis=1, return_counts=True)
+    times: Floats = counts.astype(np.float64)
     if len(times) > _KINDS:  # neighbours become one kind of their mean; what this takes off the variance is below 1e-6
         edges = np.linspace(0, len(times), _KINDS + 1).astype(np.int64)[:-1]
-        total, times = np.add.reduceat(kinds * times, edges, axis=1), np.add.reduceat(times, edges)
+        total = np.add.reduceat(kinds * times, edges, axis=1)
+        times = np.add.reduceat(times, edges).astype(np.float64)
         kinds = total / times
-    typical = float((sizes.astype(np.float64) ** 2).sum() / sizes.sum())
+    typical = float((sizes**2).sum() / sizes.sum())
     rng = np.random.default_rng(seed)
     lows, highs = np.empty(resamples), np.empty(resamples)
     for start in range(0, resamples, step := max(1, _CELLS // len(times))):
@@ -372,18 +549,29 @@ def _bootstrap(
         extra = rng.standard_exponential(size) * typical
         rows, total = weights @ kinds[0] + extra, weights @ kinds[1]
         lows[part], highs[part] = (total + floor * extra) / rows, (total + extra) / rows
+    return lows, highs
+
+
+def _bounds(lows: Floats, highs: Floats, alpha: float) -> tuple[float, float]:
+    """Bounds of the mean, each one-sided at alpha."""
     low = float(np.quantile(lows, alpha, method="lower"))
     high = float(np.quantile(highs, 1 - alpha, method="higher"))
-    return max(low, floor), min(high, 1.0)
+    return max(low, -1.0), min(high, 1.0)
 
 
-def _design_effect(difference: Floats, codes: NDArray[np.int64], count: int) -> float:
-    """Variance of the mean over groups, as a multiple of what independent rows would give; at least 1."""
-    if count == len(difference):
+def _design_effect(pairs: _Pairs) -> float:
+    """Variance of the mean over groups, as a multiple of what independent requests would give; at least 1."""
+    if pairs.groups == len(pairs.difference) and (pairs.weights == 1).all():
         return 1.0
-    rest = difference - difference.mean()
-    rows: Any = (rest**2).sum()
-    if rows == 0 or count == 1:
-        sizes = np.bincount(codes, minlength=count).astype(np.float64)
-        return float((sizes**2).sum() / sizes.sum())
-    return max(1.0, float((np.bincount(codes, weights=rest, minlength=count) ** 2).sum() / rows))
+    rest = pairs.difference - _mean(pairs.difference, pairs.weights)
+    requests = float((pairs.weights * rest**2).sum())
+    if requests == 0 or pairs.groups == 1:
+        return kish(np.bincount(pairs.codes, weights=pairs.weights, minlength=pairs.groups))
+    sums = np.bincount(pairs.codes, weights=pairs.weights * rest, minlength=pairs.groups)
+    return max(1.0, float((sums**2).sum()) / requests)
+
+
+def kish(sizes: ArrayLike) -> float:
+    """The design effect of groups of these sizes whose rows are all alike (Kish): the size of a typical request's group."""
+    counts = np.asarray(sizes, dtype=np.float64)
+    return float((counts**2).sum() / counts.sum())

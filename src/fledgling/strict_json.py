@@ -51,7 +51,15 @@ def loads(text: str | bytes) -> Any:
             order mark, bytes that are not UTF-8), a name that occurs twice in an object, or one of the caps:
             MAX_SIZE, MAX_DEPTH, MAX_NUMBER, an exponent of 19 digits.
     """
-    text = checked(text)
+    return parse(checked(text))
+
+
+def parse(text: str) -> Any:
+    """As `loads`, without the cap on the length, for text that is known to be UTF-8: a line of a file, say.
+
+    Raises:
+        ValueError: not JSON, or one of the other caps.
+    """
     value, end = scan(text, skip_space(text, 0))
     if skip_space(text, end) != len(text):
         raise ValueError(f"text after the JSON value, at character {end}")

@@ -110,13 +110,22 @@ class Ask:
         return process.returncode, error
 
     def answers(self) -> list[dict[str, Any]]:
-        """The published predictions without the one field that measures time."""
+        """The published predictions without the two fields that measure time and company."""
         predictions = [json.loads(line) for line in self.out.read_text().splitlines()]
-        return [{key: value for key, value in row.items() if key != "latency_s"} for row in predictions]
+        return [
+            {key: value for key, value in row.items() if key not in ("latency_s", "in_flight")} for row in predictions
+        ]
 
     def litter(self) -> list[str]:
         """Files that no finished run leaves."""
-        allowed = {self.out.name, "teacher.jsonl", "teacher.lock", "teacher.keys"}
+        allowed = {
+            self.out.name,
+            self.out.with_suffix(".json").name,
+            "teacher.jsonl",
+            "teacher.lock",
+            "teacher.keys",
+            "limits",
+        }
         found = [path.name for place in (self.out.parent, self.journal) for path in place.glob("*")]
         found += [path.name for place in (self.out.parent, self.journal) for path in place.glob(".*")]
         return sorted(set(found) - allowed)

@@ -10,19 +10,44 @@ import json
 import math
 import random
 import socket
+import ssl
 import struct
 import sys
 import threading
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
-
-from fledgling.teacher.simulated import HttpRequest, read_request
 
 FILTERED = {"code": "content_filter", "message": "filtered", "innererror": {"code": "ResponsibleAIPolicyViolation"}}
 
 
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One HTTP request, read whole."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def read_request(reader: asyncio.StreamReader) -> HttpRequest | None:
+    """Read one HTTP/1.1 request with a Content-Length; None at the end of the connection."""
+    try:
+        head = await reader.readuntil(b"\r\n\r\n")
+    except asyncio.IncompleteReadError:
+        return None
+    first, *lines = head.decode("latin-1").split("\r\n")
+    method, path, _ = first.split(" ", 2)
+    headers = {
+        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
+    }
+    return HttpRequest(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
+
+
 class FaultServer:
-    """`fault` is {"fault": name, "share": of the questions, "times": tries of one question, …}."""
+    """`fault` is {"fault": name, "share": of the questions, "times": tries of one question, "only": one question, …}."""
 
     def __init__(self, fault: dict[str, Any] | None = None) -> None:
         self.fault = fault or {}
@@ -94,6 +119,8 @@ class FaultServer:
             self.in_flight -= 1
 
     def _strikes(self, question: str) -> bool:
+        if self.fault.get("only", question) != question:
+            return False
         lot = random.Random(f"{self.fault.get('seed', 0)}:{question!a}").random()
         return lot < self.fault.get("share", 1) and self.tries[question] <= self.fault.get("times", 1 << 30)
 
@@ -205,13 +232,24 @@ class FaultServer:
 
     async def _body(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
         self.answered += 1
-        writer.write(http(200, self.fault["body"]))
+        text = self.fault["body"]
+        writer.write(http(200, text.encode("latin-1") if self.fault.get("latin") else text))
+
+    async def _flood(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
+        """A reply that never ends."""
+        writer.write(b"HTTP/1.1 200 -\r\ncontent-type: application/json\r\n\r\n")
+        while True:
+            writer.write(b" " * (1 << 20))
+            await writer.drain()
 
     async def _choice(self, writer: asyncio.StreamWriter, body: dict[str, Any], question: str) -> None:
         value = self.completion(body, question, **self.fault.get("message", {}))
         value["choices"][0].update(self.fault.get("choice", {}))
         if self.fault.get("usage") == "missing":
             del value["usage"]
+        if "tokens" in self.fault:
+            names = ("prompt_tokens", "completion_tokens")
+            value["usage"] = dict(zip(names, self.fault["tokens"], strict=True))
         value["choices"] *= self.fault.get("copies", 1)
         self._send(writer, value)
 
@@ -244,8 +282,8 @@ class FaultServer:
         self._send(writer, self.completion(body, question) | {"model": "bench-2"})
 
 
-def http(status: int, body: str, headers: dict[str, str] | None = None) -> bytes:
-    data = body.encode("utf-8", "surrogatepass")
+def http(status: int, body: str | bytes, headers: dict[str, str] | None = None) -> bytes:
+    data = body if isinstance(body, bytes) else body.encode("utf-8", "surrogatepass")
     extra = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     return (
         f"HTTP/1.1 {status} -\r\ncontent-type: application/json\r\n{extra}content-length: {len(data)}\r\n\r\n".encode()
@@ -266,8 +304,9 @@ def form(request: HttpRequest) -> dict[str, str]:
 class Background:
     """The server on its own thread, for tests that ask within the process."""
 
-    def __init__(self, fault: dict[str, Any] | None = None) -> None:
+    def __init__(self, fault: dict[str, Any] | None = None, tls: ssl.SSLContext | None = None) -> None:
         self.server = FaultServer(fault)
+        self._tls = tls
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
 
@@ -282,7 +321,7 @@ class Background:
 
     async def _main(self) -> None:
         self._loop, self._done = asyncio.get_running_loop(), asyncio.Event()
-        listener = await asyncio.start_server(self.server.serve, "127.0.0.1", 0, limit=1 << 20)
+        listener = await asyncio.start_server(self.server.serve, "127.0.0.1", 0, limit=1 << 20, ssl=self._tls)
         self.port = listener.sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}/v1"
         self._ready.set()

@@ -1,5 +1,10 @@
 """Where the teacher lives: both Azure forms and any compatible endpoint, by what really arrives at the server."""
 
+import ssl
+import subprocess
+import sys
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +12,11 @@ import pytest
 
 from fledgling.errors import ConfigError
 from fledgling.records import Example
-from fledgling.teacher.client import address, proxy, secret
+from fledgling.teacher.address import address, proxy, secret
 from fledgling.teacher.requests import Endpoint, Request, Teacher, request
 
 from .conftest import Bench
+from .server import Background
 
 KEY = "azure-key-0123456789"
 AZURE: dict[str, Any] = {"provider": "azure", "model": None, "base_url": None}
@@ -210,3 +216,158 @@ def test_a_netrc_does_not_replace_the_key(
     monkeypatch.setenv("HTTP_PROXY", asked.url.removesuffix("/v1"))
     asked.ask(1, base_url=away)
     assert asked.server.headers[0]["authorization"] == f"Bearer {KEY}"
+
+
+PASTED = {  # what portals show, and what may be asked instead
+    "https://x.openai.azure.com/openai/responses?api-version=v9": f"x.openai.azure.com{DEPLOYMENT}",
+    "https://x.services.ai.azure.com/api/projects/p": "x.services.ai.azure.com/openai/v1/chat/completions",
+    "https://x.services.ai.azure.com/api/projects/p/openai/v1/": "x.services.ai.azure.com/openai/v1/chat/completions",
+    "https://m.eastus.models.ai.azure.com": "m.eastus.models.ai.azure.com/chat/completions",
+    "https://m.eastus.models.ai.azure.com/v1/chat/completions": "m.eastus.models.ai.azure.com/v1/chat/completions",
+    "https://gw.azure-api.net/llm/v1": "gw.azure-api.net/llm/v1/chat/completions",
+    f"https://gw.azure-api.net/a{DEPLOYMENT}?api-version=v9": f"gw.azure-api.net/a{DEPLOYMENT}",
+}
+
+
+@pytest.mark.parametrize("url", PASTED)
+def test_a_pasted_address_of_azure_is_understood(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    azure(monkeypatch, ENDPOINT=url, DEPLOYMENT="gpt", API_VERSION="v9")
+    assert address(Teacher.of(AZURE)).base_url + "/chat/completions" == f"https://{PASTED[url]}"
+
+
+@pytest.mark.parametrize("end", ["", "/", "/chat/completions", "/chat/completions/"])
+def test_a_pasted_address_is_understood(asked: Bench, end: str) -> None:
+    assert asked.ask(1, base_url=asked.url + end)[0]["outcome"] == "ok"
+    assert asked.server.paths == ["/v1/chat/completions"]
+    asked.ask(1)
+    assert asked.server.received == 1, "the same endpoint has the same keys"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost:11434/api",
+        "http://localhost:11434/api/chat",
+        "https://api.openai.com/v1/responses",
+        "https://h/v1?key=abcdefghijkl",
+        "https://u:abcdefghijkl@h/v1",
+        "h/v1",
+        "https://h:port/v1",
+        "https://h /v1",
+    ],
+)
+def test_what_is_no_address_is_refused_before_a_call_and_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"teacher\.base_url") as caught:
+        address(Teacher.of({"provider": "openai", "model": "m", "base_url": url}))
+    assert "abcdefghijkl" not in str(caught.value)
+
+
+def test_a_404_says_what_was_asked(asked: Bench) -> None:
+    asked.server.fault = {"fault": "status", "status": 404, "body": {"detail": "Not Found"}}
+    with pytest.raises(ConfigError, match=r"Not Found.*asked was /chat/completions, so check the address too"):
+        asked.ask(3, base_url=asked.url.removesuffix("/v1"))
+
+
+def test_windows_line_ends_in_variables_do_no_harm(asked: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    azure(
+        monkeypatch,
+        ENDPOINT=asked.url.removesuffix("/v1") + "/openai\r",
+        DEPLOYMENT="gpt\r\n",
+        API_VERSION=" v9\r",
+    )
+    asked.ask(1, **AZURE)
+    assert asked.server.paths == [f"{DEPLOYMENT}?api-version=v9"]
+    monkeypatch.setenv("AZURE_API_KEY", KEY + "\r")
+    with pytest.raises(ConfigError, match="AZURE_API_KEY ends in a line break") as caught:
+        secret(address(Teacher.of(AZURE)))
+    assert KEY not in str(caught.value)
+
+
+def test_further_headers_come_from_variables(asked: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"Ocp-Apim-Subscription-Key": "APIM_KEY"}
+    monkeypatch.delenv("APIM_KEY", raising=False)
+    with pytest.raises(ConfigError, match=r"teacher\.headers\.Ocp-Apim-Subscription-Key: .* APIM_KEY is not set"):
+        asked.ask(1, headers=given)
+    monkeypatch.setenv("APIM_KEY", "subscription-0123456789")
+    asked.ask(1, headers=given)
+    assert asked.server.headers[0]["ocp-apim-subscription-key"] == "subscription-0123456789"
+    asked.server.fault = {"fault": "status", "status": 401, "body": {"message": "no subscription-0123456789 here"}}
+    with pytest.raises(ConfigError, match=r"no \[key\] here"):
+        asked.ask(2, headers=given)
+
+
+@pytest.mark.parametrize("form", ["/openai/deployments/gpt", "/models", "/openai/v1"])
+def test_entra_tokens(asked: Bench, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    azure(monkeypatch, ENDPOINT=asked.url.removesuffix("/v1") + form, DEPLOYMENT="gpt", API_VERSION="v9", API_KEY=None)
+    monkeypatch.setenv("AZURE_OPENAI_AD_TOKEN", "a.token.of-entra\n")
+    asked.ask(2, **AZURE, auth="entra")
+    for sent in asked.server.headers:
+        assert sent["authorization"] == "Bearer a.token.of-entra"
+        assert "api-key" not in sent
+
+
+def test_entra_tokens_of_azure_identity(asked: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for the package: the names that we call, what they give and how they fail."""
+    azure(monkeypatch, ENDPOINT=asked.url.removesuffix("/v1"), DEPLOYMENT="gpt", API_VERSION="v9", API_KEY=None)
+    monkeypatch.delenv("AZURE_OPENAI_AD_TOKEN", raising=False)
+    tokens = iter(["first", "second"])
+
+    def provider(credential: object, scope: str) -> Callable[[], str]:
+        assert (credential, scope) == ("a credential", "https://cognitiveservices.azure.com/.default")
+
+        def token() -> str:
+            try:
+                return next(tokens)
+            except StopIteration:
+                raise RuntimeError("DefaultAzureCredential failed to retrieve a token\nand so on") from None
+
+        return token
+
+    package = types.SimpleNamespace(
+        DefaultAzureCredential=lambda: "a credential", get_bearer_token_provider=provider, __spec__=None
+    )
+    monkeypatch.setitem(sys.modules, "azure", types.SimpleNamespace(identity=package))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "azure.identity", package)  # type: ignore[arg-type]
+    asked.ask(2, **AZURE, auth="entra", concurrency=1)
+    assert [sent["authorization"] for sent in asked.server.headers] == ["Bearer first", "Bearer second"]
+    with pytest.raises(ConfigError, match=r"Entra ID gave no token \(DefaultAzureCredential failed[^\n]*\); sign in"):
+        asked.ask(3, **AZURE, auth="entra")
+    assert asked.server.received == 2
+
+
+def test_entra_without_its_package_says_what_to_install(asked: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    azure(monkeypatch, ENDPOINT="https://x.com", DEPLOYMENT="d", API_VERSION="v", API_KEY=None)
+    monkeypatch.delenv("AZURE_OPENAI_AD_TOKEN", raising=False)
+    monkeypatch.setitem(sys.modules, "azure.identity", None)
+    with pytest.raises(ConfigError, match=r"pip install 'fledgling\[azure\]'"):
+        asked.ask(1, **AZURE, auth="entra")
+
+
+@pytest.fixture
+def private(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """An endpoint with a certificate of its own: address and certificate."""
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
+    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, stderr=subprocess.DEVNULL)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with Background(tls=context) as background:
+        yield f"https://localhost:{background.port}/v1", certificate
+
+
+def test_a_private_authority_is_trusted_through_a_variable(
+    asked: Bench, private: tuple[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, certificate = private
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match=r"is not trusted .*set SSL_CERT_FILE or REQUESTS_CA_BUNDLE"):
+        asked.ask(3, base_url=url)
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.setenv(name, str(certificate))
+        assert asked.ask(1, base_url=url, seed=len(name))[0]["outcome"] == "ok"
+        monkeypatch.setenv(name, "/nowhere.pem")
+        with pytest.raises(ConfigError, match=f"{name}: no such file"):
+            asked.ask(1, base_url=url, seed=99)
+        monkeypatch.delenv(name)

@@ -384,7 +384,13 @@ class _Handler(BaseHTTPRequestHandler):
         names = [name for name in sorted(commit.tree) if not prefix or name.startswith(prefix + "/")]
         if prefix and not names:
             raise refusal(404, f"{prefix} does not exist on {revision}", "EntryNotFound")
-        return [_entry(name, commit.tree[name]) for name in names]
+        depth = prefix.count("/") + 1 if prefix else 0
+        folders = {"/".join(name.split("/")[:end]) for name in names for end in range(depth + 1, name.count("/") + 1)}
+        if query.get("recursive", ["false"])[0].lower() != "true":
+            names = [name for name in names if name.count("/") == depth]
+            folders = {name for name in folders if name.count("/") == depth}
+        listed = [{"type": "directory", "path": name, "oid": "0" * 40, "size": 0} for name in sorted(folders)]
+        return listed + [_entry(name, commit.tree[name]) for name in names]
 
     def paths_info(self, body: bytes, query: Any, kind: str, repo_id: str, revision: str) -> Any:
         commit = self._commit(self._repo(kind, repo_id), revision)

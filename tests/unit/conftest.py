@@ -49,10 +49,10 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(tiny_checkpoint: Path) -> Path:
     """The manifest of the tiny checkpoint."""
-    from fledgling.models import checkpoint as manifest
+    from fledgling.models import checkpoint
 
     path = tiny_checkpoint.parent / "manifest.json"
-    manifest.write(path, manifest.describe(tiny_checkpoint, source="path"))
+    checkpoint.write(path, checkpoint.describe(tiny_checkpoint, source="path"))
     return path
 
 

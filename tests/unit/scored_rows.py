@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fledgling.artefacts import Datasheet, Metrics, Rung
+from fledgling.artefacts import Datasheet, Metrics, Rung, Training
 from fledgling.decision.rule import Rule
 from fledgling.decision.scored import Scored
 
@@ -135,5 +135,28 @@ def metrics(n: int, data_sha256: str = "a" * 64, rows_sha256: str | None = None,
         "data_sha256": data_sha256,
         "predictions_sha256": "b" * 64,
         "rows_sha256": rows_sha256,
+    }
+    return made | more
+
+
+def training(**more: Any) -> Training:
+    """What a training writes about itself."""
+    made: Any = {
+        "format": "fledgling/training/1",
+        "made_from": {},
+        "track": "t",
+        "recipe": {},
+        "history": [],
+        "rows": 1,
+        "left_out": {},
+        "steps": 1,
+        "final_loss": 0.1,
+        "eval_loss": None,
+        "seconds": 90,
+        "world_size": 1,
+        "micro_batch_tokens": 2048,
+        "accumulation": 1,
+        "base_fingerprint": "f",
+        "backend": "peft",
     }
     return made | more

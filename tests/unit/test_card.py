@@ -16,17 +16,23 @@ import pytest
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard import metadata_load
 
-from fledgling.decision import gate, verdict
+from fledgling import artefacts
+from fledgling.artefacts import Verdict
+from fledgling.decision.choice import Rows
+from fledgling.decision.rule import Rule
 from fledgling.decision.scored import read_rows
+from fledgling.decision.verdict import decide
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import read_json, sha256_file, write_json, write_jsonl
 from fledgling.models import adapter as adapters
 from fledgling.models.checkpoint import File, Model
 from fledgling.models.checkpoint import write as write_model
 from fledgling.publishing.card import Facts, card
-from fledgling.publishing.release import publish_adapter, refuse_unproven
+from fledgling.publishing.release import deployed, publish_adapter, refuse_unproven
 from fledgling.score import score
 from tests.servers.hub import TOKEN, Hub
+
+from .scored_rows import SLM, TUNED, sheet
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 300
@@ -64,7 +70,7 @@ def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     "raw": json.dumps({"n": i + 1 if i < right * ROWS else 0}),
                     "tool_calls": None,
                     "finish_reason": "stop",
-                    "usage": None,
+                    "usage": {},
                     "latency_s": 0.1,
                     "model": contender,
                     "fingerprint": None,
@@ -78,7 +84,7 @@ def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(results / "verdict/orders.json", judge(results, ("slm", "tuned")))
     model = a_model(results)
     write_model(results / "models/slm/manifest.json", model)
-    folder = results / "adapters/orders"
+    folder = results / "adapters/orders/sft"
     folder.mkdir(parents=True)
     (folder / "adapter_model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      " + bytes(2000))
     write_json(folder / "adapter_config.json", {"r": 64})
@@ -93,8 +99,8 @@ def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return results
 
 
-def judge(results: Path, candidates: tuple[str, ...]) -> dict[str, Any]:
-    rule = gate.Rule.of(
+def judge(results: Path, candidates: tuple[str, ...]) -> Verdict:
+    rule = Rule.of(
         "orders",
         {
             "decision": {
@@ -111,8 +117,9 @@ def judge(results: Path, candidates: tuple[str, ...]) -> dict[str, Any]:
         },
     )
     rows = {name: read_rows(results / f"metrics/orders/{name}.jsonl") for name in RIGHT}
-    judged = verdict.Rows(rows["teacher"], tuple(rows[name] for name in candidates), (rows["floor-empty"],))
-    return verdict.verdict(rule, judged, {})
+    judged = Rows(rows["teacher"], tuple(rows[name] for name in candidates), (rows["floor-empty"],))
+    ladder = [{"slm": SLM, "tuned": TUNED}[name] for name in candidates]
+    return decide(rule, ladder, judged, sheet(ROWS, track="orders"), made_from={})
 
 
 def a_model(results: Path) -> Model:
@@ -138,9 +145,10 @@ def facts(track: Path) -> Facts:
     return Facts(
         repo_id="org/orders-slm",
         title=TITLE,
-        verdict=read_json(track / "verdict/orders.json"),
+        verdict=artefacts.read(Verdict, track / "verdict/orders.json"),
+        contender=TUNED,
         metrics={name: read_json(track / f"metrics/orders/{name}.json") for name in ("teacher", "slm", "tuned")},
-        adapter=read_json(track / "adapters/orders/manifest.json"),
+        adapter=read_json(track / "adapters/orders/sft/manifest.json"),
         model=a_model(track),
         license="mit",
     )
@@ -185,9 +193,18 @@ def test_text_says_what_was_measured(facts: Facts) -> None:
     rates = [facts.metrics[name]["metrics"]["exact_match_rate"] for name in ("teacher", "slm", "tuned")]
     assert cells[1:4] == [f"{100 * r['value']:.1f} % ({100 * r['low']:.1f}–{100 * r['high']:.1f})" for r in rates]
     gap = facts.verdict["comparisons"]["tuned"]["metrics"]["exact_match_rate"]
-    assert cells[4] == f"{100 * gap['gap']:+.1f} ({100 * gap['low']:+.1f} to {100 * gap['high']:+.1f})"
+    words = [
+        f"{abs(100 * gap[key]):.1f} {'worse' if gap[key] > 0 else 'better'}" if round(gap[key], 3) else "level"
+        for key in ("gap", "low", "high")
+    ]
+    assert cells[4] == f"{words[0]} ({words[1]} to {words[2]})"
     assert cells[5] == "yes"
-    for part in ("some-lab/Small-3B at revision `c0ffee", "`" + "aa" * 32, "| LoRA rank | 64 |", "under 5 points"):
+    for part in (
+        "some-lab/Small-3B at revision `c0ffee",
+        "`" + "aa" * 32,
+        "| LoRA rank | 64 |",
+        "less than 5 points worse",
+    ):
         assert part in text
 
 
@@ -198,13 +215,13 @@ def test_every_table_row_has_the_same_cells(facts: Facts) -> None:
 
 def test_what_was_not_measured_is_not_claimed(facts: Facts) -> None:
     tuned = facts.metrics["tuned"]
-    holes = {
-        "field_f1": {"value": None, "n": 0, "k": None, "low": None, "high": None, "level": 0.95, "method": "bootstrap"}
-    }
-    without = replace(facts, metrics=facts.metrics | {"tuned": changed(tuned, metrics=tuned["metrics"] | holes)})
+    less = {name: rate for name, rate in tuned["metrics"].items() if name != "field_f1"}
+    without = replace(facts, metrics=facts.metrics | {"slm": changed(dict(facts.metrics["slm"]), metrics=less)})
+    assert "not measured" in card(without)
+    empty = {"field_f1": changed(dict(tuned["metrics"]["field_f1"]), n=0)}
+    without = replace(facts, metrics=facts.metrics | {"tuned": changed(dict(tuned), metrics=tuned["metrics"] | empty)})
     names = {result.metric_type for result in ModelCard(card(without)).data.eval_results}
     assert names == set(tuned["metrics"]) - {"field_f1"}
-    assert "not measured" in card(without)
 
 
 def test_simulated_is_stamped_everywhere(facts: Facts) -> None:
@@ -261,10 +278,10 @@ SETTINGS: dict[str, Any] = {
 def release(results: Path, **publish: Any) -> dict[str, Any]:
     return publish_adapter(
         track="orders",
-        adapter=results / "adapters/orders/manifest.json",
+        adapters=[results / "adapters/orders/sft/manifest.json"],
         verdict=results / "verdict/orders.json",
         metrics=[results / f"metrics/orders/{name}.json" for name in ("teacher", "slm", "tuned")],
-        model=results / "models/slm/manifest.json",
+        models=[results / "models/slm/manifest.json"],
         settings={**SETTINGS, "publish": SETTINGS["publish"] | publish},
     )
 
@@ -286,7 +303,7 @@ def edit(path: Path, change: Callable[[Any], None]) -> None:
 def test_exactly_the_six_files(hub: Hub, track: Path) -> None:
     marker = release(track)
     repo = hub.repo("org/orders-slm")
-    folder = track / "adapters/orders"
+    folder = track / "adapters/orders/sft"
     assert set(repo.files) == {
         "README.md",
         "adapter_config.json",
@@ -317,8 +334,8 @@ def test_folder_in_the_repository(hub: Hub, track: Path) -> None:
 
 
 def test_the_verdict_decides(hub: Hub, copy: Path) -> None:
-    write_json(copy / "verdict/orders.json", judge(copy, ("tuned", "slm")) | {"deploy": "teacher"})
-    with pytest.raises(DataError, match=r"deploy teacher, not the tuned model.*publish\.force"):
+    write_json(copy / "verdict/orders.json", {**judge(copy, ("slm", "tuned")), "deploy": "teacher"})
+    with pytest.raises(DataError, match=r"deploy teacher, which has no adapter.*publish\.force"):
         release(copy)
     assert hub.requests == []
     release(copy, force=True)
@@ -331,7 +348,7 @@ def test_no_repository_configured(hub: Hub, track: Path) -> None:
 
 
 def test_damaged_adapter(hub: Hub, copy: Path) -> None:
-    weights = copy / "adapters/orders/adapter_model.safetensors"
+    weights = copy / "adapters/orders/sft/adapter_model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
@@ -362,13 +379,19 @@ def test_metrics_of_another_run(hub: Hub, copy: Path) -> None:
 def test_verdict_without_a_tuned_model(facts: Facts) -> None:
     alone = changed(dict(facts.verdict), comparisons={"slm": facts.verdict["comparisons"]["slm"]})
     with pytest.raises(DataError, match="not measured"):
-        refuse_unproven(alone, facts.metrics, track="orders", source="v.json", force=True)
-    with pytest.raises(DataError, match="not the verdict of track calls"):
-        refuse_unproven(facts.verdict, facts.metrics, track="calls", source="v.json", force=True)
+        refuse_unproven(alone, TUNED, facts.metrics, source="v.json")
+    with pytest.raises(DataError, match=r"no adapter.*finetune: always"):
+        deployed(changed(dict(facts.verdict), ladder=[SLM], deploy="slm"), source="v.json", force=True)
+
+
+def test_the_verdict_of_another_track(hub: Hub, copy: Path) -> None:
+    edit(copy / "verdict/orders.json", lambda value: value.update(track="calls"))
+    with pytest.raises(DataError, match="is about track 'calls', not 'orders'"):
+        release(copy)
 
 
 def test_secret_in_training_json(hub: Hub, copy: Path) -> None:
-    folder = copy / "adapters/orders"
+    folder = copy / "adapters/orders/sft"
     write_json(folder / "training.json", {"argv": ["--key", "sk-" + "aB3" * 9]})
     edit(
         folder / "manifest.json",
@@ -389,13 +412,13 @@ def test_command_of_the_graph(hub: Hub, track: Path, tmp_path: Path) -> None:
         ROOT / "scripts/publish.py",
         "--track",
         "orders",
-        "--adapter",
-        track / "adapters/orders/manifest.json",
+        "--adapters",
+        track / "adapters/orders/sft/manifest.json",
         "--verdict",
         track / "verdict/orders.json",
         "--metrics",
         *metrics,
-        "--model",
+        "--models",
         track / "models/slm/manifest.json",
         "--settings",
         json.dumps(SETTINGS),

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fledgling import checkpoints
 from fledgling.errors import DataError
-from fledgling.training import checkpoints
 
 
 def checkpoint(folder: Path, step: int, run: str | None = "run") -> Path:
@@ -78,9 +78,7 @@ def test_a_seal_that_is_no_json_is_torn(tmp_path: Path) -> None:
 
 def test_killed_before_the_seal_leaves_a_torn_one(tmp_path: Path) -> None:
     path = checkpoint(tmp_path, 7, None)
-    code = (
-        f"from fledgling.training import checkpoints as c; from pathlib import Path; c.seal(Path({str(path)!r}), 'run')"
-    )
+    code = f"from fledgling import checkpoints as c; from pathlib import Path; c.seal(Path({str(path)!r}), 'run')"
     for point, resumed in (("checkpoint.before_seal", None), ("checkpoint.after_seal", path)):
         done = subprocess.run([sys.executable, "-c", code], env=os.environ | {"FLEDGLING_FAILPOINT": point})
         assert done.returncode == -signal.SIGKILL

@@ -65,13 +65,13 @@ def test_every_script_of_the_project_is_read(root):
         assert "fledgling/files.py" in found or "fledgling/records.py" in found, script
 
 
-@pytest.mark.parametrize("script", ["prepare", "ask", "predict", "floor", "train", "select_adapter"])
+@pytest.mark.parametrize("script", ["prepare", "ask", "answer", "floor", "train", "select_adapter"])
 def test_answers_do_not_depend_on_scoring(root, script):
     """So that an edited metric scores again and asks nobody again."""
     scoring = {
         "fledgling/score.py",
         "fledgling/stats.py",
-        "fledgling/decision/gate.py",
+        "fledgling/decision/comparison.py",
         "fledgling/decision/verdict.py",
         "fledgling/tracks/toolcall.py",
         "fledgling/tracks/structured.py",

@@ -53,3 +53,40 @@ def test_what_is_wrong_is_named(root, default, tmp_path, text, says):
 def test_a_missing_file_is_named(root):
     with pytest.raises(ConfigError, match="no such file"):
         config.load("no.yaml", root=root)
+
+
+def test_slm_model_path_is_the_model_named_slm(root, tmp_path, monkeypatch):
+    """Whatever source is configured, and no other model."""
+    more = tmp_path / "more.yaml"
+    more.write_text("models: {slm: {source: hub, repo_id: a/b, revision: " + "0" * 40 + "}, other: {source: embedded}}")
+    monkeypatch.setenv("SLM_MODEL_PATH", str(tmp_path))
+    given = config.load(root / "config/config.yaml", more, root=root)
+    assert given["models"] == {"slm": {"source": "path", "path": str(tmp_path)}, "other": {"source": "embedded"}}
+
+
+def test_three_lines_are_a_track(root, tmp_path):
+    """A name, a kind and sources; everything else has a default that a reader can see."""
+    (tmp_path / "rows.jsonl").write_text("{}")
+    more = tmp_path / "more.yaml"
+    more.write_text(f"tracks:\n  mail:\n    kind: structured\n    sources: [{{path: {tmp_path}/rows.jsonl}}]\n")
+    track = config.load(root / "config/config.yaml", more, root=root)["tracks"]["mail"]
+    assert (track["finetune"], sum(track["splits"].values())) == ("auto", pytest.approx(1))
+    assert track["max_new_tokens"] > 0
+
+
+@pytest.mark.parametrize("url", ["https://me:hush-hush@h/v1", "https://hush-hush@h/v1", "https://h/v1?key=hush-hush"])
+def test_an_address_with_credentials_is_refused_unseen(root, default, tmp_path, url):
+    """Jobs, logs and Snakemake's metadata repeat the configuration."""
+    (tmp_path / "o.yaml").write_text(f"teacher:\n  base_url: {url}\n")
+    with pytest.raises(ConfigError, match=r"o.yaml:2: teacher.base_url: .* in an address") as caught:
+        config.load(default, tmp_path / "o.yaml", root=root)
+    assert "hush" not in str(caught.value)
+
+
+def test_headers_name_variables_and_no_values(root, default, tmp_path):
+    (tmp_path / "o.yaml").write_text("teacher: {headers: {Ocp-Apim-Subscription-Key: APIM_KEY}}")
+    assert config.where(config.load(default, tmp_path / "o.yaml", root=root))["teacher"]["headers"]
+    (tmp_path / "o.yaml").write_text("teacher: {headers: {Ocp-Apim-Subscription-Key: hush-hush-0123}}")
+    with pytest.raises(ConfigError, match=r"teacher\.headers") as caught:
+        config.load(default, tmp_path / "o.yaml", root=root)
+    assert "hush" not in str(caught.value)

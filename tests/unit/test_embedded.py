@@ -1,6 +1,10 @@
 """The embedded checkpoint: its shape is Phi-4-mini's, and it is trained on what it is later asked."""
 
 import dataclasses
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -12,11 +16,12 @@ from hypothesis import strategies as st
 from fledgling.embedded import architecture, pretrain, world
 from fledgling.files import sha256_file
 from fledgling.models import fingerprint
-from fledgling.prompting import template as prompts
+from fledgling.prompting import template
 from fledgling.prompting.turns import Place
 from fledgling.records import Example
 
 TOKENS = architecture.tokenizer(pretrain._texts())
+CHAT = template.chat(TOKENS)
 
 
 @pytest.fixture(scope="module")
@@ -33,17 +38,17 @@ def packs() -> list[tuple[list[Example], Place]]:
 
 def test_a_pack_holds_what_each_row_is_asked() -> None:
     for rows, schema in packs():
-        packed = pretrain.pack(TOKENS, rows, schema)
+        packed = pretrain.pack(CHAT, rows, schema)
         for number, row in enumerate(rows, 1):
             seen = [i for i, block in enumerate(packed.block) if block in (0, number)]
             alone = TOKENS(
-                prompts.prompt(TOKENS, row, schema=schema) + prompts.completion(row) + "<|end|>",
+                CHAT.prompt(row, schema=schema) + CHAT.completion(row, schema=schema).text + "<|end|>",
                 add_special_tokens=False,
             )["input_ids"]
             assert [packed.ids[i] for i in seen] == alone
             assert [packed.position[i] for i in seen] == list(range(len(alone)))
             learned = [packed.ids[i] for i in seen if packed.answer[i]]
-            assert TOKENS.decode(learned) == prompts.completion(row) + "<|end|>"
+            assert TOKENS.decode(learned) == CHAT.completion(row).text + "<|end|>"
 
 
 def test_a_pack_teaches_what_its_rows_teach_alone() -> None:
@@ -53,10 +58,10 @@ def test_a_pack_teaches_what_its_rows_teach_alone() -> None:
     torch.manual_seed(0)
     model = architecture.model(TOKENS)
     rows, schema = packs()[0]
-    together = pretrain._loss(model, [pretrain.pack(TOKENS, rows, schema)], TOKENS.pad_token_id)
+    together = pretrain._loss(model, [pretrain.pack(CHAT, rows, schema)], TOKENS.pad_token_id)
     total, count = 0.0, 0
     for row in rows:
-        single = pretrain.pack(TOKENS, [row], schema)
+        single = pretrain.pack(CHAT, [row], schema)
         learned = torch.tensor(single.answer)
         ids = torch.tensor(single.ids)
         with torch.no_grad():
@@ -70,7 +75,7 @@ def test_rows_of_other_tools_do_not_pack() -> None:
     random = Random(1)
     rows = [Example(id="", group="", **world.call(random, world.offer(random), 0.5).fields) for _ in range(2)]
     with pytest.raises(ValueError, match="one pack"):
-        pretrain.pack(TOKENS, rows, "none")
+        pretrain.pack(CHAT, rows, "none")
 
 
 def test_a_seed_gives_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
@@ -81,6 +86,38 @@ def test_a_seed_gives_the_same_bytes(checkpoint: Path, tmp_path: Path) -> None:
         sha256_file(checkpoint / name) for name in names
     ]
     assert fingerprint.base(tmp_path / "other") != fingerprint.base(checkpoint)
+
+
+def built(folder: Path, *, threads: int, failpoint: str = "", steps: int = 5) -> int:
+    """Build in a process of its own; its exit code."""
+    code = (
+        "import sys; from pathlib import Path; from fledgling.embedded import pretrain; pretrain.KEEP_EVERY = 2; "
+        f"pretrain.build(Path(sys.argv[1]), seed=3, steps={steps})"
+    )
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "FLEDGLING_FAILPOINT": failpoint}
+    return subprocess.run([sys.executable, "-c", code, folder], env=environment, capture_output=True).returncode
+
+
+def test_cores_and_kills_change_no_byte(tmp_path: Path) -> None:
+    """One thread, two threads, and killed twice and taken up again: the same checkpoint, and nothing is left over."""
+    assert built(tmp_path / "one/c", threads=1) == built(tmp_path / "two/c", threads=2) == 0
+    assert built(tmp_path / "killed/c", threads=2, failpoint="checkpoint.after_seal") == -signal.SIGKILL
+    assert built(tmp_path / "killed/c", threads=1, failpoint="checkpoint.before_seal") == -signal.SIGKILL
+    assert [path.name for path in (tmp_path / "killed/.c.training").iterdir() if (path / "seal.json").exists()] == [
+        "checkpoint-2"
+    ]
+    assert built(tmp_path / "killed/c", threads=1) == 0
+    assert not (tmp_path / "killed/.c.training").exists()
+    for name in sorted(path.name for path in (tmp_path / "one/c").iterdir()):
+        digests = {sha256_file(tmp_path / where / "c" / name) for where in ("one", "two", "killed")}
+        assert len(digests) == 1, name
+
+
+def test_another_training_is_not_gone_on_with(tmp_path: Path) -> None:
+    assert built(tmp_path / "c", threads=1, failpoint="checkpoint.after_seal") == -signal.SIGKILL
+    assert built(tmp_path / "c", threads=1, steps=3) == 0
+    assert built(tmp_path / "whole", threads=1, steps=3) == 0
+    assert sha256_file(tmp_path / "c/model.safetensors") == sha256_file(tmp_path / "whole/model.safetensors")
 
 
 def test_nothing_stays_of_a_training_that_fails(
@@ -155,4 +192,4 @@ def test_the_rate_rises_and_falls() -> None:
 
 def test_a_pack_is_only_data() -> None:
     rows, schema = packs()[0]
-    assert len({len(column) for column in dataclasses.astuple(pretrain.pack(TOKENS, rows, schema))}) == 1
+    assert len({len(column) for column in dataclasses.astuple(pretrain.pack(CHAT, rows, schema))}) == 1

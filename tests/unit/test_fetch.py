@@ -13,7 +13,7 @@ import pytest
 
 from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable
 from fledgling.fetch import fetch
-from fledgling.models import checkpoint as manifest
+from fledgling.models import checkpoint
 from tests.servers.hub import TOKEN, Hub, Repo
 
 REPO = "org/small"
@@ -55,11 +55,11 @@ def downloads(hub: Hub) -> int:
 def test_a_commit_arrives_whole_and_nothing_else(hub: Hub, repo: Repo, tiny_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "slm/manifest.json"
     fetch(settings(repo), out, seed=0)
-    model = manifest.load(out, verify=True)
+    model = checkpoint.load(out, verify=True)
     assert (model.source, model.repo_id, model.revision, model.generated) == ("hub", REPO, revision(repo), False)
     arrived = {path.name for path in (tmp_path / "slm/checkpoint").iterdir() if path.is_file()}
     assert arrived == {path.name for path in tiny_checkpoint.iterdir()} == {file.path for file in model.files}
-    assert model.fingerprint == manifest.describe(tiny_checkpoint, source="path").fingerprint
+    assert model.fingerprint == checkpoint.describe(tiny_checkpoint, source="path").fingerprint
 
 
 def test_again_downloads_nothing_and_writes_the_same_manifest(hub: Hub, repo: Repo, tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ def test_a_broken_download_goes_on(hub: Hub, repo: Repo, tmp_path: Path, monkeyp
     broken[0] = False
     first_try = len(ranges)
     fetch(settings(repo), out, seed=0)
-    manifest.load(out, verify=True)
+    checkpoint.load(out, verify=True)
     assert ranges[0] == ""
     size = len(repo.files["model.safetensors"])
     assert ranges[first_try:] == [f"bytes={size // 2 // 1000 * 1000}-"]
@@ -118,7 +118,7 @@ def test_a_file_damaged_on_disk_is_downloaded_again(hub: Hub, repo: Repo, tmp_pa
         path.write_bytes(data)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     fetch(settings(repo), out, seed=0)
-    manifest.load(out, verify=True)
+    checkpoint.load(out, verify=True)
     assert (out.parent / "checkpoint/config.json").read_bytes() == repo.files["config.json"]
 
 
@@ -139,11 +139,11 @@ def test_a_file_that_arrives_damaged_is_refused(hub: Hub, repo: Repo, tmp_path: 
 def test_another_commit_leaves_nothing_of_the_first(hub: Hub, repo: Repo, tmp_path: Path) -> None:
     out = tmp_path / "slm/manifest.json"
     fetch(settings(repo), out, seed=0)
-    tree = {name: blob for name, blob in repo.branches["main"][-1].tree.items() if name != "chat_template.jinja"}
-    repo.commit("main", "no template", tree)
+    tree = {name: blob for name, blob in repo.branches["main"][-1].tree.items() if name != "generation_config.json"}
+    repo.commit("main", "no generation", tree)
     fetch(settings(repo), out, seed=0)
-    assert manifest.load(out).chat_template_sha256 is None
-    assert not (out.parent / "checkpoint/chat_template.jinja").exists()
+    assert "generation_config.json" not in {file.path for file in checkpoint.load(out).files}
+    assert not (out.parent / "checkpoint/generation_config.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_pickles_are_not_downloaded(hub: Hub, tmp_path: Path) -> None:
 def test_a_folder_is_described_where_it_lies(tiny_checkpoint: Path, tmp_path: Path) -> None:
     out = tmp_path / "manifest.json"
     fetch({"source": "path", "path": str(tiny_checkpoint)}, out, seed=0)
-    assert manifest.load(out, verify=True).checkpoint == tiny_checkpoint.resolve()
+    assert checkpoint.load(out, verify=True).checkpoint == tiny_checkpoint.resolve()
     assert not (tmp_path / "checkpoint").exists()
 
 
@@ -267,14 +267,19 @@ def script(out: Path, model: dict[str, Any], name: str = "slm", **environment: s
 def test_the_script_makes_the_embedded_one(tmp_path: Path) -> None:
     done = script(tmp_path, {"source": "embedded", "steps": 1}, OMP_NUM_THREADS="1")
     assert done.returncode == 0, done.stderr
-    model = manifest.load(tmp_path / "manifest.json", verify=True)
+    model = checkpoint.load(tmp_path / "manifest.json", verify=True)
     assert (model.source, model.generated, model.checkpoint) == ("embedded", True, tmp_path / "checkpoint")
 
 
-def test_slm_model_path_takes_the_place_of_any_source(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    done = script(tmp_path, {"source": "hub"}, SLM_MODEL_PATH=str(tiny_checkpoint))
-    assert done.returncode == 0, done.stderr
-    assert manifest.load(tmp_path / "manifest.json").checkpoint == tiny_checkpoint.resolve()
-    done = script(tmp_path, {"source": "path", "path": "nowhere"}, "other", SLM_MODEL_PATH=str(tiny_checkpoint))
+def test_a_checkpoint_without_a_chat_template_is_refused_when_it_enters(tiny_checkpoint: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_checkpoint, tmp_path / "c"))
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(ConfigError, match="no chat template"):
+        fetch({"source": "path", "path": str(folder)}, tmp_path / "manifest.json", seed=0)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    done = script(tmp_path, {"source": "path", "path": "nowhere"}, "other")
     assert done.returncode == 3
     assert "nowhere: no such folder" in done.stderr

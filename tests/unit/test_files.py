@@ -103,3 +103,14 @@ def test_a_missing_file_says_how_to_build_it(tmp_path):
         read_json(tmp_path / "no.json")
     with pytest.raises(DataError, match="no such file"):
         list(read_lines(tmp_path / "no.jsonl"))
+
+
+def test_a_file_system_without_locks_can_be_written(tmp_path, monkeypatch):
+    def none(*arguments):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fledgling.files.fcntl.flock", none)
+    (tmp_path / ".x.json.abc.tmp").write_text("may be a living writer's")
+    write_json(tmp_path / "x.json", {"x": 1})
+    assert read_json(tmp_path / "x.json") == {"x": 1}
+    assert (tmp_path / ".x.json.abc.tmp").exists()

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from fledgling.data.formats import _python_type, detect, parse
+from fledgling.data.formats import detect, parse
 from fledgling.data.invalid import Unusable
+from fledgling.data.python_types import python_type
 
 TOOL = {"name": "book", "description": "Book a table", "parameters": {"type": "object", "properties": {}}}
 TOOLS = [{"type": "function", "function": TOOL}]
@@ -148,7 +149,7 @@ def test_xlam_rows_become_openai_tools():
     ],
 )
 def test_python_types(text, schema):
-    assert _python_type(text) == schema
+    assert python_type(text) == schema
 
 
 def test_bfcl_rows_keep_what_is_allowed():
@@ -192,18 +193,16 @@ def test_a_named_format_is_not_guessed():
         ({"messages": ASK, "answer": [], "group": []}, "group", "list"),
         ({"messages": ASK, "tools": TOOLS}, "no_answer", "assistant"),
         ({"messages": [*ASK, {"role": "assistant", "content": ""}]}, "no_answer", "neither content nor tool_calls"),
-        ({"messages": [*ASK, {"role": "assistant", "content": '[{"name": "b"'}]}, "not_json", "content"),
+        ({"messages": [*ASK, {"role": "assistant", "content": '[{"name": "b"'}]}, "call_in_text", "content"),
         ({"messages": ASK, "answers": [{"name": "b", "arguments": {"x": 1}}], "gold": []}, "allowed", "arguments.x"),
-        ({"messages": ASK, "answers": []}, "missing_key", "gold"),
         ({"prompt": "p", "completion": "Sure!"}, "no_call", "write []"),
         ({"prompt": "p", "completion": ""}, "no_call", "completion"),
         ({"prompt": "p", "completion": 5}, "not_text", "completion"),
         ({"prompt": "p", "completion": [{"content": "[]"}, {"content": "[]"}]}, "completion", "one assistant message"),
         ({"messages": ASK, "answer": [], "id": ""}, "id", "empty"),
-        ({"prompt": "p", "completion": '<tool_call name="b">{"a": }</tool_call>'}, "not_json", "character"),
-        ({"prompt": "p", "completion": '<tool_call name="b">{}</tool_call> done'}, "not_json", "character"),
-        ({"prompt": "p", "completion": '<tool_call name="b">{}'}, "not_json", "not closed"),
-        ({"prompt": "p", "completion": '[{"name": "b", "name": "c", "arguments": {}}]'}, "not_json", "twice"),
+        ({"prompt": "p", "completion": '<tool_call name="b">{"a": }</tool_call>'}, "call_in_text", "completion"),
+        ({"prompt": "p", "completion": '<tool_call name="b">{} done</tool_call>'}, "call_in_text", "completion"),
+        ({"prompt": "p", "completion": '[{"name": "b", "name": "c", "arguments": {}}]'}, "call_in_text", "twice"),
         ({"query": "q", "tools": "[{]", "answers": "[]"}, "not_json", "tools"),
         ({"query": "q", "tools": "[]", "answers": "{}"}, "not_a_list", "answers"),
     ],
@@ -223,3 +222,127 @@ def test_calls_are_no_records(format):
 def test_detect_names_the_formats_it_reads():
     with pytest.raises(Unusable, match=r"xLAM"):
         detect({"text": ""})
+
+
+# Calls that stand in the text ---------------------------------------------------------------------
+
+CALL = '{"name": "book", "arguments": {"seats": 2}}'
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": f"<|tool_call|>[{CALL}]<|/tool_call|>"},
+        {"content": f"<tool_call>\n{CALL}\n</tool_call>"},
+        {"content": f"[TOOL_CALLS] [{CALL}]"},
+        {"content": '<|python_tag|>{"name": "book", "parameters": {"seats": 2}}'},
+        {"content": f"<functioncall> {CALL} <|endoftext|>"},
+        {"content": '<functioncall> {"name": "book", "arguments": \'{"seats": 2}\'} <|endoftext|>'},
+        {"content": f"functools[{CALL}]"},
+        {"content": '<function=book>{"seats": 2}</function>'},
+        {"content": f"```json\n{CALL}\n```"},
+        {"content": f"```\n[{CALL}]\n```"},
+        {"content": f"<think>Two, then.</think>\n{CALL}"},
+        {"content": f"I will book it.\n<tool_call>{CALL}</tool_call>"},
+        {"content": '[{"function": {"name": "book", "arguments": "{\\"seats\\": 2}"}}]'},
+        {"content": "One moment.", "function_call": {"name": "book", "arguments": '{"seats": 2}'}},
+        {"content": "One moment.", "tool_calls": [{"function": {"name": "book", "arguments": {"seats": 2}}}]},
+        {"content": None, "tool_calls": json.dumps([{"function": {"name": "book", "arguments": '{"seats": 2}'}}])},
+        {"content": "", "tool_calls": [], "function_call": {"name": "book", "arguments": {"seats": 2}}},
+    ],
+)
+def test_a_call_in_the_answer_is_the_gold(message):
+    row = {"messages": [*ASK, {"role": "assistant", **message}], "tools": TOOLS}
+    assert parse(row, "toolcall").answer == TWO[:1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[book(seats=2)]",
+        "Sure: book(seats=2)",
+        f"Sure: {CALL}",
+        "<function=book>\n<parameter=seats>2</parameter>\n</function>",
+        "Action: book\nAction Input: 2",
+        "<tool_call>{'name': 'book'}</tool_call>",
+        "<invoke name='book'><parameter name='seats'>2</parameter></invoke>",
+        "<think>I should book(seats=2)",
+        f"```json\n{CALL[:-1]}\n```",
+    ],
+)
+def test_a_call_that_is_not_read_for_certain_is_refused(text):
+    problem = refused({"messages": [*ASK, {"role": "assistant", "content": text}], "tools": TOOLS})
+    assert problem.code == "call_in_text"
+    assert str(problem).startswith("messages[1].content: ")
+    assert refused({"prompt": "p", "completion": text, "tools": TOOLS}).code == "call_in_text"
+
+
+@pytest.mark.parametrize(
+    "text", ["No tool is needed.", "I cannot book that.", '{"answer": "No"}', "book (a table) is not for me"]
+)
+def test_an_answer_that_only_speaks_is_no_call(text):
+    row = {"messages": [*ASK, {"role": "assistant", "content": text}], "tools": TOOLS}
+    assert parse(row, "toolcall").answer == []
+
+
+@pytest.mark.parametrize("arguments", ["", " ", None, "{}", {}])
+def test_arguments_that_are_blank_are_none(arguments):
+    turn = {
+        "role": "assistant",
+        "content": None,
+        "tool_calls": [{"function": {"name": "book", "arguments": arguments}}],
+    }
+    assert parse({"messages": [*ASK, turn], "tools": TOOLS}, "toolcall").answer == [{"name": "book", "arguments": {}}]
+
+
+def test_two_answers_and_one_that_is_not_to_be_learnt_are_refused_with_their_turns():
+    said = {"role": "assistant", "content": "It is done."}
+    called = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "book", "arguments": "{}"}}]}
+    problem = refused({"messages": [*ASK, called, said], "tools": TOOLS})
+    assert "messages[1] and messages[2] are two assistant turns in a row" in str(problem)
+    problem = refused({"messages": [*ASK, said | {"weight": 0}], "tools": TOOLS})
+    assert "messages[1].weight is 0" in str(problem)
+    earlier = [*ASK, said | {"weight": 0}, *ASK]
+    assert parse({"messages": [*earlier, said | {"weight": 1}], "tools": TOOLS}, "toolcall").answer == []
+
+
+def test_older_and_textual_forms_of_a_request():
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    record = {"messages": [*ASK, {"role": "assistant", "content": '{"n": 1}'}]}
+    wanted = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema}}
+    for given in (
+        {"schema": schema},
+        {"schema": json.dumps(schema)},
+        {"response_format": wanted},
+        {"response_format": json.dumps(wanted)},
+        {"response_format": {**wanted, "json_schema": {"name": "s", "schema": json.dumps(schema)}}},
+        {"schema": None, "response_format": wanted},
+        {"schema": {**schema, "items": None}},
+    ):
+        assert parse({**record, **given}, "structured").schema == schema
+    assert parse({**record, "response_format": {"type": "json_object"}}, "structured").schema is None
+    assert refused({**record, "response_format": "[]"}, "structured").code == "response_format"
+    called = {"role": "assistant", "content": None, "function_call": {"name": "book", "arguments": "{}"}}
+    assert parse({"messages": [*ASK, called], "functions": [TOOL]}, "toolcall").tools == TOOLS
+
+
+def test_keys_that_a_table_added_decide_no_format():
+    table = {"answer": None, "answers": None, "prompt": None, "completion": None, "query": None, "gold": None}
+    assert detect({**table, "messages": [*ASK, {"role": "assistant", "content": "No."}], "tools": TOOLS}) == "openai"
+    assert detect({**table, "messages": None, "query": "q", "answers": "[]"}) == "xlam"
+    assert detect({**table, "messages": None, "prompt": "q", "completion": "[]"}) == "prompt_completion"
+    assert detect({"messages": ASK, "answer": None, "tools": TOOLS}) == "example"
+
+
+def test_gold_is_optional_where_values_are_allowed():
+    answers = [
+        {"name": "book", "arguments": {"seats": [2, 3], "when": ["", "now"], "box": [{"a": [1, 2], "b": ["", 3]}]}}
+    ]
+    read = parse({"id": "b", "messages": ASK, "tools": TOOLS, "answers": answers}, "toolcall")
+    assert read.answer == [{"name": "book", "arguments": {"seats": 2, "box": {"a": 1}}}]
+    assert read.allowed == answers
+
+
+@pytest.mark.parametrize(("group", "record"), [(0, "0"), ("", ""), ("g", "g"), (None, None)])
+def test_a_group_means_what_it_says(group, record):
+    assert parse({"messages": ASK, "answer": [], "group": group}, "toolcall").record == record

@@ -11,10 +11,16 @@ from typing import Any
 import pytest
 
 from fledgling.config import load
-from fledgling.forecast import fit as gpu_check
-from fledgling.forecast.fit import Card, Machine, Report, check, text
+from fledgling.forecast import fit
+from fledgling.forecast.checkpoint import Checkpoint
+from fledgling.forecast.fit import Report, check
+from fledgling.forecast.lengths import row_lengths
+from fledgling.forecast.machine import Gpu, Machine
+from fledgling.forecast.table import text
 from fledgling.models import memory
 from fledgling.models.memory import GIB, Shape
+
+from .scored_rows import training
 
 ROOT = Path(__file__).parents[2]
 PHI4_MINI = Shape(
@@ -22,8 +28,8 @@ PHI4_MINI = Shape(
 )
 BASE = {"torch": "2.13.0", "bitsandbytes": "0.50.2"}
 ALL = BASE | {"vllm": "0.30.0", "unsloth": "2026.10.7", "deepspeed": "0.19.8"}
-H100 = Card("NVIDIA H100", 80 * GIB, 79 * GIB, (9, 0))
-SMALL = Card("Small", 24 * GIB, 23 * GIB, (7, 5))
+H100 = Gpu("NVIDIA H100", 80 * GIB, 79 * GIB, (9, 0))
+SMALL = Gpu("Small", 24 * GIB, 23 * GIB, (7, 5))
 
 
 @pytest.fixture(scope="module")
@@ -222,18 +228,18 @@ def built(tmp: Path, manifest: Path) -> None:
 
 
 def sized(monkeypatch: pytest.MonkeyPatch, shape: Shape = PHI4_MINI) -> None:
-    found = gpu_check.Checkpoint("made up", shape=shape)
-    monkeypatch.setattr(gpu_check, "find_checkpoint", lambda config, results: found)
+    found = Checkpoint("made up", shape=shape)
+    monkeypatch.setattr(fit, "find_checkpoint", lambda config, model, results: found)
 
 
 def test_what_is_not_fetched_is_unknown_and_never_0(tmp_path: Path) -> None:
     report = asked(tmp_path, Machine([], BASE), tracks={})
-    assert [stage.rule for stage in report.stages] == ["predict", "train", "predict_candidate", "predict_tuned"]
-    assert [stage.bytes for stage in report.stages] == [None] * 4
+    assert [stage.who for stage in report.stages] == ["slm", "sft", "sft.1 on val", "sft.2 on val", "tuned"]
+    assert [stage.bytes for stage in report.stages] == [None] * 5
     assert (report.refusals, report.stages[0].engine, report.stages[1].engine) == ([], "transformers", "peft")
     said = text(report)
     assert "not built yet" in said
-    assert said.count("memory  unknown") == said.count("unknown until it has run once") == 4
+    assert said.count("memory  unknown") == said.count("unknown until it has run once") == 5
     assert "0.00 GiB" not in said
     assert "none is visible: everything runs on the CPU" in said
     assert "vllm not installed" in said
@@ -246,13 +252,13 @@ def test_a_checkpoint_is_found_by_its_path_or_manifest(
         asked(tmp_path, Machine([], BASE), model=tiny_checkpoint),
         built(tmp_path, tiny_model) or asked(tmp_path, Machine([], BASE), model=tiny_checkpoint),
     ):
-        assert report.checkpoint.shape
+        assert report.checkpoints["slm"].shape
         assert all(stage.bytes and stage.verdict == "CPU: not checked" for stage in report.stages)
-    assert report.checkpoint.model is not None
-    assert asked(tmp_path, Machine([], BASE)).checkpoint.shape is None, "what is built is another one"
-    assert "no such folder" in asked(tmp_path, Machine([], BASE), model=tmp_path / "x").checkpoint.text
+    assert report.checkpoints["slm"].model is not None
+    assert asked(tmp_path, Machine([], BASE)).checkpoints["slm"].shape is None, "what is built is another one"
+    assert "no such folder" in asked(tmp_path, Machine([], BASE), model=tmp_path / "x").checkpoints["slm"].text
     monkeypatch.setenv("SLM_MODEL_PATH", str(tiny_checkpoint))
-    assert asked(tmp_path, Machine([], BASE)).checkpoint.shape
+    assert asked(tmp_path, Machine([], BASE)).checkpoints["slm"].shape
 
 
 def test_a_checkpoint_of_another_shape_is_unknown(tmp_path: Path, tiny_checkpoint: Path) -> None:
@@ -262,10 +268,10 @@ def test_a_checkpoint_of_another_shape_is_unknown(tmp_path: Path, tiny_checkpoin
     sizes = json.loads((tiny_checkpoint / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(sizes | {"intermediate_size": 128}))
     report = asked(tmp_path, Machine([], BASE), model=folder)
-    assert "memory is unknown" in report.checkpoint.text
+    assert "memory is unknown" in report.checkpoints["slm"].text
     assert report.stages[0].bytes is None
     (folder / "config.json").write_text("{}")
-    assert "has no 'num_attention_heads'" in asked(tmp_path, Machine([], BASE), model=folder).checkpoint.text
+    assert "has no 'num_attention_heads'" in asked(tmp_path, Machine([], BASE), model=folder).checkpoints["slm"].text
 
 
 REAL = {
@@ -283,19 +289,20 @@ def test_a_large_card_fits_and_says_why(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("fledgling.slm.engine.find_spec", lambda name: name == "vllm")
     sized(monkeypatch)
     report = asked(tmp_path, Machine([H100], ALL, "13.0"), **real())
-    assert {stage.rule: (stage.engine, stage.verdict) for stage in report.stages} == {
-        "predict": ("vllm", "fits"),
-        "train": ("unsloth", "fits"),
-        "predict_candidate": ("vllm", "fits"),
-        "predict_tuned": ("vllm", "fits"),
+    assert {stage.who: (stage.engine, stage.verdict) for stage in report.stages} == {
+        "slm": ("vllm", "fits"),
+        "sft": ("unsloth", "fits"),
+        "sft.1 on val": ("vllm", "fits"),
+        "sft.2 on val": ("vllm", "fits"),
+        "tuned": ("vllm", "fits"),
     }
     assert report.refusals == []
     said = text(report)
     assert "0: NVIDIA H100, 80.0 GiB (79.0 free), compute capability 9.0, bf16 yes" in said
-    assert "recipe.backend auto, training.gpus 1, training.deepspeed false; unsloth 2026.10.7, 1 card" in said
+    assert "recipe.backend auto, training.gpus 1, training.deepspeed false; unsloth 2026.10.7, 1 GPU" in said
     busy = replace(H100, free=GIB)
     report = asked(tmp_path, Machine([busy], ALL), **real())
-    assert report.stages[0].verdict.startswith("fits once others on the card end")
+    assert report.stages[0].verdict.startswith("fits once others on the GPU end")
 
 
 def test_the_remedy_is_one_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,23 +322,22 @@ def test_the_remedy_is_one_that_fits(tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     remedied = int(verdict("train", recipe=wide, training={"micro_batch_tokens": 32768}).rpartition(" ")[2])
     assert verdict("train", recipe=wide, training={"micro_batch_tokens": remedied}) == "fits"
-    assert "slm.batch_size to 8" in verdict("predict", slm={"batch_size": 64})
-    assert verdict("predict", slm={"batch_size": 8}) == "fits"
+    assert "slm.batch_size to 8" in verdict("answer", slm={"batch_size": 64})
+    assert verdict("answer", slm={"batch_size": 8}) == "fits"
     assert "slm.precision to bf16" in verdict(
-        "predict", Machine([replace(SMALL, total=15 * GIB)], BASE), slm={"precision": "fp32"}
+        "answer", Machine([replace(SMALL, total=15 * GIB)], BASE), slm={"precision": "fp32"}
     )
-    assert verdict("train", Machine([replace(SMALL, total=GIB)], BASE)).endswith("a card with more memory is needed")
+    assert verdict("train", Machine([replace(SMALL, total=GIB)], BASE)).endswith("a GPU with more memory is needed")
 
 
 @pytest.mark.parametrize(
     ("machine", "changed", "named"),
     [
-        (Machine([], BASE), {"slm": {"gpus": 1}}, "slm.gpus asks for 1 card, of which 0 are visible; set it to 0"),
-        (Machine([H100], BASE), {"training": {"gpus": 4}}, "training.gpus asks for 4 cards, of which 1 are visible"),
+        (Machine([], BASE), {"slm": {"gpus": 1}}, "slm.gpus asks for 1 GPU, of which 0 are visible; set it to 0"),
+        (Machine([H100], BASE), {"training": {"gpus": 4}}, "training.gpus asks for 4 GPUs, of which 1 are visible"),
         (Machine([H100], BASE), {"slm": {"gpus": 1, "engine": "vllm", "precision": "bf16"}}, "slm.engine vllm cannot"),
         (Machine([H100], ALL), {"slm": {"gpus": 0, "engine": "vllm", "precision": "bf16"}}, "slm.gpus gives it none"),
         (Machine([H100], ALL), {"slm": {"engine": "vllm", "precision": "nf4"}}, "does not run slm.precision nf4"),
-        (Machine([], BASE), {"slm": {"schema_guided": True}}, "slm.schema_guided"),
         (Machine([], {}), {"slm": {"precision": "int8"}}, "slm.precision int8"),
         (Machine([], {}), {}, "recipe.quantization nf4"),
         (Machine([], ALL), {"recipe": {"backend": "unsloth"}}, "recipe.backend unsloth cannot run here"),
@@ -345,7 +351,7 @@ def test_each_refusal_names_its_key(
 ) -> None:
     report = asked(tmp_path, machine, **changed)
     assert any(named in refusal for refusal in report.refusals), report.refusals
-    assert len(report.stages) == 4, "the rest is said all the same"
+    assert len(report.stages) == 5, "the rest is said all the same"
     assert text(report)
 
 
@@ -362,13 +368,13 @@ def test_prepared_rows_and_earlier_runs_count(tmp_path: Path, tiny_model: Path, 
     row = {"id": "r0", "outcome": "ok", "latency_s": 5.0, "fingerprint": "transformers-fp32-ab", "model": "checkpoint"}
     other = row | {"id": "r1", "latency_s": 900.0, "fingerprint": "vllm-bf16-ab"}
     predictions.write_text(json.dumps(row) + "\n" + json.dumps(other) + "\n")
-    adapter = tmp_path / "adapters/toolcall"
+    adapter = tmp_path / "adapters/toolcall/sft"
     adapter.mkdir(parents=True)
     fingerprint = json.loads(tiny_model.read_text())["fingerprint"]
-    summary = {"seconds": 90, "backend": "peft", "world_size": 1, "base_fingerprint": fingerprint}
+    summary = training(seconds=90, base_fingerprint=fingerprint)
     (adapter / "training.json").write_text(json.dumps(summary))
     after = asked(tmp_path, Machine([], BASE), model=checkpoint)
-    assert [stage.seconds for stage in after.stages] == [24 * 5.0, 90, None, None]
+    assert [stage.seconds for stage in after.stages] == [24 * 5.0, 90, None, None, None]
     for rough, exact in zip(before.stages, after.stages, strict=True):
         assert rough.bytes
         assert exact.bytes
@@ -381,15 +387,15 @@ def test_prepared_rows_and_earlier_runs_count(tmp_path: Path, tiny_model: Path, 
 
 def test_row_lengths_are_those_of_the_stages(tmp_path: Path, tiny_checkpoint: Path, tiny_rows: Path) -> None:
     given = config(tmp_path)
-    prompts = gpu_check.row_lengths(tiny_rows, tiny_checkpoint, given, "toolcall", "test")
-    whole = gpu_check.row_lengths(tiny_rows, tiny_checkpoint, given, "toolcall", "train")
+    prompts = row_lengths(tiny_rows, tiny_checkpoint, given, "toolcall", "test")
+    whole = row_lengths(tiny_rows, tiny_checkpoint, given, "toolcall", "train")
     assert len(prompts) == len(whole) == 24
     assert all(long > short for long, short in zip(whole, prompts, strict=True))
 
 
 @pytest.mark.parametrize(("files", "code"), [(("config",), 0), (("config", "phi4-mini"), 3)])
 def test_the_command_without_a_card(tmp_path: Path, files: tuple[str, ...], code: int) -> None:
-    command = [sys.executable, "scripts/gpu_check.py", "--results", str(tmp_path), "--configfile"]
+    command = [sys.executable, "-m", "fledgling", "check", "--results", str(tmp_path), "--config"]
     done = subprocess.run(
         [*command, *(f"config/{name}.yaml" for name in files)],
         cwd=ROOT,
@@ -399,6 +405,6 @@ def test_the_command_without_a_card(tmp_path: Path, files: tuple[str, ...], code
     )
     assert done.returncode == code, done.stderr
     assert "everything runs on the CPU" in done.stdout
-    assert "predict_tuned structured" in done.stdout
-    assert ("training.gpus asks for 4 cards" in done.stderr) == (code == 3)
+    assert "answer structured tuned" in done.stdout
+    assert ("training.gpus asks for 4 GPUs" in done.stderr) == (code == 3)
     assert list(tmp_path.iterdir()) == [], "a check writes nothing"

@@ -1,6 +1,7 @@
 """The journal: what was announced survives crashes, damage and other processes."""
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from fledgling.errors import ConfigError, Unavailable
 from fledgling.files import digest
-from fledgling.journal import MARGIN_BYTES, Journal, decode, encode, is_whole
+from fledgling.journal import MARGIN_BYTES, Journal
+from fledgling.journal.line import decode, encode, is_whole
 
 
 def key(number: int) -> str:
@@ -306,3 +308,143 @@ def test_the_command_lists_verifies_and_compacts(tmp_path: Path) -> None:
     (tmp_path / "teacher.jsonl").write_bytes((tmp_path / "teacher.jsonl").read_bytes().replace(b"1200", b"1201"))
     assert _command(tmp_path, "verify").returncode == 5
     assert _command(tmp_path / "nowhere", "list").returncode == 3
+
+
+def _reply(text: str) -> str:
+    return json.dumps({"choices": [{"message": {"content": text}}]})
+
+
+def test_the_command_touches_journals_only(tmp_path: Path) -> None:
+    """looks.jsonl, the ledger of verdicts, lies beside them."""
+    ledger = b'{"test":"t","inputs":"a"}\n{"test":"t","inputs":"b"}\n'
+    (tmp_path / "looks.jsonl").write_bytes(ledger)
+    assert _command(tmp_path, "verify").returncode == 3, "no journal at all"
+    with Journal(tmp_path, "teacher") as journal:
+        journal.put(key(1), {"status": 200, "body": _reply("x")})
+    with Journal(tmp_path, "slm"):
+        pass
+    verified = _command(tmp_path, "verify")
+    assert (verified.returncode, "looks" in verified.stdout) == (0, False)
+    assert "1 of 1 lines" in verified.stdout
+    assert "0 of 0 lines" in verified.stdout
+    assert _command(tmp_path, "compact").returncode == 0
+    assert (tmp_path / "looks.jsonl").read_bytes() == ledger
+
+
+def test_verify_names_damage_rightly(tmp_path: Path) -> None:
+    with Journal(tmp_path, "teacher") as journal:
+        journal.put_many([(key(n), {"n": n}) for n in range(4)])
+    path = tmp_path / "teacher.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1].replace(b'"n":1', b'"n":7') + b"hello\n" + lines[2] + lines[3][:-9])
+    verified = _command(tmp_path, "verify")
+    assert verified.returncode == 5
+    assert [line.rpartition(": ")[2].split(" at ")[0] for line in verified.stdout.splitlines()[:3]] == [
+        "damaged line",
+        "line that no journal wrote",
+        "unfinished last line (a process was killed while it wrote)",
+    ]
+    with Journal(tmp_path, "teacher"):
+        pass
+    assert _command(tmp_path, "verify").returncode == 0, "what was set aside is no damage"
+
+
+def _take_back(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    script = str(Path(__file__).parents[2] / "scripts" / "journal.py")
+    command = [sys.executable, script, "take-back", "--journal", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_row_an_outcome_or_a_run_is_taken_back_and_the_rest_stays(tmp_path: Path) -> None:
+    with Journal(tmp_path, "teacher") as journal:
+        for number, text in enumerate(["x", "", "x", "", "x"]):
+            record = {"status": 200, "body": _reply(text), "run": f"run-{number // 3}"}
+            journal.put(key(number), record)
+    predictions = tmp_path / "predictions.txt"
+    predictions.write_text("".join(json.dumps({"id": f"r{n}", "request": key(n)}) + "\n" for n in range(5)))
+
+    def left() -> list[int]:
+        with Journal(tmp_path, "teacher") as journal:
+            return [number for number in range(5) if key(number) in journal]
+
+    assert "1 results taken back" in _take_back(tmp_path, "--row", "r0", "--predictions", str(predictions)).stdout
+    assert left() == [1, 2, 3, 4]
+    assert "1 results taken back" in _take_back(tmp_path, "--outcome", "empty", "--run", "run-1").stdout
+    assert left() == [1, 2, 4]
+    assert "1 results taken back" in _take_back(tmp_path, "--run", "run-1").stdout
+    assert left() == [1, 2]
+    assert _command(tmp_path, "compact").returncode == 0
+    assert left() == [1, 2]
+    assert "3 results were taken back" in _command(tmp_path, "list").stdout
+    assert "1 results taken back" in _take_back(tmp_path, "--outcome", "empty").stdout
+    assert left() == [2]
+    for wrong in ([], ["--outcome", "emty"], ["--row", "r9", "--predictions", str(predictions)]):
+        assert _take_back(tmp_path, *wrong).returncode == 2
+    assert left() == [2]
+
+
+def test_what_was_taken_back_and_put_again_counts(tmp_path: Path) -> None:
+    with Journal(tmp_path, "x") as journal, Journal(tmp_path, "x") as other:
+        journal.put(key(1), {"n": 1})
+        assert other.take_back([key(1), key(1), key(2)], {"why": "test"}) == 0, "it has not seen it"
+        other.refresh()
+        assert other.take_back([key(1), key(1), key(2)], {"why": "test"}) == 1
+        journal.refresh()
+        assert key(1) not in journal
+        journal.put(key(1), {"n": 2})
+        other.refresh()
+        assert other.get(key(1)) == {"n": 2}
+    with Journal(tmp_path, "x") as journal:
+        journal.compact()
+        assert journal.get(key(1)) == {"n": 2}
+
+
+def test_a_file_that_is_shortened_removed_or_replaced_under_a_journal_is_noticed(tmp_path: Path) -> None:
+    for number, harm in enumerate(("shorten", "remove", "replace", "empty the folder")):
+        folder = tmp_path / str(number)
+        with Journal(folder, "x") as journal:
+            journal.put_many([(key(n), {"n": n}) for n in range(3)])
+            whole = journal.path.read_bytes()
+            if harm == "shorten":
+                os.truncate(journal.path, len(whole) // 2)
+            elif harm == "replace":
+                journal.path.unlink()
+                journal.path.write_bytes(whole.splitlines(keepends=True)[0])
+            else:
+                for path in [journal.path] if harm == "remove" else list(folder.iterdir()):
+                    path.unlink()
+            words = "was shortened" if harm == "shorten" else "was removed or replaced"
+            with pytest.raises(Unavailable, match=words):
+                journal.refresh()
+            with pytest.raises(Unavailable, match=words):
+                journal.put(key(9), {"n": 9})
+
+
+@pytest.mark.parametrize("call", ["flock", "fcntl"])
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    def none(*arguments: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, call, none)
+    with pytest.raises(ConfigError, match=f"{tmp_path}.*has no file locks.*set `journal`"), Journal(tmp_path, "x"):
+        pass
+
+
+def test_after_a_compaction_observers_begin_again(tmp_path: Path) -> None:
+    class Lines:
+        seen = 0
+
+        def observe(self, line: bytes) -> None:
+            self.seen += 1
+
+        def restart(self) -> None:
+            self.seen = 0
+
+    lines = Lines()
+    with Journal(tmp_path, "x") as writer:
+        writer.put_many([(key(n % 2), {"n": n}) for n in range(6)])
+        with Journal(tmp_path, "x", lines) as reader:
+            assert lines.seen == 6
+            writer.compact()
+            reader.refresh()
+            assert lines.seen == 2

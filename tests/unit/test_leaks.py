@@ -26,7 +26,7 @@ def table(rows):
 
 
 def found(rows, threshold=0.8):
-    links = leaks.find(table(rows), threshold, lambda row: leaks.normalise(rows[row][2]))
+    links = leaks.find(table(rows), threshold, lambda row: leaks.normalise(rows[row][2])).links
     return [(link.kind, link.row, link.split, link.later, link.later_split) for link in links]
 
 
@@ -134,3 +134,98 @@ def test_request_leaves_system_and_tools_out_and_keeps_the_dialogue():
 def test_repeats_name_the_first_of_a_kind(keys):
     expected = [(row, keys.index(key)) for row, key in enumerate(keys) if keys.index(key) < row]
     assert list(repeats(np.array(keys, dtype=np.uint64))) == expected
+
+
+# Scripts without spaces, invisible characters ------------------------------------------------------
+
+CHINESE = "帮我查一下下周三从北京到上海的高铁还有没有二等座的票可以买"
+JAPANESE = "明日の朝七時に東京駅から大阪まで新幹線の指定席を予約してください"
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "near"),
+    [
+        (CHINESE, CHINESE + "吗", True),
+        (CHINESE, CHINESE.replace("二等座", "一等座"), True),
+        (CHINESE, "请告诉我这个周末杭州会不会下雨以及需不需要带伞出门", False),
+        (CHINESE, "帮我查一下明天从广州到深圳的飞机票多少钱一张能不能退", False),
+        (JAPANESE, JAPANESE.replace("ください", "下さい"), True),
+        (JAPANESE, "来週の金曜日の夜に京都のホテルを二人分探してもらえますか", False),
+        (f"OK {CHINESE}", f"{CHINESE} OK", True),
+    ],
+)
+def test_copies_in_scripts_without_spaces_are_found(text, other, near):
+    links = found([(0, "a", text, 1), (2, "b", other, 1)])
+    assert [link[0] for link in links] == (["near_duplicate"] if near else [])
+
+
+@pytest.mark.parametrize("text", [CHINESE, JAPANESE, "book a table in Oslo", "حجز طاولة في أوسلو"])
+@pytest.mark.parametrize(
+    "hidden", ["{}。", "\u200b{}", "{}\ufeff", "{} \u2060!", "{}！", "{}?", "{}…", "\u00ad{}\u200d.", "{}؟"]
+)
+def test_final_points_and_invisible_characters_hide_no_copy(text, hidden):
+    assert leaks.normalise(hidden.format(text)) == leaks.normalise(text)
+
+
+def test_words_of_scripts_without_spaces():
+    assert leaks.word_count("打开灯") < leaks.MIN_WORDS <= leaks.word_count(leaks.normalise(CHINESE))
+    assert leaks.word_count("one two three") == 3
+    assert leaks.word_count("één twee") == 2
+
+
+def test_order_counts_in_scripts_without_spaces():
+    assert leaks.jaccard(leaks.shingles("北京到上海"), leaks.shingles("上海到北京")) < 1
+    assert leaks.shingles("") == leaks.shingles("...")
+
+
+# Within a split -----------------------------------------------------------------------------------
+
+
+def components(rows, threshold=0.8):
+    pairs = leaks.find(table(rows), threshold, lambda row: leaks.normalise(rows[row][2])).within
+    joined = leaks.Joined(len(rows))
+    for row, first in pairs:
+        assert first < row
+        joined.join(row, first)
+    return [joined.find(row) for row in range(len(rows))]
+
+
+def test_wordings_of_one_question_are_one_and_other_answers_are_others():
+    cities = ["Oslo", "Rome", "Bern", "Lima"]
+    wordings = [BASE, BASE + " please", "hello " + BASE, BASE.replace("harbour", "harbor"), BASE + " thanks a lot"]
+    rows = [(2, f"{c}{i}", w.replace("Oslo", c), {"city": c}) for i, w in enumerate(wordings) for c in cities]
+    assert len(set(components(rows))) == len(cities)
+    assert components([(0, "a", BASE, 1), (2, "b", BASE + " please", 1)]) == [0, 1]  # those are links
+
+
+def test_a_chain_of_wordings_is_one_group():
+    rows, text = (
+        [],
+        f"{BASE.replace('4', 'four')} and let me know whether there is a quiet place by the window for us".split(),
+    )
+    for step in range(12):
+        text = [*text[:step], f"word{chr(97 + step)}", *text[step + 1 :]]
+        rows.append((2, f"g{step}", " ".join(text), 1))
+    ends = [leaks.shingles(leaks.normalise(rows[at][2])) for at in (0, -1)]
+    assert leaks.jaccard(*ends) < 0.8
+    assert set(components(rows)) == {0}
+
+
+def test_many_copies_cost_little():
+    rows = [(2, f"g{i}", BASE + " " + "abcdefghijklmnop"[i % 16] * (1 + i // 16 % 3), 1) for i in range(1500)]
+    looked = []
+    made = table(rows)
+    leaks.find(made, 0.8, lambda row: looked.append(row) or leaks.normalise(rows[row][2]))
+    assert len(looked) < 10 * len(rows)
+
+
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 30)), max_size=60))
+def test_joined_sets_are_called_by_their_smallest(pairs):
+    joined = leaks.Joined(31)
+    sets = [{n} for n in range(31)]
+    for a, b in pairs:
+        joined.join(a, b)
+        union = sets[a] | sets[b]
+        for n in union:
+            sets[n] = union
+    assert [joined.find(n) for n in range(31)] == [min(sets[n]) for n in range(31)]

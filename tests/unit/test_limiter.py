@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fledgling.teacher.limiter import CATCH_UP_S, Gate, Pace, Window, backoff_s
+from fledgling.teacher.limiter import CATCH_UP_S, Pace, Pause, Window, backoff_s
 
 
 class Clock:
@@ -20,23 +20,23 @@ class Clock:
 
 def test_a_longer_pause_stays() -> None:
     clock = Clock()
-    gate = Gate(clock)
-    assert gate.wait_s() == 0
-    gate.close(10)
-    gate.close(2)
+    pause = Pause(clock)
+    assert pause.wait_s() == 0
+    pause.begin(10)
+    pause.begin(2)
     clock.now += 3
-    assert gate.wait_s() == pytest.approx(7)
+    assert pause.wait_s() == pytest.approx(7)
     clock.now += 30
-    assert gate.wait_s() == 0
+    assert pause.wait_s() == 0
 
 
 def test_f45_the_wall_clock_plays_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, pace = Gate(), Pace(60)
-    gate.close(10)
+    pause, pace = Pause(), Pace(60)
+    pause.begin(10)
     pace.take()
     for jump in (86_400, -86_400, 10**9):
         monkeypatch.setattr(time, "time", lambda jump=jump: 1.7e9 + jump)
-        assert 9 < gate.wait_s() <= 10
+        assert 9 < pause.wait_s() <= 10
         assert 0 <= pace.take() < 5
 
 

@@ -9,15 +9,16 @@ import pytest
 
 from fledgling.errors import DataError
 from fledgling.files import sha256_file
-from fledgling.models import checkpoint as manifest
-from fledgling.models import tensors
+from fledgling.models import checkpoint, tensors
 
 
 @pytest.fixture
 def folder(tiny_checkpoint: Path, tmp_path: Path) -> Path:
     """A copy of the tiny checkpoint beside its manifest."""
     shutil.copytree(tiny_checkpoint, tmp_path / "slm" / "checkpoint")
-    manifest.write(tmp_path / "slm" / "manifest.json", manifest.describe(tmp_path / "slm/checkpoint", source="path"))
+    checkpoint.write(
+        tmp_path / "slm" / "manifest.json", checkpoint.describe(tmp_path / "slm/checkpoint", source="path")
+    )
     return tmp_path / "slm"
 
 
@@ -41,9 +42,9 @@ def flip_bit(data: bytearray) -> None:
 
 
 def test_what_is_written_is_read(folder: Path) -> None:
-    model = manifest.load(folder / "manifest.json", verify=True)
+    model = checkpoint.load(folder / "manifest.json", verify=True)
     assert model.checkpoint == folder / "checkpoint"
-    assert model == manifest.describe(folder / "checkpoint", source="path")
+    assert model == checkpoint.describe(folder / "checkpoint", source="path")
     assert model.architecture == "Phi3ForCausalLM"
     assert model.parameters == sum(t.numbers for t in tensors.of_checkpoint(folder / "checkpoint").values()) > 50_000
     written = json.loads((folder / "manifest.json").read_text())
@@ -54,19 +55,19 @@ def test_what_is_written_is_read(folder: Path) -> None:
 
 def test_manifest_and_checkpoint_move_together(folder: Path, tmp_path: Path) -> None:
     folder.rename(tmp_path / "moved")
-    assert manifest.load(tmp_path / "moved/manifest.json", verify=True).checkpoint == tmp_path / "moved/checkpoint"
+    assert checkpoint.load(tmp_path / "moved/manifest.json", verify=True).checkpoint == tmp_path / "moved/checkpoint"
 
 
 def test_a_checkpoint_elsewhere_is_named_by_its_whole_path(tiny_checkpoint: Path, tmp_path: Path) -> None:
-    manifest.write(tmp_path / "manifest.json", manifest.describe(tiny_checkpoint, source="path"))
-    assert manifest.load(tmp_path / "manifest.json").checkpoint == tiny_checkpoint.resolve()
+    checkpoint.write(tmp_path / "manifest.json", checkpoint.describe(tiny_checkpoint, source="path"))
+    assert checkpoint.load(tmp_path / "manifest.json").checkpoint == tiny_checkpoint.resolve()
 
 
 @pytest.mark.parametrize("damage", [cut, zero_tail, flip_bit])
 def test_damaged_weights_are_refused(folder: Path, damage: Callable[[bytearray], None]) -> None:
     weights(folder, damage)
     with pytest.raises(DataError, match=r"model\.safetensors"):
-        manifest.load(folder / "manifest.json", verify=True)
+        checkpoint.load(folder / "manifest.json", verify=True)
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "chat_template.jinja"])
@@ -74,23 +75,23 @@ def test_a_missing_or_shorter_file_is_refused_without_reading_it_all(folder: Pat
     path = folder / "checkpoint" / name
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=rf"{name}: has .* bytes"):
-        manifest.load(folder / "manifest.json")
+        checkpoint.load(folder / "manifest.json")
     path.unlink()
     with pytest.raises(DataError, match=rf"{name}: no such file"):
-        manifest.load(folder / "manifest.json")
+        checkpoint.load(folder / "manifest.json")
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", '{"format": "fledgling/model/1"}', "not json"])
 def test_what_is_no_manifest_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(DataError, match="build it again"):
-        manifest.load(tmp_path / "manifest.json")
+        checkpoint.load(tmp_path / "manifest.json")
 
 
 def test_truncated_weights_have_no_manifest(folder: Path) -> None:
     weights(folder, cut)
     with pytest.raises(DataError, match=r"model\.safetensors: not a whole"):
-        manifest.describe(folder / "checkpoint", source="path")
+        checkpoint.describe(folder / "checkpoint", source="path")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_truncated_weights_have_no_manifest(folder: Path) -> None:
 def test_a_damaged_header_has_no_manifest(folder: Path, header: bytes) -> None:
     (folder / "checkpoint/model.safetensors").write_bytes(header)
     with pytest.raises(DataError, match=r"model\.safetensors: not a whole"):
-        manifest.describe(folder / "checkpoint", source="path")
+        checkpoint.describe(folder / "checkpoint", source="path")
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -113,10 +114,10 @@ def test_weights_are_finite(folder: Path, dtype: str, value: float) -> None:
     weight[2999] = value
     save_file({"model.layers.0.weight": weight}, path)
     if value == 65504.0:
-        manifest.describe(folder / "checkpoint", source="path")
+        checkpoint.describe(folder / "checkpoint", source="path")
     else:
         with pytest.raises(DataError, match=r"layers\.0\.weight.*infinite"):
-            manifest.describe(folder / "checkpoint", source="path")
+            checkpoint.describe(folder / "checkpoint", source="path")
 
 
 def test_only_what_a_model_needs_is_part_of_it() -> None:
@@ -133,4 +134,4 @@ def test_only_what_a_model_needs_is_part_of_it() -> None:
         "../config.json",
         ".env",
     ]
-    assert manifest.parts(names + others) == sorted(names)
+    assert checkpoint.parts(names + others) == sorted(names)

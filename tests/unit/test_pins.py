@@ -17,6 +17,6 @@ def test_conda_repeats_pip(root, conda, pip):
 
 
 def test_every_pin_is_exact_and_torch_is_first(root):
-    for name in ("base", "gpu", "dev"):
+    for name in ("base", "gpu", "dev", "azure"):
         assert all("==" in pin for pin in pins(root, name))
     assert pins(root, "base")[0].startswith("torch==")

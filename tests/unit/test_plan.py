@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from fledgling.forecast.enough import sentences
 from fledgling.forecast.plan import Line, plan, table
 from fledgling.teacher.ask import ask
 from fledgling.teacher.requests import Teacher
+
+from .scored_rows import training
 
 PRICES = {"input_per_million": 2.5, "output_per_million": 10.0, "currency": "EUR"}
 
@@ -25,6 +28,10 @@ def config(**teacher: Any) -> dict[str, Any]:
     return {
         "tracks": {"t": {"kind": "structured", "finetune": "never"}},
         "slm": {"gpus": 0},
+        "contenders": {"slm": {}, "tuned": {"adapter": "sft", "after": "slm"}},
+        "adapters": {"sft": {}},
+        "recipe": {"candidates": 1},
+        "repeats": [],
         "training": {"gpus": 0},
         "teacher": section | teacher,
     }
@@ -75,7 +82,7 @@ def run(folder: Path, given: dict[str, Any], repeat: int = 0) -> dict[str, Any]:
 
 def planned(folder: Path, given: dict[str, Any]) -> Line:
     lines = plan(given, results=folder, journal=folder / "journal")
-    assert [line.rule for line in lines] == ["ask", "predict"]
+    assert [line.rule for line in lines] == ["ask", "answer"]
     return lines[0]
 
 
@@ -109,13 +116,33 @@ def test_a_second_run_is_planned_and_paid_like_the_first(tmp_path: Path) -> None
     prepare(tmp_path, 40)
     run(tmp_path, config())
     given = config() | {"repeats": ["teacher", "slm"]}
-    lines = {line.rule: line for line in plan(given, results=tmp_path, journal=tmp_path / "journal")}
-    assert list(lines) == ["ask", "predict", "ask_repeat", "predict_repeat"]
-    assert (lines["ask"].calls, lines["ask_repeat"].calls) == (0, 40)
-    assert f"total: {lines['ask_repeat'].money:.4f} EUR" in table(list(lines.values()))
+    lines = plan(given, results=tmp_path, journal=tmp_path / "journal")
+    assert [(line.rule, line.repeat) for line in lines] == [("ask", 0), ("answer", 0), ("ask", 1), ("answer", 1)]
+    assert (lines[0].calls, lines[2].calls) == (0, 40)
+    assert f"total: {lines[2].money:.4f} EUR" in table(lines)
     happened = run(tmp_path, config(), repeat=1)
-    assert happened["money"] == pytest.approx(lines["ask_repeat"].money, rel=0.1)
+    assert happened["money"] == pytest.approx(lines[2].money, rel=0.1)
     assert run(tmp_path, config(), repeat=1)["calls"] == 0
+
+
+def test_the_plan_says_whether_the_rows_can_suffice(tmp_path: Path) -> None:
+    """Nine rows, of which one stands for many requests: an equally good model cannot pass, whatever is paid."""
+    decided = {"decision": {"margin": 0.05, "alpha": 0.05, "power": 0.8}}
+    assert sentences(config() | decided, results=tmp_path) == []
+    data = prepare(tmp_path, 80)
+    [said] = sentences(config() | decided, results=tmp_path)
+    assert said.startswith("t: 81 test rows that count as 79, margin 5 points: an equally good model passes about")
+    lines = data.read_text().splitlines()
+    data.write_text("".join(f"{line}\n" for line in lines[:9]))
+    [said] = sentences(config() | decided, results=tmp_path)
+    assert "9 test rows, margin 5 points: an equally good model cannot pass" in said
+    wide = config() | decided
+    wide["tracks"]["t"]["margin"] = 0.4
+    assert "passes" in sentences(wide, results=tmp_path)[0]
+    heavy = [json.dumps(json.loads(lines[0]) | {"weight": 400}), *lines[1:]]
+    data.write_text("".join(f"{line}\n" for line in heavy))
+    [said] = sentences(config() | decided, results=tmp_path)
+    assert "81 test rows that count as 1," in said
 
 
 def test_replies_correct_the_guess_of_tokens(tmp_path: Path) -> None:
@@ -125,7 +152,7 @@ def test_replies_correct_the_guess_of_tokens(tmp_path: Path) -> None:
     path = tmp_path / "journal" / "teacher.jsonl"
     double = lambda found: f"{found[1]}{int(found[2]) * 2}"  # noqa: E731
     records = [json.loads(line) for line in path.read_text().splitlines()]
-    from fledgling.journal import encode
+    from fledgling.journal.line import encode
 
     for line in records:
         if line["kind"] == "result":
@@ -146,7 +173,7 @@ def test_f49_unknown_is_unknown_and_never_0(tmp_path: Path) -> None:
     lines = {(line.rule, line.track): line for line in plan(given, results=tmp_path, journal=tmp_path / "journal")}
     assert lines["ask", "t"].money is None
     assert lines["ask", "later"].calls is None
-    assert lines["predict", "t"].gpu_minutes is None
+    assert lines["answer", "t"].gpu_minutes is None
     assert lines["train", "t"].gpu_minutes is None
     assert lines["train", "t"].note == "if the gate asks for it"
     text = table(list(lines.values()))
@@ -160,13 +187,17 @@ def test_gpu_minutes_follow_from_the_last_time(tmp_path: Path) -> None:
     given["tracks"]["t"]["finetune"] = "always"
     (tmp_path / "predictions/t").mkdir(parents=True)
     (tmp_path / "predictions/t/slm.jsonl").write_text('{"id": "r0", "outcome": "ok", "latency_s": 30.0}\n')
-    (tmp_path / "adapters/t").mkdir(parents=True)
-    (tmp_path / "adapters/t/training.json").write_text('{"seconds": 90}')
+    (tmp_path / "adapters/t/sft").mkdir(parents=True)
+    (tmp_path / "adapters/t/sft/training.json").write_text(json.dumps(training(seconds=90)))
     shutil.copy(tmp_path / "data/t/test.jsonl", tmp_path / "data/t/val.jsonl")
-    lines = {line.rule: line for line in plan(given, results=tmp_path, journal=tmp_path / "journal")}
-    minutes = {rule: line.gpu_minutes for rule, line in lines.items()}
-    assert minutes == {"ask": 0, "predict": 4, "train": 6, "predict_candidate": None, "predict_tuned": None}
-    assert (lines["predict_candidate"].rows, lines["predict_tuned"].rows) == (3 * 4, 4)
+    lines = plan(given, results=tmp_path, journal=tmp_path / "journal")
+    assert {line.contender: line.gpu_minutes for line in lines} == {
+        "teacher": 0,
+        "slm": 4,
+        "sft": 6,
+        **dict.fromkeys(["sft.1", "sft.2", "sft.3", "tuned"]),
+    }
+    assert all(line.rows == 4 for line in lines if line.rule == "answer")
 
 
 def test_without_azure_variables_the_plan_is_an_upper_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

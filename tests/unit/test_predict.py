@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fledgling.errors import ConfigError, DataError, Unavailable
+from fledgling.prompting.template import Chat
 from fledgling.records import read_examples, read_predictions
 from fledgling.slm import answer as stage
 from fledgling.slm import engine as engines
@@ -39,7 +40,7 @@ def tokenizer(tiny_checkpoint: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def decoding(tokenizer: Any, tiny_checkpoint: Path) -> Decoding:
-    stops = stage.stop_tokens(tokenizer, tiny_checkpoint)
+    stops = stage.stop_tokens(Chat(tokenizer), tiny_checkpoint)
     return Decoding(max_new_tokens=6, stops=stops, pad=tokenizer.pad_token_id)
 
 
@@ -145,7 +146,7 @@ def test_outcomes(tokenizer: Any, decoding: Decoding) -> None:
 
 
 def test_every_token_that_ends_an_answer_is_a_stop(tokenizer: Any, tiny_checkpoint: Path) -> None:
-    stops = stage.stop_tokens(tokenizer, tiny_checkpoint)
+    stops = stage.stop_tokens(Chat(tokenizer), tiny_checkpoint)
     assert set(tokenizer.convert_ids_to_tokens(list(stops))) == {"<|end|>", "<|endoftext|>"}
 
 
@@ -260,7 +261,8 @@ def test_answers_do_not_depend_on_the_batch(
 ) -> None:
     from fledgling.slm.transformers_engine import TransformersSlm
 
-    requests = [row.request for row in stage.ask(list(read_examples(tiny_rows)), tokenizer, decoding, SETTINGS)]
+    rows, _ = stage.ask(list(read_examples(tiny_rows)), Chat(tokenizer), decoding, SETTINGS)
+    requests = [row.request for row in rows if row.request]
     assert len({len(request.prompt) for request in requests}) > 3
     written = []
     for size in (1, 3, 8):
@@ -328,6 +330,125 @@ def test_out_of_memory_in_generate_halves_the_batch(
         list(slm.answers(requests, lambda _: None))
 
 
+# --- what settings decide
+
+
+def row(id: str, content: str, answer: Any, **more: Any) -> str:
+    messages = [{"role": "user", "content": content}]
+    return json.dumps({"id": id, "group": id, "messages": messages, "answer": answer, **more}) + "\n"
+
+
+def test_limits_that_decide_are_counted_and_named(
+    tmp_path: Path, tiny_model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text(
+        row("short", "light", [])
+        + row("long", "kitchen " * 600, [])
+        + row("wordy", "light two", [{"name": "f", "arguments": {"x": "kitchen " * 30}}])
+    )
+    out = tmp_path / "p.jsonl"
+    caplog.set_level("INFO")
+    given = SETTINGS | {"track": {"max_new_tokens": 20}}
+    stage.answer(
+        track="t", data=data, model=tiny_model, adapter_path=None, settings=given, journal=tmp_path / "j", out=out
+    )
+    made = list(read_predictions(out))
+    cut = sum(row.finish_reason == "length" for row in made)
+    assert cut
+    limits = json.loads((tmp_path / "p.json").read_text())["limits"]
+    assert [(limit["key"], limit["value"], limit["rows"], limit["what"].partition(" (")[0]) for limit in limits] == [
+        ("slm.max_prompt_tokens", 512, 1, "prompts are longer and not asked"),
+        ("tracks.t.max_new_tokens", 20, 1, "right answers are longer"),
+        ("tracks.t.max_new_tokens", 20, cut, "answers were cut off"),
+    ]
+    assert made[1].finish_reason == "prompt_too_long"
+    assert caplog.text.index("1 of 3 right answers are longer") < caplog.text.index("to be asked")
+
+
+def with_template(tmp_path: Path, model: Path, text: str) -> Path:
+    import shutil
+
+    from fledgling.models import checkpoint
+
+    folder = tmp_path / "other"
+    shutil.copytree(model.parent / "checkpoint", folder)
+    (folder / "chat_template.jinja").write_text(text)
+    checkpoint.write(tmp_path / "manifest.json", checkpoint.describe(folder, source="path"))
+    return tmp_path / "manifest.json"
+
+
+CHOOSY = (
+    "{% for m in messages %}{% if 'kitchen' in m.content %}{{ raise_exception('no kitchens') }}{% endif %}"
+    "{{ m.role }} {{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def test_a_row_that_the_template_refuses_is_an_outcome_and_not_the_end(
+    tmp_path: Path, tiny_model: Path, fake: Fake, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text(row("good", "light", []) + row("bad", "the kitchen", []) + row("good2", "porch", []))
+    made = run(tmp_path, with_template(tmp_path, tiny_model, CHOOSY), data)
+    assert [(row.outcome, row.finish_reason) for row in made][1] == ("error", "template_refused")
+    assert None not in (made[0].raw, made[2].raw)
+    assert len(fake.asked) == 2
+    assert "row 'bad': the chat template of the slm refuses it (no kitchens)" in caplog.text
+
+
+def test_a_template_that_refuses_every_row_ends_the_stage(tmp_path: Path, tiny_model: Path, fake: Fake) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text(row("bad", "the kitchen", []))
+    with pytest.raises(DataError, match="takes none of the 1 rows"):
+        run(tmp_path, with_template(tmp_path, tiny_model, CHOOSY), data)
+    assert not fake.asked
+
+
+def test_a_context_that_is_too_small_names_the_remedy(tmp_path: Path, tiny_model: Path, tiny_rows: Path) -> None:
+    with pytest.raises(ConfigError, match=r"reads 4096 tokens.*set slm\.max_prompt_tokens to at most 4090"):
+        run(tmp_path, tiny_model, tiny_rows, max_prompt_tokens=4096)
+
+
+def test_raw_is_what_came_back(tokenizer: Any, decoding: Decoding) -> None:
+    """Markers that are special tokens stay; the token that ended the answer does not."""
+    import copy
+
+    other = copy.deepcopy(tokenizer)
+    other.add_special_tokens({"additional_special_tokens": ["[TOOL_CALLS]", "[ARGS]"]})
+    text = '[TOOL_CALLS]get_weather[ARGS]{"city": "Oslo"}'
+    tokens = other(text, add_special_tokens=False)["input_ids"]
+    asked = stage.Asked(id="r", request=Request(prompt=[1]), digest="d")
+    for ended in ([decoding.stops[0]], []):
+        made = stage.prediction(asked, Answer(tokens + ended, 0.0), other, decoding, "m", "f")
+        assert made.raw == text
+
+
+def test_shots_come_from_train_and_are_the_same_for_all(
+    tmp_path: Path, tiny_model: Path, tiny_rows: Path, tokenizer: Any, fake: Fake
+) -> None:
+    lines = tiny_rows.read_text().splitlines(keepends=True)
+    (tmp_path / "train.jsonl").write_text("".join(lines[12:]))
+    (tmp_path / "test.jsonl").write_text("".join(lines[:12]))
+    given = SETTINGS | {"shots": {"k": 2, "set": 1}}
+    stage.answer(
+        track="t",
+        data=tmp_path / "test.jsonl",
+        model=tiny_model,
+        adapter_path=None,
+        settings=given,
+        journal=tmp_path / "j",
+        out=tmp_path / "p.jsonl",
+        train_data=tmp_path / "train.jsonl",
+    )
+    prompts = [tokenizer.decode(prompt) for prompt in fake.asked]
+    heads = {prompt.rpartition("<|user|>")[0] for prompt in prompts}
+    assert len(heads) == 1
+    (head,) = heads
+    assert head.count("<|user|>") == head.count("<|assistant|><|tool_call|>") == 2
+    with pytest.raises(ConfigError, match=r"train\.jsonl"):
+        stage.shots_of(given, None)
+
+
 # --- the choice of an engine
 
 
@@ -342,8 +463,6 @@ def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engines.choose("auto", "fp8") == "vllm"
     with pytest.raises(ConfigError, match=r"fp8 needs slm\.engine vllm"):
         engines.choose("transformers", "fp8")
-    with pytest.raises(ConfigError, match="schema_guided"):
-        engines.choose("transformers", "bf16", schema_guided=True)
     monkeypatch.setattr(engines, "_cards", lambda: 0)
     assert engines.choose("auto", "bf16") == "transformers"
 
@@ -378,7 +497,7 @@ class LLM:
     def enqueue(self, prompts, sampling_params=None, lora_request=None, priority=None, use_tqdm=True):
         assert bool(lora_request) == bool(self.lora)
         for place, (prompt, params) in enumerate(zip(prompts, sampling_params, strict=True)):
-            schema = params.structured_outputs and params.structured_outputs.json
+            schema = params.structured_outputs and params.structured_outputs.structural_tag
             self.llm_engine.waiting.append(SimpleNamespace(
                 request_id=str(next(self.request_counter)), finished=True, schema=schema,
                 lora=lora_request[place].number if lora_request and lora_request[place] else 0, **prompt))
@@ -387,7 +506,7 @@ FAKE_PARTS = {
     "vllm/__init__.py": FAKE_VLLM,
     "vllm/lora/__init__.py": "",
     "vllm/lora/request.py": "class LoRARequest:\n    def __init__(self, name, number, path):\n        self.number = number\n        assert number > 0\n",
-    "vllm/sampling_params.py": "class StructuredOutputsParams:\n    def __init__(self, json): self.json = json\n",
+    "vllm/sampling_params.py": "class StructuredOutputsParams:\n    def __init__(self, structural_tag): self.structural_tag = structural_tag\n",
 }
 
 
@@ -397,7 +516,8 @@ def fake_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = tmp_path / "fake" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "fake"))
+    source = Path(stage.__file__).parents[2]  # the replicas run what is tested
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'fake'}{os.pathsep}{source}")
 
 
 def vllm_slm(cards: list[str], adapter: Path | None = None) -> vllm_engine.VllmSlm:
@@ -415,14 +535,14 @@ def vllm_slm(cards: list[str], adapter: Path | None = None) -> vllm_engine.VllmS
 
 def test_replicas_share_the_rows(fake_vllm: None, tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"r": 24}')
-    requests = [Request(prompt=[i % 3, i, 7], schema={"a": 1} if i == 4 else None, adapter=tmp_path) for i in range(20)]
+    requests = [Request(prompt=[i % 3, i, 7], guide="{}" if i == 4 else None, adapter=tmp_path) for i in range(20)]
     answers: dict[int, list[int] | None] = {}
     for positions, batch in vllm_slm(["0", "3"], adapter=tmp_path).answers(requests, lambda _: None):
         answers |= {i: answer.tokens for i, answer in zip(positions, batch, strict=True)}
     assert sorted(answers) == list(range(20))
     for i, tokens in answers.items():
         assert tokens
-        assert tokens[1:] == [i, 7, *([1] if i == 4 else []), -1]
+        assert tokens[1:] == [i, 7, *([2] if i == 4 else []), -1]
     assert {tokens[0] for tokens in answers.values() if tokens} == {0, 3}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fledgling.data.prepare import prepare
-from fledgling.errors import ConfigError, DataError, Unavailable
+from fledgling.errors import ConfigError, DataError
 from fledgling.files import read_jsonl, sha256_file
 from fledgling.records import read_examples
 
@@ -154,10 +154,9 @@ def test_nothing_is_written_unless_all_three_splits_can_be(made, tmp_path):
     assert list(Path("new").iterdir()) == []
 
 
-def test_a_benchmark_alone_is_enough_where_nothing_is_trained(made):
+def test_a_benchmark_alone_is_enough(made):
     source = {"rows_": [call_row(1)], "evaluate_only": True}
-    assert "train split is empty" in refusal(made, source, finetune="auto")
-    made(source, finetune="never")
+    made(source, finetune="auto")  # that training needs rows is said where training starts
     assert [len(ids(split)) for split in SPLITS] == [0, 0, 1]
 
 
@@ -262,35 +261,6 @@ def test_embedded_rows(made):
     assert sheet["sources"][0]["parts"][0]["name"] == "embedded toolcall"
 
 
-def test_hub_rows(made, monkeypatch):
-    asked = []
-
-    def load_dataset(*args, **options):
-        asked.append((args, options))
-        return [call_row(1, group=None), {"query": "q", "tools": "[]", "answers": "[]", "messages": None}]
-
-    import datasets
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    hub = {"repo_id": "o/calls", "revision": "a" * 40, "split": "train"}
-    made({"hub": hub, "split": "test"}, finetune="never")
-    assert asked == [(("o/calls", None), {"split": "train", "revision": "a" * 40})]
-    assert ids("test")[0] == "r1"
-    assert ids("test")[1].startswith("calls-")
-
-
-def test_a_hub_that_cannot_be_reached_can_be_tried_again(made, monkeypatch):
-    import datasets
-
-    def load_dataset(*args, **options):
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    hub = {"repo_id": "o/calls", "revision": "a" * 40, "split": "train"}
-    assert "o/calls@aaaaaaaaaaaa/train" in refusal(made, {"hub": hub}, error=Unavailable)
-    assert "revision" in refusal(made, {"hub": {"repo_id": "o/c", "split": "x"}}, error=ConfigError)
-
-
 # What is refused ----------------------------------------------------------------------------------
 
 
@@ -354,7 +324,18 @@ def test_an_id_used_twice_names_both_lines(made):
         (call_row(2, answer=[{"name": "bok", "arguments": {}}]), "the answer calls 'bok'"),
         (call_row(2, tools=TOOLS * 2), "a second tool named 'book'"),
         (
-            call_row(2, tools=[{"type": "function", "function": {"name": "b", "parameters": {"type": "dict"}}}]),
+            call_row(
+                2,
+                tools=[
+                    {
+                        "type": "function",
+                        "function": {
+                            "name": "b",
+                            "parameters": {"type": "object", "properties": {"x": {"type": "dit"}}},
+                        },
+                    }
+                ],
+            ),
             "tools[0].function.parameters: not a valid JSON Schema",
         ),
         (call_row(2, allowed=[]), "are not those of the answer"),
@@ -412,7 +393,7 @@ def test_rejected_rows_are_counted_with_reasons(made):
 
 def test_an_empty_split(made):
     assert "the test split is empty" in refusal(made, {"rows_": [], "split": "test"}, finetune="never")
-    one_group = [call_row(index, group="g") for index in range(10)]
+    one_group = [call_row(index, group="a") for index in range(10)]  # whose hash lies in train
     assert "in 1 groups" in refusal(made, {"rows_": one_group}, leaks={"near_duplicate": None})
 
 
@@ -560,3 +541,349 @@ def test_the_script_writes_all_four_files_and_says_5_for_bad_data(made, root, tm
     failed = script()
     assert failed.returncode == 5
     assert "error: s0.jsonl:101: not JSON" in failed.stderr
+
+
+# Weights, copies, groups --------------------------------------------------------------------------
+
+
+def lines(split):
+    return [json.loads(line) for line in Path(f"out/{split}.jsonl").read_text().splitlines()]
+
+
+def test_repeated_traffic_collapses_to_one_row_with_its_weight(made):
+    rows = [call_row(1, id=None) for _ in range(40)] + [call_row(2, weight=2.5), call_row(2, id="again", weight=3)]
+    for row in rows[:40]:
+        del row["id"]
+    sheet = made({"rows_": [*rows, call_row(3)], "split": "test"}, finetune="never")
+    assert [row.get("weight") for row in lines("test")] == [40, 5.5, None]
+    assert [example.weight for example in read_examples("out/test.jsonl")] == [40, 5.5, 1]
+    assert sheet["splits"]["test"]["weight"] == 46.5
+    assert sheet["sources"][0]["rows"]["duplicates"] == 40
+    assert sheet["sources"][0]["copies"][0] == "s0.jsonl:2 is a copy of s0.jsonl:1"
+    assert "40 copies that others stand for" in sheet["summary"]
+
+
+def test_copies_of_a_benchmark_keep_their_weight_and_share_a_group(made):
+    rows = [call_row(1), call_row(1, id="again")]
+    made({"rows_": rows, "evaluate_only": True}, finetune="never")
+    assert [(row["id"], row.get("weight")) for row in lines("test")] == [("r1", None), ("again", None)]
+    assert len({row["group"] for row in lines("test")}) == 1
+
+
+def test_wordings_of_one_question_share_a_group_within_a_split(made):
+    ends = ["", " please", " now", " thanks", " pls", " thx"]
+    places = ["Oslo", "Rome", "Lima", "Cairo"]
+    rows = [
+        call_row(
+            1,
+            id=f"{place}{end}",
+            group=f"own {place}{end}",
+            answer=[{"name": "book", "arguments": {"seats": 2, "place": place}}],
+            messages=[{"role": "user", "content": f"I would like to book a quiet table in {place}{end}"}],
+        )
+        for place in places
+        for end in ends
+    ]
+    sheet = made({"rows_": rows, "split": "test"}, finetune="never")
+    groups = {}
+    for row in lines("test"):
+        groups.setdefault(row["group"], set()).add(row["answer"][0]["arguments"]["place"])
+    assert groups == {f"own {place}": {place} for place in places}
+    part = sheet["splits"]["test"]
+    assert (part["rows"], part["groups"], part["near_copies"]) == (24, 4, 20)
+    one = made({"rows_": rows, "split": "test"}, finetune="never", leaks={"near_duplicate": None})
+    assert one["splits"]["test"]["groups"] == 24
+
+
+@pytest.mark.parametrize("group", [0, "", "0"])
+def test_a_group_that_looks_like_nothing_is_a_group(made, group):
+    rows = [call_row(index, group=group) for index in range(5)]
+    sheet = made({"rows_": rows, "split": "test"}, finetune="never")
+    assert {row["group"] for row in lines("test")} == {str(group)}
+    assert sheet["splits"]["test"]["groups"] == 1
+
+
+def test_conflicts_are_named(made):
+    rows = [call_row(1), call_row(1, id="other", answer=[])]
+    sheet = made({"rows_": rows, "split": "test"}, finetune="never")
+    assert sheet["conflicting_answers"] == 1
+    assert sheet["conflicts"] == ["s0.jsonl:2 asks what s0.jsonl:1 asks, with another answer"]
+
+
+# What is said -------------------------------------------------------------------------------------
+
+
+def test_the_first_twenty_errors_are_said_at_once_with_counts(made):
+    bad = [call_row(index, answer=[{"name": "bok", "arguments": {}}]) for index in range(2, 32)]
+    Path("b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [call_row(1), *bad, call_row(1)]) + "{\n")
+    message = refusal(made, {"path": "b.jsonl", "split": "test"}, finetune="never")
+    assert message.startswith("tracks.t: 32 rows cannot be used (unknown_tool 30, not_json 1, duplicate_id 1):")
+    assert message.count("b.jsonl:") == 20
+    assert "and 12 more" in message
+    assert "on_invalid: reject" in message
+
+
+def test_all_rows_rejected_says_so(made):
+    rows = [{"text": str(index)} for index in range(7)]
+    message = refusal(made, {"rows_": rows, "split": "test", "on_invalid": "reject"}, finetune="never")
+    assert (
+        "All 7 rows that were read were rejected (unknown_format 7). The first: s0.jsonl:1: the keys (text)" in message
+    )
+
+
+def test_many_rejected_is_a_warning_in_one_line(made, caplog):
+    caplog.set_level("INFO")
+    rows = [call_row(1), call_row(2), *({"text": "x"} for _ in range(400))]
+    sheet = made({"rows_": rows, "split": "test", "on_invalid": "reject"}, finetune="never")
+    said = [record for record in caplog.records if record.name == "fledgling.data.prepare"]
+    assert [record.levelname for record in said] == ["WARNING"]
+    assert said[0].getMessage() == sheet["summary"]
+    assert "402 rows read, 2 used" in sheet["summary"]
+    assert "400 rejected (unknown_format 400)" in sheet["summary"]
+    made({"rows_": [call_row(1)], "split": "test"}, finetune="never")
+    assert caplog.records[-1].levelname == "INFO"
+
+
+def test_rows_that_nobody_can_get_right_are_counted_with_their_reasons(made):
+    rows = [
+        call_row(1),
+        call_row(2, answer=[{"name": "book", "arguments": {"seats": 2, "colour": "red"}}]),
+        call_row(3, answer=[{"name": "book", "arguments": {"place": "Oslo"}}]),
+    ]
+    assert "s0.jsonl:2: nobody can get this row right: in book, the tool declares no argument 'colour'" in refusal(
+        made, {"rows_": rows}
+    )
+    sheet = made({"rows_": rows, "split": "test", "on_invalid": "reject"}, finetune="never")
+    assert sheet["unwinnable"]["rows"] == 2
+    assert sheet["unwinnable"]["reasons"] == {"gold_required": 1, "gold_undeclared_argument": 1}
+    assert any("s0.jsonl:3" in text for text in sheet["unwinnable"]["first"])
+    assert ids("test") == ["r1"]
+    records = [record_row(1), record_row(2, answer={"n": "2"})]
+    sheet = made({"rows_": records, "split": "test", "on_invalid": "reject"}, kind="structured", finetune="never")
+    assert sheet["unwinnable"]["reasons"] == {"schema_refuses_gold": 1}
+
+
+def test_rows_without_tools_or_schema_are_counted(made):
+    row = record_row(1)
+    del row["schema"]
+    sheet = made({"rows_": [row, record_row(2)], "split": "test"}, kind="structured", finetune="never")
+    assert sheet["sources"][0]["without_tools_or_schema"] == 1
+    assert "1 without tools or schema" in sheet["summary"]
+
+
+# Other people's files -----------------------------------------------------------------------------
+
+
+def test_files_of_one_name_in_two_folders(made):
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        rows = [record_row(index + 10 * (folder == "b"), id=index) for index in range(3)]
+        Path(folder, "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made({"path": "a/rows.jsonl", "split": "train"}, {"path": "b/rows.jsonl", "split": "test"}, kind="structured")
+    assert ids("train") == ["a-rows-0", "a-rows-1", "a-rows-2"]
+    assert ids("test") == ["b-rows-0", "b-rows-1", "b-rows-2"]
+
+
+def benchmark_files(folder, name, rows, answers):
+    Path(folder, "possible_answer").mkdir(parents=True, exist_ok=True)
+    Path(folder, name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    if answers is not None:
+        Path(folder, "possible_answer", name).write_text("".join(json.dumps(row) + "\n" for row in answers))
+
+
+def test_bfcl_as_published(made):
+    function = {
+        "name": "math.area",
+        "description": "Area.",
+        "parameters": {
+            "type": "dict",
+            "properties": {
+                "base": {"type": "integer"},
+                "height": {"type": "float"},
+                "unit": {"type": "string"},
+                "at": {"type": "tuple", "items": {"type": "float"}},
+                "box": {"type": "dict", "properties": {"x": {"type": "any"}}},
+            },
+            "required": ["base"],
+        },
+    }
+
+    def row(identity, *turns):
+        return {
+            "id": identity,
+            "question": [[{"role": "user", "content": f"The area of {identity}?"}]],
+            "function": [function],
+        }
+
+    truth = {
+        "base": [10],
+        "height": [5.0, ""],
+        "unit": ["cm", ""],
+        "at": [[1.5, 2]],
+        "box": [{"x": [1, 2], "y": ["", 3]}],
+    }
+    benchmark_files(
+        "bfcl",
+        "BFCL_v4_simple_python.json",
+        [row("simple_0"), row("simple_1")],
+        [
+            {"id": "simple_0", "ground_truth": [{"math.area": truth}]},
+            {"id": "simple_1", "ground_truth": [{"math.area": {"base": [1]}}, {"math.area": {"base": [2]}}]},
+        ],
+    )
+    benchmark_files("bfcl", "BFCL_v4_irrelevance.json", [row("irrelevance_0")], None)
+    benchmark_files("bfcl", "BFCL_v4_live_relevance.json", [row("relevance_0")], None)
+    sheet = made({"path": "bfcl/**/*.json", "evaluate_only": True}, finetune="never")
+    rows = {row["id"]: row for row in lines("test")}
+    assert sheet["sources"][0]["rows"]["used"] == len(rows) == 4
+    simple = rows["simple_0"]
+    assert simple["answer"] == [{"name": "math_area", "arguments": {"base": 10, "at": [1.5, 2], "box": {"x": 1}}}]
+    assert simple["allowed"][0]["arguments"]["height"] == [5.0, ""]
+    assert simple["tools"][0]["function"]["parameters"]["properties"]["height"] == {"type": "number"}
+    assert [call["arguments"] for call in rows["simple_1"]["answer"]] == [{"base": 1}, {"base": 2}]
+    assert (rows["irrelevance_0"]["answer"], rows["relevance_0"]["answer"]) == ([], None)
+
+
+def test_bfcl_without_its_answers_says_what_is_missing(made):
+    row = {"id": "simple_0", "question": [[{"role": "user", "content": "Area?"}]], "function": [{"name": "f"}]}
+    benchmark_files("bfcl", "BFCL_v4_simple_python.json", [row], [{"id": "other", "ground_truth": []}])
+    assert "'simple_0' is not in bfcl/possible_answer" in refusal(made, {"path": "bfcl/*.json"})
+    Path("bfcl/possible_answer/BFCL_v4_simple_python.json").unlink()
+    assert "possible_answer" in refusal(made, {"path": "bfcl/*.json"})
+    row["question"] *= 2
+    benchmark_files("bfcl", "BFCL_v4_simple_python.json", [row], [{"id": "simple_0", "ground_truth": []}])
+    assert "2 turns" in refusal(made, {"path": "bfcl/*.json"})
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("../home/secret.json", "does not lie in the folder"),
+        ("{absolute}", "does not lie in the folder"),
+        ("sub/../../home/secret.json", "does not lie in the folder"),
+        ("..\\home\\secret.json", "does not lie in the folder"),
+        ("link.json", "is a link"),
+        ("linked/secret.json", "is a link"),
+        ("file:///etc/passwd", "not a file beside the rows"),
+        ("nothing.json", "does not exist"),
+        ("C:/secret.json", "does not lie in the folder"),
+        ("a\0b.json", "does not lie in the folder"),
+    ],
+)
+def test_a_reference_stays_in_the_folder_of_its_rows(made, tmp_path, reference, said):
+    Path("home").mkdir()
+    Path("home/secret.json").write_text('{"auths": "c2VjcmV0"}')
+    Path("rows/own").mkdir(parents=True)
+    Path("rows/own/ok.json").write_text('{"type": "object"}')
+    Path("rows/link.json").symlink_to(tmp_path / "home/secret.json")
+    Path("rows/linked").symlink_to(tmp_path / "home")
+    row = record_row(1, schema={"$ref": reference.format(absolute=tmp_path / "home/secret.json")})
+    message = refusal(made, {"rows_": [row], "path": "rows/r.jsonl"}, kind="structured")
+    assert said in message
+    assert message.startswith("rows/r.jsonl:1: schema.$ref")
+    assert "c2VjcmV0" not in message
+    made(
+        {"rows_": [row | {"schema": {"$ref": "own/ok.json"}}], "path": "rows/r.jsonl", "split": "test"},
+        kind="structured",
+        finetune="never",
+    )
+    assert lines("test")[0]["schema"] == {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("row", "key"),
+    [
+        (call_row(1, messages=[{"role": "user", "content": "Two seats \ud83d please"}]), "messages[0].content"),
+        (
+            call_row(1, answer=[{"name": "book", "arguments": {"seats": 1, "place": "\udc00"}}]),
+            "answer[0].arguments.place",
+        ),
+        (call_row(1, tools=[{"name": "book", "description": "\ud800"}]), "tools[0].description"),
+        (call_row(1, id="\ud83d"), "id"),
+        (call_row(1, **{"\ud83d": 1}), "a name in the row"),
+    ],
+)
+def test_half_an_emoji_is_refused_with_its_key(made, row, key):
+    message = refusal(made, {"rows_": [call_row(2), row]})
+    assert message.startswith("s0.jsonl:2: ")
+    assert f"{key}: half a character" in message
+
+
+def test_a_whole_emoji_is_not_half_of_one(made):
+    row = call_row(1, messages=[{"role": "user", "content": "Two seats 😀 please"}])
+    Path("e.jsonl").write_text(json.dumps(row))  # escaped as a pair of surrogates
+    made({"path": "e.jsonl", "split": "test"}, finetune="never")
+    assert lines("test")[0]["messages"] == row["messages"]
+
+
+def test_a_row_too_long_to_hold_is_refused_and_the_next_is_read(made):
+    long = json.dumps(call_row(1, note="x" * (5 << 20)))
+    Path("l.jsonl").write_text(f"{long}\n{json.dumps(call_row(2))}\n")
+    assert "l.jsonl:1: the row has over" in refusal(made, {"path": "l.jsonl"})
+    made({"path": "l.jsonl", "split": "test", "on_invalid": "reject"}, finetune="never")
+    assert ids("test") == ["r2"]
+
+
+def test_arrays_are_answers_and_say_so(made):
+    from fledgling.prompting.template import completion
+
+    rows = [record_row(i, schema=None, answer=answer) for i, answer in enumerate([[{"item": "kelp"}], [], [1, 2]])]
+    made({"rows_": rows, "split": "test"}, kind="structured", finetune="never")
+    for example, row in zip(read_examples("out/test.jsonl"), rows, strict=True):
+        assert example.answer == row["answer"]
+        assert example.schema == {"type": "array"}
+        assert json.loads(completion(example)) == row["answer"]
+
+
+@pytest.mark.parametrize(
+    ("turn", "said"),
+    [
+        (
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "c", "type": "function"}]},
+            "messages[1].tool_calls[0]",
+        ),
+        ({"role": "assistant", "tool_calls": {"a": 1}}, "messages[1].tool_calls"),
+        ({"role": "assistant", "tool_calls": "[{"}, "messages[1].tool_calls"),
+        ({"role": "assistant", "tool_calls": [5]}, "messages[1].tool_calls[0]"),
+        (
+            {"role": "assistant", "tool_calls": [{"function": {"name": "book", "arguments": "{"}}]},
+            "messages[1].tool_calls[0].function.arguments",
+        ),
+        (
+            {"role": "assistant", "tool_calls": [{"function": {"name": "book", "arguments": [1]}}]},
+            "messages[1].tool_calls[0].function.arguments",
+        ),
+        ({"role": "assistant", "function_call": {"arguments": "{}"}}, "messages[1].function_call"),
+        ({"role": "user", "content": "x", "tool_calls": [{"function": {"name": "book"}}]}, "messages[1].tool_calls"),
+        ({"role": "tool", "content": "x", "tool_call_id": 5}, "messages[1].tool_call_id"),
+        ({"role": "user", "content": "x", "name": {}}, "messages[1].name"),
+    ],
+)
+def test_the_history_is_checked_as_the_answer_is(made, turn, said):
+    row = call_row(1)
+    row["messages"] = [{"role": "user", "content": "Hello"}, turn, *row["messages"]]
+    assert refusal(made, {"rows_": [row]}).startswith(f"s0.jsonl:1: {said}") or said in refusal(made, {"rows_": [row]})
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"tool_calls": [{"id": "c", "type": "function", "function": {"name": "book", "arguments": '{"seats": 1}'}}]},
+        {"tool_calls": [{"id": "c", "function": {"name": "book", "arguments": {"seats": 1}}}]},
+        {"tool_calls": '[{"id": "c", "function": {"name": "book", "arguments": "{\\"seats\\": 1}"}}]'},
+        {"tool_calls": [{"id": "c", "name": "book", "arguments": {"seats": 1}}]},
+        {"function_call": {"name": "book", "arguments": '{"seats": 1}'}},
+    ],
+)
+def test_calls_of_the_history_are_read_in_every_form_of_the_answer(made, turn):
+    row = call_row(1)
+    row["messages"] = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", **turn},
+        {"role": "tool", "tool_call_id": "c", "content": "ok"},
+        *row["messages"],
+    ]
+    made({"rows_": [row], "split": "test"}, finetune="never")
+    call = lines("test")[0]["messages"][1]["tool_calls"][0]
+    assert (call["type"], call["function"]["name"]) == ("function", "book")
+    assert json.loads(call["function"]["arguments"]) == {"seats": 1}

@@ -508,7 +508,7 @@ def test_by_hand_space_and_paths_as_options(hub: Hub, tmp_path: Path) -> None:
 def test_by_hand_exit_codes(hub: Hub, folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "marker.json"
     assert by_hand(folder).returncode == 2
-    assert by_hand("--adapter", folder / "manifest.json").returncode == 2
+    assert by_hand("--verdict", folder / "manifest.json").returncode == 2
     assert by_hand(folder, "--repo-id", REPO, "--out", out, HF_TOKEN="hub-test-token-9").returncode == 3
     assert by_hand(folder, "--repo-id", REPO, "--out", out, HF_ENDPOINT="http://127.0.0.1:9").returncode == 4
     (folder / ".env").write_text("x")

@@ -10,6 +10,7 @@ import pytest
 from fledgling.journal import Journal
 from fledgling.records import Example
 from fledgling.teacher import ask as stage
+from fledgling.teacher import run
 from fledgling.teacher.requests import Request, Teacher
 from fledgling.teacher.states import Rows, State
 from fledgling.teacher.taxonomy import Reply
@@ -76,7 +77,7 @@ class Instant:
 
 def test_a_run_holds_few_bytes_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Held to what a table of places takes at most while it grows; a set of keys alone would take thrice as much."""
-    monkeypatch.setattr(stage, "Client", Instant)
+    monkeypatch.setattr(run, "Client", Instant)
     monkeypatch.setattr(Journal, "sync", lambda self: None)
     monkeypatch.setenv("OPENAI_API_KEY", "k")
     teacher = Teacher("openai", model="m", concurrency=4)

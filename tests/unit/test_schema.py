@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fledgling.schema import MAX_ERRORS, compiled
+from fledgling.schema import MAX_ERRORS, MAX_STEPS, compiled
+from fledgling.schema_cost import visits
 from fledgling.strict_json import loads
 
 
@@ -149,3 +150,97 @@ def test_a_value_is_what_const_says(value):
     assert compiled({"const": value}).valid(value)
     assert not compiled({"not": {"const": value}}).valid(value)
     assert compiled({"not": {"const": value}}).errors(value)
+
+
+def doubling(steps, keyword):
+    """A schema of a few lines that looks at a value 2^steps times."""
+    defs = {f"a{i}": {keyword: [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(steps)}
+    return {"$defs": {**defs, f"a{steps}": {"type": "integer"}}, "$ref": "#/$defs/a0"}
+
+
+def nested(depth):
+    value = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        (doubling(60, "allOf"), 5),
+        (doubling(60, "anyOf"), "x"),
+        (doubling(22, "oneOf"), "x"),
+        ({"anyOf": [{"type": "array", "items": {"$ref": "#"}}] * 2}, nested(100)),
+        (
+            {
+                "$id": "http://x.y/z",
+                "$defs": {f"a{i}": {"$id": f"a{i}", "allOf": [{"$ref": f"a{i + 1}"}] * 2} for i in range(40)}
+                | {"a40": {"$id": "a40"}},
+                "$ref": "a0",
+            },
+            5,
+        ),
+        ({"$dynamicAnchor": "n", "anyOf": [{"items": {"$dynamicRef": "#n"}, "minItems": 2}] * 2}, nested(60)),
+    ],
+)
+def test_references_that_multiply_end_at_a_stated_cost(schema, value):
+    start = time.process_time()
+    made = compiled(schema)
+    assert not made.valid(value)
+    assert f"over {MAX_STEPS:,} steps" in made.errors(value)[0]
+    assert time.process_time() - start < 1
+
+
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        (doubling(10, "allOf"), 5),
+        ({"type": ["array", "string"], "items": {"$ref": "#"}}, nested(120)),  # a tree, as deep as JSON may be
+        (
+            {
+                "$defs": {"n": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"$ref": "#/$defs/n"}}]}},
+                "$ref": "#/$defs/n",
+            },
+            nested(120),
+        ),
+        (
+            {"properties": {f"k{i}": {"$ref": "#/$defs/a"} for i in range(200)}, "$defs": {"a": {"type": "integer"}}},
+            {"k1": 1},
+        ),
+        ({"$ref": "#"}, 5),
+        ({"anyOf": [{"required": [f"k{i}"]} for i in range(500)]}, {"k499": 1}),
+    ],
+)
+def test_references_that_do_not_multiply_are_checked(schema, value):
+    assert compiled(schema).valid(value)
+
+
+def test_a_value_that_is_too_branched_to_explain_is_refused_all_the_same():
+    made = compiled(doubling(16, "anyOf"))
+    assert made.valid(5)
+    assert "too branched" in made.errors("x")[0]
+    assert made.errors(5) == []
+
+
+@given(
+    st.recursive(
+        st.just({"type": "integer"}),
+        lambda inner: st.fixed_dictionaries(
+            {},
+            optional={
+                "anyOf": st.lists(inner, min_size=1, max_size=3),
+                "properties": st.dictionaries(st.sampled_from("ab"), inner, max_size=2),
+                "items": inner,
+                "not": inner,
+                "$ref": st.just("#/$defs/d"),
+                "$defs": st.fixed_dictionaries({"d": inner}),
+            },
+        ),
+        max_leaves=12,
+    )
+)
+def test_every_schema_has_a_bound_that_never_falls(schema):
+    bound = visits(schema)
+    assert bound == sorted(bound)
+    assert bound[0] >= 1

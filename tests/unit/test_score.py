@@ -37,9 +37,12 @@ def reply(i, calls=GOLD, **fields):
 
 @pytest.fixture
 def run(tmp_path):
-    def run(data, predictions, kind="toolcall", **fields):
+    def run(data, predictions, kind="toolcall", data_text=None, predictions_text=None, **fields):
         write_jsonl(tmp_path / "test.jsonl", data)
         write_jsonl(tmp_path / "slm.jsonl", predictions)
+        for name, text in (("test", data_text), ("slm", predictions_text)):
+            if text is not None:
+                (tmp_path / f"{name}.jsonl").write_text(text + "\n")
         out, lines = tmp_path / "slm.json", tmp_path / "rows.jsonl"
         metrics = score(tmp_path / "test.jsonl", tmp_path / "slm.jsonl", kind, out, lines, **fields)
         assert json.loads(out.read_text()) == metrics
@@ -86,9 +89,9 @@ def test_order_of_the_predictions_does_not_matter(run):
     random.Random(1).shuffle(predictions)
     again, lines_again = run(rows(20), predictions)
     assert lines_again == lines
-    digest = "predictions_sha256"
-    assert {**again, digest: ""} == {**metrics, digest: ""}
-    assert again[digest] != metrics[digest]
+    digests = {"predictions_sha256": "", "made_from": {}}
+    assert again | digests == metrics | digests
+    assert again["predictions_sha256"] != metrics["predictions_sha256"]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,16 @@ def test_rare_slices_are_summed_up(run):
 
 def test_the_row_file_is_plain_json_whatever_was_written(run):
     schema = {"title": "t", "type": "object"}
-    data = [{"id": f"r{i}", "group": "g", "messages": [], "schema": schema, "answer": {"a": 1}} for i in range(5)]
+    data = [
+        {
+            "id": f"r{i}",
+            "group": "g",
+            "messages": [{"role": "user", "content": "a?"}],
+            "schema": schema,
+            "answer": {"a": 1},
+        }
+        for i in range(5)
+    ]
     raws = [
         '{"a": 1e999}',
         '{"a": ' + "9" * 5000 + "}",
@@ -223,3 +235,164 @@ def test_starting_costs_little(root):
     code = "import sys, runpy; sys.argv = ['score.py', '--help']\ntry: runpy.run_path('scripts/score.py', run_name='__main__')\nexcept SystemExit: pass\nprint(sorted({'numpy', 'scipy', 'torch', 'jsonschema_rs'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+# Weights ------------------------------------------------------------------------------------------
+
+
+def test_a_row_counts_as_the_requests_that_it_stands_for(run):
+    weights = [1, 40, 2.5]
+    data = [row | {"weight": weight} for row, weight in zip(rows(3), weights, strict=True)]
+    metrics, lines = run(data, [reply(0), reply(1, []), reply(2)])
+    assert [row["weight"] for row in lines] == weights
+    assert (metrics["n"], metrics["weight"]) == (3, 43.5)
+    rate = metrics["metrics"]["ast_match_rate"]
+    assert (rate["value"], rate["n"], rate["k"]) == (3.5 / 43.5, 3, 2)
+    assert metrics["metrics"]["args_f1"]["value"] == pytest.approx(3.5 / 43.5)
+    assert metrics["slices"]["tool"]["f"]["value"] == 3.5 / 43.5
+    assert metrics["lenient"]["ast_match_rate"]["value"] == 3.5 / 43.5
+    # One heavy row is about one row's worth of evidence.
+    assert rate["low"] < 0.01
+    assert rate["high"] > 0.7
+
+
+@pytest.mark.parametrize("weight", [0, -1, "two", True, 1e13, [1]])
+def test_a_weight_is_a_number_above_zero(run, weight):
+    with pytest.raises(DataError, match=r"test.jsonl:1: key 'weight'"):
+        run([rows(1)[0] | {"weight": weight}], [reply(0)])
+
+
+def test_equal_weights_change_no_rate(run):
+    predictions = [reply(i, GOLD if i % 3 else []) for i in range(30)]
+    plain, _ = run(rows(30), predictions)
+    heavy, _ = run([row | {"weight": 7} for row in rows(30)], predictions)
+    for name, rate in plain["metrics"].items():
+        if rate["method"] == "wilson":
+            assert heavy["metrics"][name] == pytest.approx(rate)
+        assert heavy["metrics"][name]["value"] == pytest.approx(rate["value"])
+    assert heavy["weight"] == 210
+
+
+# Files that did not come from the graph -----------------------------------------------------------
+
+RECORD = {"id": "r0", "group": "g", "messages": [{"role": "user", "content": "One?"}], "answer": {"n": 1}}
+CALLS = rows(1)[0]
+
+
+def test_a_schema_beside_the_rows_is_found(run, tmp_path):
+    (tmp_path / "schemas.json").write_text(json.dumps({"$defs": {"a": {"title": "A", "required": ["n"]}}}))
+    row = RECORD | {"schema": {"$ref": "schemas.json#/$defs/a"}}
+    metrics, lines = run([row], [{"id": "r0", "outcome": "ok", "raw": '{"m": 1}'}], "structured")
+    assert metrics["metrics"]["schema_valid_rate"]["k"] == 0
+    assert lines[0]["slice"]["schema"] == "A"
+    with pytest.raises(DataError, match=r"test.jsonl:1: schema.\$ref"):
+        run([RECORD | {"schema": {"$ref": "../schemas.json"}}], [], "structured")
+
+
+@pytest.mark.parametrize(
+    ("row", "kind", "said"),
+    [
+        (RECORD | {"schema": {"type": "intt"}}, "structured", "not a valid JSON Schema"),
+        (RECORD | {"schema": {"$ref": "http://x.y/z"}}, "structured", "not a file beside the rows"),
+        (RECORD | {"schema": 5}, "structured", "not a valid JSON Schema"),
+        (RECORD | {"answer": "one"}, "structured", "the answer is str"),
+        (RECORD, "toolcall", "answer"),
+        (CALLS, "structured", "use --track-kind toolcall"),
+        (CALLS | {"tools": [{"function": 5}]}, "toolcall", "tools"),
+        (CALLS | {"tools": 5}, "toolcall", "tools"),
+        (CALLS | {"answer": [{"name": 5}]}, "toolcall", "name"),
+        (CALLS | {"answer": [5]}, "toolcall", "answer"),
+        (CALLS | {"allowed": [{"name": "f", "arguments": {"x": 5}}]}, "toolcall", "allowed"),
+        (CALLS | {"messages": "hello"}, "toolcall", "messages"),
+        (CALLS | {"messages": [5]}, "toolcall", "messages"),
+        (CALLS | {"id": None}, "toolcall", "id"),
+        (CALLS | {"id": {}}, "toolcall", "id"),
+        (CALLS | {"group": []}, "toolcall", "group"),
+        (CALLS | {"weight": "x"}, "toolcall", "weight"),
+        ([1], "toolcall", "object"),
+    ],
+)
+def test_rows_by_hand_are_refused_with_their_line(run, row, kind, said):
+    with pytest.raises(DataError, match=r"test.jsonl:1: ") as caught:
+        run([row], [reply(0)], kind)
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"outcome": "fine"}, "outcome"),
+        ({"outcome": []}, "outcome"),
+        ({"outcome": None}, "outcome"),
+        ({"tool_calls": {}}, "tool_calls"),
+        ({"usage": [1]}, "usage"),
+        ({"latency_s": float("nan")}, "latency_s"),
+        ({"latency_s": -1}, "latency_s"),
+        ({"latency_s": True}, "latency_s"),
+        ({"latency_s": 10**400}, "latency_s"),
+        ({"model": 5}, "model"),
+    ],
+)
+def test_predictions_by_hand_are_refused_with_their_line(run, fields, said):
+    with pytest.raises(DataError, match=rf"slm.jsonl:1: .*{said}"):
+        run(rows(1), [], predictions_text=json.dumps(reply(0) | fields))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"usage": {"prompt_tokens": 10**400, "completion_tokens": "7", "other": None}},
+        {"usage": {"prompt_tokens": -1, "completion_tokens": True}},
+        {"raw": None, "tool_calls": [{"function": {"name": "f", "arguments": {"x": float("inf")}}}]},
+        {"raw": None, "tool_calls": [{"function": {"name": "f", "arguments": {"x": float("nan")}}}]},
+        {"raw": None, "tool_calls": [{"function": {"name": "f", "arguments": '{"x": 1e999}'}}]},
+        {"raw": None, "tool_calls": [[[[]]]]},
+        {"raw": "\ud83d", "model": "\ud83d"},
+        {"outcome": "error", "raw": json.dumps(GOLD)},
+    ],
+)
+def test_what_a_provider_wrote_is_scored_whatever_it_is(run, fields):
+    metrics, lines = run(rows(1), [], predictions_text=json.dumps(reply(0) | fields))
+    assert metrics["n"] == len(lines) == 1
+    assert metrics["tokens"]["rows_without_usage"] == 1
+    if "usage" not in fields:
+        assert metrics["metrics"]["ast_match_rate"]["value"] == 0
+
+
+@pytest.mark.parametrize(
+    "prices", [5, {"input_per_million": "2"}, {"output_per_million": -1}, {"input_per_million": True}]
+)
+def test_prices_that_are_none(run, prices):
+    with pytest.raises(UsageError, match="prices"):
+        run(rows(1), [reply(0)], prices=prices)
+
+
+def test_gold_that_nobody_can_get_right_is_said(run, caplog):
+    row = CALLS | {"answer": [{"name": "f", "arguments": {"x": 1}}]}
+    metrics, _ = run([row], [reply(0, row["answer"])])
+    assert metrics["metrics"]["ast_match_rate"]["value"] == 0
+    assert "the tool declares no argument 'x'" in caplog.text
+
+
+def test_numbers_of_the_gold_are_exact(run):
+    data = json.dumps(RECORD | {"answer": {"n": 0.5}}).replace("0.5", "3.14159265358979323846")
+    right = [{"id": "r0", "outcome": "ok", "raw": '{"n": 3.14159265358979323846}'}]
+    assert run([], right, "structured", data_text=data)[0]["metrics"]["exact_match_rate"]["k"] == 1
+    near = [{"id": "r0", "outcome": "ok", "raw": '{"n": 3.141592653589793}'}]
+    assert run([], near, "structured", data_text=data)[0]["metrics"]["exact_match_rate"]["k"] == 0
+
+
+def test_rows_of_the_graph_are_of_their_own_kind(tmp_path):
+    from fledgling import artefacts
+    from fledgling.data.prepare import prepare
+
+    write_jsonl(tmp_path / "rows.jsonl", rows(3))
+    source = {"path": str(tmp_path / "rows.jsonl"), "split": "test"}
+    outputs = {name: tmp_path / f"{name}.jsonl" for name in ("train", "val", "test")}
+    sheet = prepare({"kind": "toolcall", "sources": [source]}, 1, name="t", outputs=outputs)
+    artefacts.write(artefacts.Datasheet, tmp_path / "datasheet.json", sheet)
+    write_jsonl(tmp_path / "p.jsonl", [reply(i) for i in range(3)])
+    with pytest.raises(UsageError, match="rows of a toolcall track"):
+        score(tmp_path / "test.jsonl", tmp_path / "p.jsonl", "structured", tmp_path / "out.json")
+    metrics = score(tmp_path / "test.jsonl", tmp_path / "p.jsonl", "toolcall", tmp_path / "out.json")
+    assert metrics["metrics"]["ast_match_rate"]["k"] == 3

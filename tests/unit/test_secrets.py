@@ -1,5 +1,8 @@
 """Credentials are found by form and by value, named by place and kind, and never repeated."""
 
+import base64
+import json
+import random
 from pathlib import Path
 
 import pytest
@@ -99,3 +102,98 @@ def test_credential_files(name: str) -> None:
 @pytest.mark.parametrize("name", ["tokenizer.json", "environment.yaml", "keys.json", "special_tokens_map.json"])
 def test_other_files(name: str) -> None:
     assert not is_secret_file(name)
+
+
+# Put together here, too. What has no form of its own is found by the name that it is assigned to.
+HEX32, WORD = "0f1e2d3c4b5a69788796a5b4c3d2e1f0", "AbCdEfGhIjKlMnOpQrSt12"
+SECRETS = {
+    "azure": f"AZURE_API_KEY={HEX32}",
+    "azure in json": f'{{"azure_api_key": "{HEX32}"}}',
+    "azure in yaml": f"subscription-key: {HEX32}",
+    "azure, newer": "A1b2" * 13 + "JQQJ99" + "AbC4" * 6 + "Xy",
+    "storage": "AccountName=x;AccountKey=" + "Ab1+" * 21 + "==;EndpointSuffix=core",
+    "signature": "https://x.blob.core.windows.net/c?sv=2024&sig=" + "aB3%2F" * 9,
+    "slack": "xox" + "b-123456789012-1234567890123-" + WORD,
+    "slack webhook": "https://hooks.slack." + "com/services/T0123456/B0123456/" + WORD,
+    "stripe": "sk_" + "live_4eC39HqLyjWDarjtT1zdp7dc",
+    "gitlab": "glpat" + "-" + WORD,
+    "pypi": "pypi" + "-AgEIcHlwaS5vcmc" + WORD * 2,
+    "npm": "npm" + "_" + "aB3" * 12,
+    "jwt": "eyJ" + "hbGciOiJIUzI1NiJ9.eyJ" + "zdWIiOiIxMjM0In0." + WORD,
+    "url": "https://bob:hunter2hunter2@example.com/x.git",
+    "database": "postgresql://admin:s3cr3t-pw@db.internal:5432/x",
+    "aws secret": "aws_secret_access_key = wJalrXUtnFEMIK7MDENGbPxRfiCY9Qm2LpZ4tR8v",
+    "password": 'password: "hunter2hunter2"',
+    "bearer": f"Authorization: Bearer {WORD}9z",
+    "client secret": f"client_secret='{WORD}~7Q'",
+    "hub": "hf" + "_" + "aBcD" * 9,
+}
+FORMS = {
+    "text": lambda text: text.encode(),
+    "utf-16 with a mark": lambda text: text.encode("utf-16"),
+    "utf-16-le": lambda text: text.encode("utf-16-le"),
+    "utf-16-be": lambda text: text.encode("utf-16-be"),
+    "in a json string": lambda text: json.dumps({"note": text}).encode(),
+    "\\u escapes": lambda text: "".join(f"\\u{ord(sign):04x}" for sign in text).encode(),
+    "\\x escapes": lambda text: "".join(f"\\x{ord(sign):02x}" for sign in text).encode(),
+    "percent": lambda text: "".join(f"%{ord(sign):02X}" for sign in text).encode(),
+    "html, hex": lambda text: "".join(f"&#x{ord(sign):x};" for sign in text).encode(),
+    "html": lambda text: "".join(f"&#{ord(sign)};" for sign in text).encode(),
+    "base64": lambda text: base64.b64encode(text.encode()),
+    "base64, for addresses": lambda text: base64.urlsafe_b64encode(b" " + text.encode()).rstrip(b"="),
+    "base64 in lines": lambda text: base64.encodebytes(
+        b"some words before it, so that there are lines: " + text.encode()
+    ),
+    "hex": lambda text: text.encode().hex().encode(),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("secret", SECRETS)
+def test_a_secret_is_found_in_every_form(secret: str, form: str) -> None:
+    coded = FORMS[form](SECRETS[secret])
+    around = "utf-16" if "mark" in form else form if form.startswith("utf") else "utf-8"
+    before, after = (words.encode(around.removesuffix(" with a mark")) for words in ("# Card\n\nsee ", "\nmore\n"))
+    data = coded + after if "mark" in form else before + coded + after
+    assert scan(data, {}, "README.md"), f"{secret} as {form}"
+
+
+def test_harmless_folders_raise_no_alarm() -> None:
+    """What adapters and cards are made of: digests, revisions, settings, code with placeholders, tables."""
+    lots = random.Random(7)
+    alarms = []
+    for number in range(1000):
+        sha, git = lots.randbytes(32).hex(), lots.randbytes(20).hex()
+        card = HARMLESS.format(
+            sha=sha, git=git, n=number, lr=lots.random(), image=base64.b64encode(lots.randbytes(300)).decode()
+        )
+        alarms += [f"{number}: {finding}" for finding in scan(card.encode(), {}, "README.md")]
+    assert len(alarms) <= 10, alarms[:20]
+
+
+HARMLESS = """---
+license: mit
+base_model: microsoft/Phi-4-mini-instruct
+base_model_revision: {git}
+tags: [lora, peft, token-classification]
+---
+# Adapter {n}
+
+| file | sha256 |
+|---|---|
+| adapter_model.safetensors | {sha} |
+
+manifest digest: `{sha}`, data key: {sha}, split_key: fledgling-{n}, dedup_key={sha}
+Set `AZURE_API_KEY` and `HF_TOKEN`. `OPENAI_API_KEY=$OPENAI_API_KEY`, `api_key = os.environ["OPENAI_API_KEY"]`,
+`token: ${{HF_TOKEN}}`, `password: <your password>`, `api_key="YOUR_API_KEY_HERE_1"`, `token=hf_xxxxxxxxxxxx`,
+`--token $(cat token)`, `client = OpenAI(api_key=settings.api_key_2)`, `secret: changeme123456`.
+https://huggingface.co/org/repo/blob/{git}/README.md?download=true, http://user:password@proxy:8080, git@github.com:o/r.git
+```json
+{{"eos_token": "<|end|>", "pad_token_id": 199999, "tokenizer_class": "GPT2TokenizerFast", "max_new_tokens": 256,
+"prompt_tokens": 123456, "learning_rate": {lr}, "target_modules": ["qkv_proj", "o_proj"], "auto_mapping": null,
+"tool_call_token": "<|tool_call|>", "added_tokens_decoder": {{"200020": {{"content": "<|end|>"}}}},
+"request": "{sha}", "fingerprint": "sha256:{sha}", "rows": [{{"id": "structured-7-{n}", "answer": {{"token": "blue"}}}}]}}
+```
+![gap](data:image/png;base64,{image})
+The secret of a good margin: 0.05. Tokens: 123,456,789,012. Password reset requests answered: 97.5 percent of them.
+"""

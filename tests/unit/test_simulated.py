@@ -54,7 +54,7 @@ def run(folder: Path, rows: list[dict[str, Any]], name: str = "out", **simulated
     out = folder / f"{name}.jsonl"
     ask(data=data, teacher=teacher, prompt={}, journal=folder / f"journal-{name}", out=out, backoff_base_s=0.01)
     found = [json.loads(line) for line in out.read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key != "latency_s"} for row in found]
+    return [{key: value for key, value in row.items() if key not in ("latency_s", "in_flight")} for row in found]
 
 
 def right(row: dict[str, Any], prediction: dict[str, Any]) -> bool:

@@ -350,3 +350,109 @@ def test_worked_examples_of_the_documentation(root: Path):
     results = doctest.testfile(str(root / "docs" / "decision.md"), module_relative=False)
     assert results.attempted > 10
     assert results.failed == 0
+
+
+# rows that stand for many requests -------------------------------------------------------------------------------
+
+
+@st.composite
+def weighted(draw: st.DrawFn) -> tuple[list[float], list[float], list[int], list[int]]:
+    """Scores of two contenders, group and weight of each row; not every weight is 1."""
+    scores = st.sampled_from([0, 1] if draw(st.booleans()) else [0, 0.25, 0.5, 1])
+    n = draw(st.integers(2, 40))
+    rows = st.lists(scores, min_size=n, max_size=n)
+    groups = draw(st.one_of(st.just(list(range(n))), st.lists(st.integers(0, 12), min_size=n, max_size=n)))
+    weights = draw(st.lists(st.integers(1, 9), min_size=n - 1, max_size=n - 1))
+    return draw(rows), draw(rows), groups, [draw(st.integers(2, 50)), *weights]
+
+
+def repeated(values: list, weights: list[int]) -> list:
+    return [value for value, weight in zip(values, weights, strict=True) for _ in range(weight)]
+
+
+@quick
+@given(weighted())
+def test_a_weighted_row_is_its_copies_in_one_group(data):
+    """Gap, bounds, counts, discordance, design effect and n: all that is known, but for the last bits."""
+    teacher, contender, groups, weights = data
+    rows = stats.paired_gap(teacher, contender, groups, alpha=0.05, resamples=400, weights=weights)
+    copies = stats.paired_gap(
+        *(repeated(column, weights) for column in (teacher, contender, groups)), alpha=0.05, resamples=400
+    )
+    assert (rows.n, rows.groups, rows.counts, rows.method) == (copies.n, copies.groups, copies.counts, "bootstrap")
+    for field in ("gap", "low", "high", "discordance", "design_effect"):
+        assert getattr(rows, field) == pytest.approx(getattr(copies, field), abs=1e-9), field
+    assert sum(rows.counts.values()) == rows.n == sum(weights)
+
+
+@quick
+@given(weighted())
+def test_metrics_of_weighted_rows_are_those_of_their_copies(data):
+    scores, other, groups, weights = data
+    rows = stats.interval(scores, groups, weights=weights, resamples=400)
+    copies = stats.interval(repeated(scores, weights), repeated(groups, weights), resamples=400)
+    assert (rows.n, rows.k, rows.method) == (copies.n, copies.k, "bootstrap")
+    assert (rows.value, rows.low, rows.high) == pytest.approx((copies.value, copies.low, copies.high), abs=1e-9)
+    assert rows.value == pytest.approx(stats.mean(scores, weights))
+    difference = np.subtract(scores, other)
+    p = stats.sign_flip_p(difference, groups, weights=weights, resamples=400)
+    assert p == stats.sign_flip_p(repeated(list(difference), weights), repeated(groups, weights), resamples=400)
+    margin = {"margin": 0.1, "resamples": 400}
+    assert stats.non_inferiority_p(scores, other, groups, weights=weights, **margin) == stats.non_inferiority_p(
+        *(repeated(column, weights) for column in (scores, other, groups)), **margin
+    )
+
+
+@quick
+@given(counts(), st.booleans())
+def test_weights_of_one_change_nothing(data: tuple[int, int, int], alone: bool):
+    teacher, contender = pair(*data)
+    groups = None if alone else [place // 2 for place in range(data[2])]
+    ones = [1] * data[2]
+    assert stats.paired_gap(teacher, contender, groups, alpha=0.05, resamples=200, weights=ones) == stats.paired_gap(
+        teacher, contender, groups, alpha=0.05, resamples=200
+    )
+    assert stats.interval(teacher, groups, weights=ones, resamples=200) == stats.interval(
+        teacher, groups, resamples=200
+    )
+
+
+def test_a_row_of_forty_requests_counts_as_forty_and_proves_as_one():
+    """One wrong row of 100 that stands for 40 requests: 29 % of the traffic, and no more evidence than a row."""
+    teacher, contender = [1] * 100, [0] + [1] * 99
+    gap = stats.paired_gap(teacher, contender, alpha=0.05, weights=[40] + [1] * 99)
+    assert gap.gap == pytest.approx(40 / 139)
+    assert gap.counts == {"both": 99, "teacher_only": 40, "contender_only": 0, "neither": 0}
+    assert (gap.n, gap.groups, gap.method) == (139, 100, "bootstrap")
+    assert gap.design_effect > 10
+    assert gap.low < 0 < gap.high
+    plain = stats.paired_gap(repeated(teacher, [40] + [1] * 99), repeated(contender, [40] + [1] * 99), alpha=0.05)
+    assert plain.low > 0.2  # what 40 independent rows would have shown
+
+
+def test_intervals_of_metrics_respect_groups():
+    """100 records asked five times each are 100 records, in a rate as in a gap."""
+    scores = np.random.default_rng(1).choice([0, 1], 100)
+    once = stats.interval(scores)
+    five = stats.interval(np.repeat(scores, 5), np.repeat(np.arange(100), 5).tolist())
+    assert (once.method, five.method) == ("wilson", "bootstrap")
+    assert (five.n, five.k) == (500, 5 * scores.sum())
+    assert five.high - five.low == pytest.approx(once.high - once.low, rel=0.1)
+    naive = stats.interval(np.repeat(scores, 5))
+    assert naive.high - naive.low < 0.6 * (five.high - five.low)
+    assert stats.interval([1, 1, 1], ["a"] * 3) == stats.Interval(1.0, 0.0, 1.0, 3, 3, "bootstrap")
+
+
+def test_weights_need_not_be_whole():
+    """Half a request: a sample of one in two. Only their ratios matter for the gap and its bounds."""
+    teacher, contender, weights = [1, 1, 0.5, 1, 0], [0, 1, 0.5, 1, 1], [3, 1, 2, 5, 4]
+    whole = stats.paired_gap(teacher, contender, alpha=0.05, resamples=400, weights=weights)
+    half = stats.paired_gap(teacher, contender, alpha=0.05, resamples=400, weights=[weight / 2 for weight in weights])
+    assert (half.gap, half.low, half.high) == pytest.approx((whole.gap, whole.low, whole.high))
+    assert sum(half.counts.values()) == half.n
+
+
+def test_weights_that_are_none_are_refused():
+    for weights in ([1, 0], [1, -2], [1, float("nan")], [1, float("inf")], [1]):
+        with pytest.raises(ValueError, match=r"a weight is|lengths differ"):
+            stats.paired_gap([1, 0], [1, 1], alpha=0.05, weights=weights)

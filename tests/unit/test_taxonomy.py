@@ -6,15 +6,77 @@ import time
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fledgling.errors import ConfigError, Unavailable
-from fledgling.teacher.taxonomy import MAX_PAUSE_S, Names, Reply, judge, prediction, read, reset_s, retry_after
+from fledgling.teacher.answers import prediction, read
+from fledgling.teacher.taxonomy import Names, Reply, judge
+from fledgling.teacher.waits import MAX_PAUSE_S, reset_s, retry_after
 
 NAMES = Names("AZURE_API_KEY", "AZURE_ENDPOINT", "AZURE_DEPLOYMENT", "AZURE_API_VERSION")
 
 
 def reply(status: int, headers: dict[str, str] | None = None, **error: Any) -> Reply:
     return Reply(0.1, status, json.dumps({"error": error}), headers or {})
+
+
+def said(status: int, text: str) -> Reply:
+    return Reply(0.1, status, text, {})
+
+
+# What servers that people use say, word for word, and the key or variable that it is about.
+VLLM_LIMIT = (
+    '{"object": "error", "message": "\'max_tokens\' or \'max_completion_tokens\' is too large: 4096. This model\'s maximum '
+    'context length is 4096 tokens and your request has 30 input tokens (4096 > 4096 - 30). None", '
+    '"type": "BadRequestError", "param": null, "code": 400}'
+)
+OPENAI_BOTH = (
+    "This model's maximum context length is 4097 tokens, however you requested {} tokens ({} in your prompt; {} for"
+)
+LLAMA_CPP_PYTHON = (
+    "[{'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': \"Input should be 'text' or "
+    "'json_object'\", 'input': 'json_schema'}]"
+)
+CONFIGURATION = {
+    (400, VLLM_LIMIT): "teacher.max_tokens",
+    (400, f'{{"error": {{"message": "{OPENAI_BOTH.format(4130, 30, 4100)}"}}}}'): "teacher.max_tokens",
+    (
+        400,
+        '{"error": {"message": "max_tokens is too large: 99999. This model supports at most 16384 completion tokens",'
+        ' "param": "max_tokens", "code": "invalid_value"}}',
+    ): "teacher.max_tokens",
+    (422, '{"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "no"}]}'): "teacher.seed",
+    (
+        422,
+        '{"object":"error","message":{"detail":[{"type":"extra_forbidden","loc":["body","max_completion_tokens"],'
+        '"msg":"Extra inputs are not permitted"}]}}',
+    ): "teacher.max_tokens_key",
+    (500, '{"error": {"message": ' + json.dumps(LLAMA_CPP_PYTHON) + "}}"): "teacher.response_format",
+    (400, '{"error": {"message": "Unrecognized request argument supplied: seed"}}'): "teacher.seed",
+    (
+        400,
+        '{"error": {"message": "litellm.UnsupportedParamsError: x does not support parameters: [\'seed\'], for m"}}',
+    ): "teacher.seed",
+    (
+        400,
+        '{"error": {"message": "Unsupported parameter: \'max_tokens\' is not supported with this model. Use '
+        "'max_completion_tokens' instead.\"}}",
+    ): "teacher.max_tokens_key",
+    (401, '{"statusCode": 401, "message": "Access denied due to missing subscription key."}'): "teacher.headers",
+    (404, '{"detail": "Not Found"}'): "AZURE_ENDPOINT",
+    (403, "<html><body>Forbidden by the proxy</body></html>"): "Forbidden by the proxy",
+}
+USED_UP = {
+    (400, '{"error": {"message": "Budget has been exceeded! Current cost: 10.1, Max budget: 10.0"}}'): "quota",
+    (429, '{"error": {"message": "ExceededBudget: over budget", "type": "budget_exceeded", "code": "429"}}'): "quota",
+    (
+        403,
+        '{"statusCode": 403, "message": "Out of call volume quota. Quota will be replenished in 05:12:13."}',
+    ): "quota",
+    (429, '{"statusCode": 429, "message": "Rate limit is exceeded. Try again in 599 seconds."}'): "599 s",
+    (429, '[{"error": {"code": 429, "message": "You exceeded your current quota, please check your plan"}}]'): "quota",
+}
 
 
 def date(seconds: float, now: float | None = None) -> str:
@@ -137,13 +199,17 @@ def test_f45_a_date_is_read_against_the_providers_own_clock(monkeypatch: pytest.
         (reply(429, {"retry-after": "3600"}), Unavailable, "3,600 s"),
         (reply(503, {"retry-after": date(7200)}), Unavailable, "wait"),
         (Reply(0.1, 302, "", {}), ConfigError, "redirects"),
+        (Reply(0.1, trouble="certificate", detail="self-signed"), ConfigError, "SSL_CERT_FILE"),
+        (Reply(0.1, trouble="token", detail="none"), ConfigError, "az login"),
+        *((said(*case), ConfigError, words) for case, words in CONFIGURATION.items()),
+        *((said(*case), Unavailable, words) for case, words in USED_UP.items()),
     ],
 )
 def test_stop_now(answer: Reply, error: type[Exception], words: str) -> None:
-    verdict = judge(answer, NAMES)
-    assert verdict.kind == "stop"
-    assert type(verdict.error) is error
-    assert words in str(verdict.error)
+    action = judge(answer, NAMES)
+    assert action.kind == "stop"
+    assert type(action.error) is error
+    assert words in str(action.error)
 
 
 AZURE_429 = (
@@ -160,7 +226,8 @@ AZURE_429 = (
         (reply(409), "no", False),
         (reply(500), "maybe", False),
         (Reply(0.1, 502, "<html>", {}), "maybe", False),
-        (reply(529, type="overloaded_error"), "maybe", False),
+        (reply(503), "no", False),
+        (reply(529, type="overloaded_error"), "no", False),
         (Reply(0.1, 200, "", {}), "maybe", False),
         (Reply(0.1, 200, "null", {}), "maybe", False),
         (Reply(0.1, 200, '"text"', {}), "maybe", False),
@@ -170,8 +237,8 @@ AZURE_429 = (
     ],
 )
 def test_transient(answer: Reply, billed: str, limited: bool) -> None:
-    verdict = judge(answer, NAMES)
-    assert (verdict.kind, verdict.billed, verdict.rate_limited) == ("transient", billed, limited)
+    action = judge(answer, NAMES)
+    assert (action.kind, action.billed, action.rate_limited) == ("transient", billed, limited)
 
 
 @pytest.mark.parametrize(
@@ -182,13 +249,133 @@ def test_transient(answer: Reply, billed: str, limited: bool) -> None:
         (reply(400, code="context_length_exceeded"), "length"),
         (reply(400, code=400, message="This model's maximum context length is 4096 tokens."), "length"),
         (reply(413), "length"),
-        (reply(400, code="invalid_function_parameters", param="tools[0].function.parameters"), "error"),
+        (reply(400, code=400, type="exceed_context_size_error", message="request (5130 tokens)"), "length"),
     ],
 )
 def test_final_for_the_row(answer: Reply, outcome: str) -> None:
     assert judge(answer, NAMES).kind == "finished"
     record = {"status": answer.status, "body": answer.text, "latency_s": answer.latency_s}
     assert prediction("r", "k", record).outcome == outcome
+
+
+REFUSED_ROWS = {
+    (
+        400,
+        '{"error": {"message": "Invalid schema for response_format: no", "param": "response_format"}}',
+    ): "Invalid schema",
+    (
+        400,
+        '{"error": {"message": "Invalid \'tools[0].function.name\': no.", "param": "tools[0].function.name"}}',
+    ): "tools[0]",
+    (400, '{"error": {"message": "Unable to generate parser for this template"}}'): "Unable to generate",
+    (
+        422,
+        '{"detail": [{"loc": ["body", "messages", 1, "content"], "msg": "Input should be text"}]}',
+    ): "Input should be text",
+    (
+        429,
+        '{"error": {"code": "rate_limit_exceeded", "message": "Request too large for m on tokens per min (TPM): Limit 30000, '
+        'Requested 30601."}}',
+    ): "larger than the endpoint's rate limit",
+}
+
+
+@pytest.mark.parametrize("case", REFUSED_ROWS)
+def test_a_row_that_is_refused_fails_alone_and_with_the_endpoints_words(case: tuple[int, str]) -> None:
+    action = judge(said(*case), NAMES)
+    assert (action.kind, action.billed) == ("rejected", "no")
+    assert REFUSED_ROWS[case] in action.message
+
+
+TOO_LONG = [
+    "request (5130 tokens) exceeds the available context size (4096 tokens), try increasing it",
+    "This model's maximum context length is 4096 tokens. However, your request has 5000 input tokens.",
+    OPENAI_BOTH.format(4200, 3944, 256),
+    "prompt is too long: 210000 tokens > 200000 maximum",
+    "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+    "litellm.ContextWindowExceededError: no",
+    "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097. Given: 5000 `inputs` tokens",
+]
+
+
+@pytest.mark.parametrize("words", TOO_LONG)
+def test_a_prompt_that_does_not_fit_is_an_outcome_of_its_row(words: str) -> None:
+    answer = read(400, json.dumps({"error": {"message": words, "code": 400}}))
+    assert answer is not None
+    assert (answer.outcome, answer.reason) == ("length", words)
+
+
+LIMITED = [
+    (
+        "Rate limit reached for m on tokens per min (TPM): Limit 10000, Used 9800, Requested 400. Please try again in 1.2s.",
+        1.2,
+    ),
+    ("Rate limit is exceeded. Try again in 53 seconds.", 53),
+    ("Requests have exceeded call rate limit. Please retry after 9 seconds.", 9),
+    ("Resource exhausted: quota exceeded for requests per minute. Please retry in 400ms", 0.4),
+    ("No deployments available for selected model, Try again in 60 seconds", 60),
+    ("Max parallel request limit reached", None),
+]
+
+
+@pytest.mark.parametrize(("words", "pause"), LIMITED)
+def test_a_rate_limit_is_waited_for_as_long_as_its_words_say(words: str, pause: float | None) -> None:
+    action = judge(reply(429, message=words), NAMES)
+    assert (action.kind, action.rate_limited, action.pause_s) == ("transient", True, pause)
+    assert judge(reply(429, {"retry-after": "7"}, message=words), NAMES).pause_s == 7, "a header is more exact"
+
+
+def test_an_error_inside_a_200_is_that_error() -> None:
+    inside = said(200, '{"error": {"code": 429, "message": "upstream is busy"}}')
+    assert judge(inside, NAMES).rate_limited
+    assert judge(said(200, '{"error": {"code": 401, "message": "no key"}}'), NAMES).kind == "stop"
+    assert judge(said(200, '{"error": {"message": "later"}}'), NAMES).kind == "transient"
+
+
+def test_the_endpoints_words_are_one_short_line() -> None:
+    text = json.dumps({"error": {"message": "a\nb\x1b[31m" + "c" * 5000}})
+    message = judge(said(400, text), NAMES).message
+    assert "\n" not in message
+    assert "\x1b" not in message
+    assert len(message) < 1000
+
+
+@given(
+    text=st.text()
+    | st.recursive(
+        st.none() | st.booleans() | st.floats() | st.text(),
+        lambda inner: (
+            st.lists(inner)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "error",
+                        "message",
+                        "code",
+                        "type",
+                        "param",
+                        "detail",
+                        "loc",
+                        "choices",
+                        "content",
+                        "tool_calls",
+                        "function",
+                        "arguments",
+                        "usage",
+                        "innererror",
+                        "finish_reason",
+                    ]
+                ),
+                inner,
+            )
+        ),
+    ).map(json.dumps),
+    status=st.sampled_from([200, 204, 302, 400, 401, 403, 404, 413, 422, 429, 500, 503]),
+)
+def test_whatever_comes_is_judged(text: str, status: int) -> None:
+    action = judge(said(status, text), NAMES)
+    assert (action.error is not None) == (action.kind == "stop")
+    read(status, text)
 
 
 def test_a_400_of_unknown_reason_fails_its_row_only() -> None:

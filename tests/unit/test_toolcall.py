@@ -83,6 +83,43 @@ TOOLS = [
         ('[TOOL_CALLS]f{"a": 1}[TOOL_CALLS]g[ARGS]{}', [Call("f", {"a": 1}), Call("g", {})]),
         ('[TOOL_CALLS] f [ARGS] {"a": 1}</s>', [Call("f", {"a": 1})]),
         ('[TOOL_CALLS]3d.f-x[CALL_ID]abc123def[ARGS]{"s": "[TOOL_CALLS]"}', [Call("3d.f-x", {"s": "[TOOL_CALLS]"})]),
+        # functools and Mistral's list close themselves
+        (f"Let me check.\nfunctools[{CALL}]\nAnything else?", [READ]),
+        (f"functools[{CALL}], and that is all", [READ]),
+        (f"[TOOL_CALLS] [{CALL}] I hope this helps", [READ]),
+        ('[TOOL_CALLS]f{"a": 1} so', [Call("f", {"a": 1})]),
+        # the plural that models write
+        (f"<|tool_calls|>[{CALL}, {TWO}]<|/tool_calls|> done", [READ, READ_TWO]),
+        (f"<tool_calls>\n[{CALL}]\n</tool_calls>", [READ]),
+        # Glaive
+        (f"<functioncall> {CALL} <|endoftext|>", [READ]),
+        ('<functioncall> {"name": "f", "arguments": \'{"a": 1}\'} <|endoftext|>', [Call("f", {"a": 1})]),
+        # Llama 3.1
+        ('<function=f>{"a": 1}</function>', [Call("f", {"a": 1})]),
+        ('<function=f>{"a": 1}</function>\n<function=g>{}</function><|eom_id|>', [Call("f", {"a": 1}), Call("g", {})]),
+        # DeepSeek V3 and R1, then V3.1
+        (
+            '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{"a": 1}\n```'
+            "<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>g\n```json\n{}\n```<｜tool▁call▁end｜>"
+            "<｜tool▁calls▁end｜><｜end▁of▁sentence｜>",
+            [Call("f", {"a": 1}), Call("g", {})],
+        ),
+        (
+            '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>f<｜tool▁sep｜>{"a": 1}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
+            [Call("f", {"a": 1})],
+        ),
+        # harmony, with its thoughts
+        (
+            "<|channel|>analysis<|message|>to=functions.g<|message|>{}<|end|><|start|>assistant<|channel|>commentary"
+            ' to=functions.f <|constrain|>json<|message|>{"a": 1}<|call|>',
+            [Call("f", {"a": 1})],
+        ),
+        ('<|start|>assistant to=functions.f<|channel|>commentary json<|message|>{"a": 1}', [Call("f", {"a": 1})]),
+        # thoughts that the prompt has opened, and thoughts in other tags
+        (f"perhaps <tool_call>{TWO}</tool_call>? no\n</think>\n<tool_call>{CALL}</tool_call>", [READ]),
+        (f"[THINK]{TWO}[/THINK]{CALL}", [READ]),
+        ('{"name": "f", "arguments": {"s": "</think>"}}', [Call("f", {"s": "</think>"})]),
+        ('So: <tool_call>{"name": "f", "arguments": {"s": "</think>"}}</tool_call>', [Call("f", {"s": "</think>"})]),
         # the historical wrapper: its body is the arguments
         ('<tool_call name="f">{"a": 1}</tool_call>', [Call("f", {"a": 1})]),
         ('<tool_call name="f">{"name": "g", "arguments": {}}</tool_call>', [Call("f", {"name": "g", "arguments": {}})]),
@@ -180,7 +217,11 @@ def test_reads_every_dialect(text, calls):
         f"<|tool_call|>[{CALL}<|/tool_call|>",
         "[f(a=1)]",
         "f(a=1)",
-        "<function=f>{}</function>",
+        "<function=f>{}</function> <function=g>oops</function>",
+        "<function=f>{} so</function>",
+        '<functioncall> {"name": "f", "arguments": \'{"a": 1}"}',
+        "<｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n[1]\n```<｜tool▁call▁end｜>",
+        f"hm, it is {CALL}</thi nk>",
         # text where only the calls may stand
         f"Sure: {CALL}",
         f"{CALL} there",
@@ -188,7 +229,7 @@ def test_reads_every_dialect(text, calls):
         f"<tool_call>```{CALL}```</tool_call>",
         f"<tool_call>{CALL} so</tool_call>",
         f"<|tool_call|>[{CALL}] I hope this helps",
-        f"functools[{CALL}] done",
+        f"functools[{CALL}, 5] done",
         f"{CALL} {TWO}",
         f"{CALL},",
         f"[{CALL}]; ;",
@@ -228,11 +269,12 @@ def test_the_lenient_reading(text, calls):
         ('{"a": 1}', {"a": 1}),
         ({"a": 1}, {"a": 1}),
         ("{}", {}),
-        ("", None),
+        ("", {}),
+        (" \n", {}),
         ("{'a': 1}", None),
         ("[]", None),
         ('{"a": 1} ;', None),
-        (None, None),
+        (None, {}),
     ],
 )
 def test_native_calls(arguments, read):
@@ -448,7 +490,11 @@ def test_scores(calls, answer, expected, reason):
         ("The [first] tool {does} not fit.", True),
         ("[Note] I cannot do this.", True),
         ("<tool_call>oops", False),
-        ('{"answer": 5}', False),
+        ('{"answer": 5}', True),
+        ("```python\nprint('a poem')\n```", True),
+        (f"<think>{CALL}</think>There is no tool for that.", True),
+        ("<think>no end of this", False),
+        ("<think>nothing after</think>", False),
         (CALL[:-1], False),
         (f"Sure: {CALL}", False),
         ("```\nf()\n```", False),
@@ -638,6 +684,14 @@ HOSTILE = {
     "spaced bracket": "[" + " " * MEGA + "x",
     "many calls": ",".join(['{"name":"f","arguments":{"text":"a"}}'] * 28_000),
     "many marked calls": '<tool_call>{"name":"f","arguments":{"text":"a"}}</tool_call>' * 17_000,
+    "names of tools": "f, g: " * (MEGA // 6),
+    "names of tools in parentheses": "(f (g " * (MEGA // 6),
+    "thoughts that close often": "{</think>" * (MEGA // 9),
+    "thoughts in arrays": "[[" * 50_000 + "</think>",
+    "DeepSeek's markers": "<｜tool▁call▁begin｜>f<｜tool▁sep｜>" * (MEGA // 32),
+    "harmony's markers": "to=functions.f " * (MEGA // 16),
+    "Glaive's quotes": '<functioncall>{"name": "f", "arguments": \'' * (MEGA // 50),
+    "fences": "```json\n" * (MEGA // 8),
     "many arguments": '{"name":"f","arguments":{' + ",".join(f'"k{i}":1' for i in range(80_000)) + "}}",
 }
 
@@ -676,3 +730,58 @@ def test_long_arguments_are_compared_in_under_a_second(name, value, option):
     start = time.process_time()
     assert not ast_match(calls, allowed, TOOLS)
     assert time.process_time() - start < 1
+
+
+def gold_of(calls, arguments=1, values=1):
+    """Parallel gold calls of f whose first argument tells them apart, and their allowed values."""
+    gold = [{"name": "f", "arguments": {f"a{j}": (i if j == 0 else 0) for j in range(arguments)}} for i in range(calls)]
+    allowed = [
+        {
+            "name": "f",
+            "arguments": {name: [value, *range(1000, 999 + values)] for name, value in c["arguments"].items()},
+        }
+        for c in gold
+    ]
+    return gold, allowed
+
+
+@pytest.mark.parametrize(
+    ("calls", "gold", "arguments", "values"),
+    [(31_000, 1, 1, 1), (31_000, 200, 1, 1), (31_000, 2_000, 1, 1), (200, 200, 20, 200), (2_000, 2_000, 1, 1)],
+)
+def test_many_calls_are_scored_in_under_a_second(calls, gold, arguments, values):
+    answer, allowed = gold_of(gold, arguments, values)
+    row = Example("1", "1", [], answer, allowed=allowed)
+    one = {f"a{j}": 1 for j in range(arguments)}
+    raw = json.dumps([{"name": "f", "arguments": one}] * calls)[: 1 << 20]
+    raw = raw if raw.endswith("]") else raw[: raw.rindex("}, ") + 1] + "]"
+    start = time.process_time()
+    scored = KIND.score(row, Prediction("1", "ok", raw=raw))
+    assert time.process_time() - start < 1
+    assert scored.reason == ("extra_call" if calls > gold else "wrong_arguments")
+    assert 0 <= scored.scores["args_f1"] < 1
+
+
+@pytest.mark.parametrize("form", ["raw", "native"])
+def test_a_right_reply_with_very_many_calls_is_right_in_any_order(form):
+    answer, allowed = gold_of(200, 20, 200)
+    calls = answer[::-1]
+    native = [{"function": {"name": c["name"], "arguments": json.dumps(c["arguments"])}} for c in calls]
+    reply = {"raw": json.dumps(calls)} if form == "raw" else {"tool_calls": native}
+    scored = KIND.score(Example("1", "1", [], answer, allowed=allowed), Prediction("1", "ok", **reply))
+    assert values(scored) == (1,) * 7 + (0,)
+
+
+@pytest.mark.parametrize("form", ["calls", "object", "text", "nothing"])
+def test_a_million_calls_in_the_providers_form_are_too_long(form):
+    call = {"function": {"name": "f", "arguments": "{}"}}
+    native = {
+        "calls": [call] * 1_000_000,
+        "object": [{"function": {"name": "f", "arguments": {"a": [0] * 1_100_000}}}],
+        "text": [{"function": {"name": "f", "arguments": '{"a": "' + "x" * (1 << 20) + '"}'}}],
+        "nothing": [None] * 5_000,
+    }[form]
+    start = time.process_time()
+    scored = KIND.score(Example("1", "1", [], [F]), Prediction("1", "ok", tool_calls=native))
+    assert time.process_time() - start < 1
+    assert (scored.reason, scored.parsed) == ("too_long", None)

@@ -20,11 +20,14 @@ from hypothesis import strategies as st
 from fledgling.errors import ConfigError, DataError
 from fledgling.models import adapter
 from fledgling.models import checkpoint as manifest
+from fledgling.prompting.template import Chat
 from fledgling.records import Example, read_examples
 from fledgling.training import cpu_loss, recipe
 from fledgling.training import select_adapter as selection
 from fledgling.training import tokens as rows
 from fledgling.training.train import train
+
+from .scored_rows import metrics
 
 SETTINGS: dict[str, Any] = {
     "recipe": {
@@ -169,7 +172,9 @@ def test_choice_of_a_backend() -> None:
 
 
 def test_loss_is_on_the_completion_and_the_end_of_the_turn(tokenizer: Any, tiny_rows: Path) -> None:
-    found = rows.encode(read_examples(tiny_rows), tokenizer, dialect="phi4", schema="none", max_length=256)
+    found = rows.encode(
+        read_examples(tiny_rows), tokenizer, chat=Chat(tokenizer, "phi4"), schema="none", max_length=256
+    )
     assert len(found.rows) == 24
     for row, example in zip(found.rows, read_examples(tiny_rows), strict=True):
         learned = [i for i in row.labels if i != rows.IGNORED]
@@ -184,15 +189,15 @@ def test_an_end_token_that_is_also_pad_is_learned(tiny_checkpoint: Path, tiny_ro
 
     other = AutoTokenizer.from_pretrained(tiny_checkpoint)
     other.pad_token = "<|end|>"
-    found = rows.encode(read_examples(tiny_rows), other, dialect="phi4", schema="none", max_length=256)
+    found = rows.encode(read_examples(tiny_rows), other, chat=Chat(other, "phi4"), schema="none", max_length=256)
     assert all(row.labels[-1] == other.pad_token_id for row in found.rows)
 
 
 def test_rows_are_left_out_whole_and_counted(tokenizer: Any, tiny_rows: Path) -> None:
     examples = [*read_examples(tiny_rows), Example(id="x", group="x", messages=[{"role": "user"}], answer=None)]
-    whole = rows.encode(examples, tokenizer, dialect="phi4", schema="none", max_length=256)
+    whole = rows.encode(examples, tokenizer, chat=Chat(tokenizer, "phi4"), schema="none", max_length=256)
     limit = sorted(len(row.input_ids) for row in whole.rows)[10]
-    cut = rows.encode(examples, tokenizer, dialect="phi4", schema="none", max_length=limit)
+    cut = rows.encode(examples, tokenizer, chat=Chat(tokenizer, "phi4"), schema="none", max_length=limit)
     assert (whole.too_long, whole.no_answer) == (0, 1)
     assert [row for row in whole.rows if len(row.input_ids) <= limit] == cut.rows
     assert cut.too_long == 24 - len(cut.rows) > 0
@@ -537,8 +542,11 @@ def choose(trained: Runner, name: str, out: Path, reached: list[dict[str, float]
     paths = []
     for number, values in enumerate(reached, 1):
         paths.append(out.parent / f"{out.name}-{number}.json")
-        metrics = {metric: {"value": value} for metric, value in values.items()}
-        paths[-1].write_text(json.dumps({"n": 40, "metrics": metrics, "data_sha256": rows or str(number)}))
+        rates = {
+            name: {"value": value, "n": 40, "k": None, "low": 0, "high": 1, "level": 0.95, "method": "wilson"}
+            for name, value in values.items()
+        }
+        paths[-1].write_text(json.dumps(metrics(40, rows or str(number), metrics=rates)))
     folder = trained.folder / name
     manifests = [
         folder / str(number) / adapter.MANIFEST for number, _ in enumerate(trained.summary(name)["candidates"], 1)
@@ -590,7 +598,7 @@ def test_a_choice_without_all_metrics_is_refused(trained: Runner, three: str, tm
 def test_the_tuned_slm_answers_and_another_base_refuses_it(
     trained: Runner, whole: str, tiny_model: Path, tiny_rows: Path, tmp_path: Path
 ) -> None:
-    from fledgling.slm.answer import predict
+    from fledgling.slm.answer import answer
 
     given = {
         "slm": {"engine": "auto", "precision": "fp32", "batch_size": 8, "max_prompt_tokens": 512},
@@ -598,7 +606,7 @@ def test_the_tuned_slm_answers_and_another_base_refuses_it(
     }
 
     def ask(model: Path, out: Path, adapter_path: Path | None) -> list[dict[str, Any]]:
-        predict(
+        answer(
             track="t",
             data=tiny_rows,
             model=model,

@@ -12,6 +12,7 @@ from fledgling.data.leaks import KINDS, Link
 from fledgling.data.sources import Part
 from fledgling.data.split import SPLITS
 from fledgling.data.table import NOWHERE, Table
+from fledgling.data.validate import UNWINNABLE
 from fledgling.files import sha256_file
 
 EXAMPLES = 5  # places listed per reason
@@ -31,6 +32,9 @@ class Counts:
     messages: dict[str, list[str]] = field(default_factory=dict)
     warned: int = 0
     warnings: list[str] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)
+    nulls: int = 0
+    without: int = 0
 
     def note(self, format: str, name: str | None, ignored: Sequence[str]) -> None:
         """Count a usable row: its format, the data set that it names, its keys that nothing reads."""
@@ -45,6 +49,12 @@ class Counts:
         if len(shown) < EXAMPLES:
             shown.append(message)
 
+    def copy(self, message: str) -> None:
+        """Count a row that another one stands for."""
+        self.duplicates += 1
+        if len(self.copies) < EXAMPLES:
+            self.copies.append(message)
+
     def warn(self, message: str) -> None:
         """Count a row whose gold arguments its own tool refuses."""
         self.warned += 1
@@ -54,7 +64,7 @@ class Counts:
 
 def source(settings: dict[str, Any], parts: Sequence[Part], counts: Counts) -> dict[str, Any]:
     """One entry of "sources": the settings as given, every file with its digest, what became of the rows."""
-    rejected = sum(counts.rejected.values())
+    rejected = counts.rejected.total()
     return {
         "settings": settings,
         "parts": [{"name": part.label, "digest": part.digest} for part in parts],
@@ -70,9 +80,51 @@ def source(settings: dict[str, Any], parts: Sequence[Part], counts: Counts) -> d
         "rejected": {
             code: {"rows": rows, "first": counts.messages[code]} for code, rows in _sorted(counts.rejected).items()
         },
+        "copies": counts.copies,
+        "without_tools_or_schema": counts.without,
+        "nulls_left_out": counts.nulls,
         "gold_outside_tool_schema": {"rows": counts.warned, "first": counts.warnings},
         "ignored_keys": _sorted(counts.ignored),
     }
+
+
+def unwinnable(sources: Sequence[Counts]) -> dict[str, Any]:
+    """Rows that nobody could get right, so that they were not taken: how many, why, the first ones."""
+    reasons = Counter(dict.fromkeys(UNWINNABLE, 0))
+    first: list[str] = []
+    for counts in sources:
+        for code in UNWINNABLE:
+            reasons[code] += counts.rejected[code]
+            first += counts.messages.get(code, [])
+    return {
+        "rows": reasons.total(),
+        "reasons": {code: rows for code, rows in _sorted(reasons).items() if rows},
+        "first": first[:EXAMPLES],
+    }
+
+
+def summary(track: str, sources: Sequence[Counts], described: Mapping[str, Mapping[str, Any]]) -> str:
+    """What became of all rows, in one line."""
+    rejected = sum((counts.rejected for counts in sources), Counter[str]())
+    duplicates = sum(counts.duplicates for counts in sources)
+    beyond = sum(counts.beyond_limit for counts in sources)
+    read, used = sum(counts.read for counts in sources), sum(part["rows"] for part in described.values())
+    leaks = read - used - rejected.total() - duplicates - beyond
+    reasons = ", ".join(f"{code} {rows:,}" for code, rows in rejected.most_common())
+    gone = [
+        f"{rejected.total():,} rejected ({reasons})" if rejected else "",
+        f"{duplicates:,} copies that others stand for" if duplicates else "",
+        f"{leaks:,} left out as copies of rows in a later split" if leaks else "",
+        f"{beyond:,} beyond the limit" if beyond else "",
+    ]
+    without = sum(counts.without for counts in sources)
+    return (
+        f"{track}: {read:,} rows read, {used:,} used ("
+        + ", ".join(f"{name} {part['rows']:,}" for name, part in described.items())
+        + ")"
+        + "".join(f"; {text}" for text in gone if text)
+        + (f"; {without:,} without tools or schema of their own" if without else "")
+    )
 
 
 def splits(
@@ -81,8 +133,12 @@ def splits(
     kind: str,
     categories: Sequence[str],
     schemas: Sequence[str],
+    regrouped: Sequence[int],
 ) -> dict[str, Any]:
     """What describes the written splits; `categories` and `schemas` name the numbers in the table.
+
+    `weight` is how many requests the rows stand for, `near_copies` how many rows got the group of another one that says
+    the same or nearly.
 
     `calls` counts the rows by their gold calls (1 where any call is right), `conflicting_answers` the
     rows whose prompt occurs before them with another answer.
@@ -96,7 +152,9 @@ def splits(
         each[name] = {
             "rows": int(np.count_nonzero(rows)),
             "sha256": sha256_file(outputs[name]),
+            "weight": float(table["weight"][rows].sum()),
             "groups": len(np.unique(table["group"][rows])),
+            "near_copies": int(np.count_nonzero(rows[list(regrouped)])),
             "categories": _tally(table["category"][rows], categories),
             **(
                 {"calls": _tally(table["calls"][rows])}

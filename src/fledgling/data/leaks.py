@@ -1,4 +1,4 @@
-"""Links between splits: rows from one source record, copies of a request, near-duplicates of one."""
+"""Links between rows: one source record, copies of a request, near-duplicates of one; between splits and within them."""
 
 import json
 import re
@@ -17,7 +17,10 @@ from fledgling.files import canonical
 
 # Below this many words people say the same thing without having copied it ("lower the lights please").
 MIN_WORDS = 6
+WORDS_A_CHARACTER = 0.6  # in scripts that put no spaces between words: six words are ten characters
 SHINGLE = 4
+DENSE_SHINGLE = 2  # in those scripts, where a character says as much as half a word
+JUDGED = 20_000  # characters of a request that near-duplicates are looked for in
 PERMUTATIONS = 128
 CHUNK = 8192  # rows whose signatures are compared at once
 BUCKET = 100  # more rows than this share a band only where they are one text many times over
@@ -55,9 +58,19 @@ def request(messages: list[dict[str, Any]]) -> str:
 
 
 def normalise(text: str) -> str:
-    """Text without what does not change its meaning: case, white space, the order of JSON keys, final points."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_sorted_json(folded).split()).rstrip(".!? ")
+    """Text without what does not change its meaning: case, white space, invisible characters, the order of JSON keys,
+    final points."""
+    visible = text if text.isascii() else _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    return " ".join(_sorted_json(visible.casefold()).split()).rstrip(_FINAL)
+
+
+_FINAL = ".!?。！？…｡︒．؟۔।॥։።~ "
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
+)
+_DENSE = "\u3041-\u309f\u30a1-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana, Han
+_DENSE_CHARACTER = re.compile(f"[{_DENSE}]")
+_RUNS = re.compile(f"[{_DENSE}]+|[^{_DENSE}]+")
 
 
 _DECODER = json.JSONDecoder()
@@ -81,8 +94,14 @@ def _sorted_json(text: str) -> str:
 
 
 def word_count(normalised: str) -> int:
-    """Words of a normalised text."""
-    return len(re.findall(r"\w+", normalised))
+    """Words of a normalised text; where a script puts no spaces between them, as many as its characters make."""
+    if normalised.isascii():
+        return len(_WORD.findall(normalised))
+    spaced, dense = _DENSE_CHARACTER.subn(" ", normalised)
+    return len(_WORD.findall(spaced)) + int(dense * WORDS_A_CHARACTER)
+
+
+_WORD = re.compile(r"\w+")
 
 
 def sense(normalised: str, answer: Any) -> int:
@@ -97,9 +116,16 @@ def sense(normalised: str, answer: Any) -> int:
 
 
 def shingles(normalised: str) -> frozenset[str]:
-    """The overlapping pieces of four characters of a text, punctuation left out."""
-    text = " " + re.sub(r"\W+", " ", normalised).strip() + " "
-    return frozenset(text[index : index + SHINGLE] for index in range(max(1, len(text) - SHINGLE + 1)))
+    """The overlapping pieces of a text, punctuation left out: of four characters, of two in scripts without spaces."""
+    text = " " + re.sub(r"\W+", " ", normalised[:JUDGED]).strip() + " "
+    if text.isascii():
+        return frozenset(text[index : index + SHINGLE] for index in range(max(1, len(text) - SHINGLE + 1)))
+    pieces: set[str] = set()
+    for run in _RUNS.finditer(text):
+        width = DENSE_SHINGLE if _DENSE_CHARACTER.match(run[0]) else SHINGLE
+        start, end = max(0, run.start() - 1), min(len(text), run.end() + 1)  # with its neighbours, so that order counts
+        pieces.update(text[at : at + width] for at in range(start, max(start + 1, end - width + 1)))
+    return frozenset(pieces)
 
 
 def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
@@ -107,11 +133,20 @@ def jaccard(first: frozenset[str], second: frozenset[str]) -> float:
     return len(first & second) / len(first | second)
 
 
-def find(table: Table, threshold: float | None, text: Callable[[int], str]) -> list[Link]:
-    """Every row that something links to a later split: one link for each such row and split.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Links between splits, and pairs of near-duplicates within one (row, earlier row)."""
 
-    It has the first kind that applies: record (one group), text, normalised, near_duplicate (not
-    looked for where `threshold` is None). `text(row)` gives a row's normalised request.
+    links: list[Link]
+    within: list[tuple[int, int]]
+
+
+def find(table: Table, threshold: float | None, text: Callable[[int], str]) -> Found:
+    """Every row that something links to a later split: one link for each such row and split; and the near-duplicates
+    within each split, as many pairs as it takes to connect all of them.
+
+    A link has the first kind that applies: record (one group), text, normalised, near_duplicate (not looked for where
+    `threshold` is None). `text(row)` gives a row's normalised request.
     """
     found: dict[tuple[int, int], Link] = {}
     splits = table["split"]
@@ -120,10 +155,11 @@ def find(table: Table, threshold: float | None, text: Callable[[int], str]) -> l
         for kind, column in (("record", "group"), ("text", "text"), ("normalised", "normalised"))
         for link in _same_key(kind, table[column], splits)
     ]
-    near = [] if threshold is None else _near_duplicates(table["sense"], splits, threshold, text)
-    for link in [*exact, *near]:
+    near = Found([], []) if threshold is None else _near_duplicates(table["sense"], splits, threshold, text)
+    for link in [*exact, *near.links]:
         found.setdefault((link.row, link.later_split), link)
-    return sorted(found.values(), key=lambda link: (KINDS.index(link.kind), link.row, -link.later_split))
+    links = sorted(found.values(), key=lambda link: (KINDS.index(link.kind), link.row, -link.later_split))
+    return Found(links, near.within)
 
 
 def _same_key(kind: str, keys: Column, splits: Column) -> list[Link]:
@@ -140,33 +176,31 @@ def _same_key(kind: str, keys: Column, splits: Column) -> list[Link]:
     return links
 
 
-def _near_duplicates(senses: Column, splits: Column, threshold: float, text: Callable[[int], str]) -> list[Link]:
-    """Rows with a near-duplicate in a later split, each with the first such row there.
+def _near_duplicates(senses: Column, splits: Column, threshold: float, text: Callable[[int], str]) -> Found:
+    """Rows with a near-duplicate in a later split, each with the first such row there, and the pairs within a split.
 
-    A sense of 0 marks a row that is too short to judge. Candidates share a band of their MinHash
-    signatures (datasketch); what counts is the true Jaccard similarity of their shingles.
+    A sense of 0 marks a row that is too short to judge. Candidates share a band of their MinHash signatures
+    (datasketch); what counts is the true Jaccard similarity of their shingles.
     """
-    candidates = _in_several_splits(senses, splits)
+    candidates = _with_company(senses, splits)
+    found = Found([], [])
     if not candidates.any():
-        return []
+        return found
     signer = _Signer(threshold)
-    links: list[Link] = []
-    later: list[list[tuple[Column, Column]]] = []  # for each split nearer to the test, its bands as _meeting takes them
+    bands_of: list[tuple[Column, Column]] = []  # rows of the splits nearer to the test, and their bands
     for split in (2, 1, 0):
         rows = np.flatnonzero(candidates & (splits == split))
-        blocks = []
-        for start in range(0, len(rows), CHUNK):
-            chunk = rows[start : start + CHUNK]
-            bands = np.stack([signer.bands(shingles(text(row)), senses[row].tobytes()) for row in chunk.tolist()])
-            for others in later:
-                links += _verified(_meeting(chunk, bands, others), senses, splits, threshold, text)
-            blocks.append(bands)
-        if split and blocks:
-            columns = np.concatenate(blocks).T
-            later.append(
-                [(column[order], rows[order]) for column in columns for order in [np.argsort(column, kind="stable")]]
-            )
-    return links
+        if not len(rows):
+            continue
+        bands = np.stack([signer.bands(shingles(text(row)), senses[row].tobytes()) for row in rows.tolist()])
+        for others, other_bands in bands_of:
+            for start in range(0, len(rows), CHUNK):
+                part = slice(start, start + CHUNK)
+                meeting = _meeting(rows[part], bands[part], others, other_bands)
+                found.links.extend(_verified(meeting, senses, splits, threshold, text))
+        found.within.extend(_connected(rows, bands, senses, threshold, text))
+        bands_of.append((rows, bands))
+    return found
 
 
 class _Signer:
@@ -185,24 +219,73 @@ class _Signer:
     def bands(self, pieces: Iterable[str], tag: bytes) -> Column:
         """One 64-bit number a band; `tag` is part of every piece, so that only rows with the same one meet."""
         signature = self.blank.copy()
-        signature.update_batch([tag + piece.encode("utf-8", "surrogatepass") for piece in pieces])
+        encoded = [tag + piece.encode("utf-8", "surrogatepass") for piece in pieces]
+        for start in range(0, len(encoded), 4096):  # the library makes a table of all pieces times all permutations
+            signature.update_batch(encoded[start : start + 4096])
         count = PERMUTATIONS // self.width
         values = signature.hashvalues[: count * self.width].astype(np.uint64).reshape(count, self.width)
         return (values * self.factors).sum(axis=1, dtype=np.uint64)
 
 
-def _meeting(rows: Column, bands: Column, others: list[tuple[Column, Column]]) -> list[tuple[int, int]]:
-    """Pairs of a row and another that share a band, sorted; of a band that many share, the first BUCKET others.
-
-    `others` holds per band the sorted numbers and the rows that they belong to.
-    """
+def _meeting(rows: Column, bands: Column, others: Column, other_bands: Column) -> list[tuple[int, int]]:
+    """Pairs of a row and another that share a band, sorted; of a band that many share, the first BUCKET others."""
     pairs: set[tuple[int, int]] = set()
-    for mine, (known, owners) in zip(bands.T, others, strict=True):
+    for mine, column in zip(bands.T, other_bands.T, strict=True):
+        order = np.argsort(column, kind="stable")
+        known, owners = column[order], others[order]
         first = np.searchsorted(known, mine, "left")
         last = np.minimum(np.searchsorted(known, mine, "right"), first + BUCKET)
         for at in np.flatnonzero(first < last):
             pairs.update((int(rows[at]), int(other)) for other in owners[first[at] : last[at]])
     return sorted(pairs)
+
+
+def _connected(
+    rows: Column, bands: Column, senses: Column, threshold: float, text: Callable[[int], str]
+) -> Iterator[tuple[int, int]]:
+    """Pairs (row, earlier row) of near-duplicates in one split that together connect all of them.
+
+    Rows that are connected already are not compared again, so that a thousand copies cost about a thousand
+    comparisons; a row is compared with the first BUCKET others of a band at most.
+    """
+    joined = Joined(len(rows))
+    for column in bands.T:
+        order = np.argsort(column, kind="stable")
+        values = column[order]
+        for bucket in np.split(order, np.flatnonzero(values[1:] != values[:-1]) + 1):
+            earlier: list[int] = []
+            for at in bucket.tolist() if len(bucket) > 1 else ():
+                pieces: frozenset[str] | None = None
+                for other in earlier:
+                    if joined.find(at) == joined.find(other):
+                        continue
+                    row, first = int(rows[at]), int(rows[other])
+                    pieces = shingles(text(row)) if pieces is None else pieces
+                    if senses[row] == senses[first] and jaccard(pieces, shingles(text(first))) >= threshold:
+                        joined.join(at, other)
+                        yield max(row, first), min(row, first)
+                if len(earlier) < BUCKET:
+                    earlier.append(at)
+
+
+class Joined:
+    """Sets of numbers that grow together (union–find); a set is called by its smallest number."""
+
+    def __init__(self, count: int) -> None:
+        self._above = list(range(count))
+
+    def find(self, number: int) -> int:
+        """What the set of a number is called."""
+        above = self._above
+        while above[number] != number:
+            above[number] = above[above[number]]
+            number = above[number]
+        return number
+
+    def join(self, one: int, other: int) -> None:
+        """Make the sets of two numbers one."""
+        low, high = sorted((self.find(one), self.find(other)))
+        self._above[high] = low
 
 
 def _verified(
@@ -217,8 +300,8 @@ def _verified(
                 break
 
 
-def _in_several_splits(senses: Column, splits: Column) -> Column:
-    """Which rows have a sense that rows of more than one split have."""
-    present = [np.unique(senses[(splits == split) & (senses != 0)]) for split in range(3)]
-    values, counts = np.unique(np.concatenate(present), return_counts=True)
-    return np.isin(senses, values[counts > 1]) & (splits != NOWHERE)
+def _with_company(senses: Column, splits: Column) -> Column:
+    """Which rows have a sense that another row has too."""
+    judged = (senses != 0) & (splits != NOWHERE)
+    values, counts = np.unique(senses[judged], return_counts=True)
+    return np.isin(senses, values[counts > 1]) & judged

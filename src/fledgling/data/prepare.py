@@ -1,8 +1,11 @@
 """A track's sources made into its three splits, with a datasheet that says what happened to every row."""
 
 import functools
+import itertools
 import json
+import logging
 import tempfile
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -15,14 +18,16 @@ import numpy as np
 from fledgling import strict_json
 from fledgling.data import datasheet, formats, leaks, schemas, split, validate
 from fledgling.data.invalid import Unusable
-from fledgling.data.sources import Part, open_source
+from fledgling.data.sources import Part, open_source, tell_apart
 from fledgling.data.table import NOWHERE, Table, hash64, repeats
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import canonical, publish
 from fledgling.progress import progress
 from fledgling.records import Example
 
-PAIRS = 20  # how many a message lists
+PAIRS = 20  # how many a message lists, of pairs and of rows
+MANY_REJECTED = 0.1  # share of a source's rows from which a warning says so
+log = logging.getLogger(__name__)
 NEAR_DUPLICATE = 0.8
 SPLIT_KEY = "fledgling"
 Outputs = Mapping[str, str | PathLike[str]]
@@ -45,11 +50,15 @@ def prepare(track: dict[str, Any], seed: int, *, name: str, outputs: Outputs) ->
         work = _Work(track, seed, name, spool)
         work.read()
         work.drop_repeated()
+        work.refuse_wrong()
         work.apply_limits()
-        links = work.cut_links()
+        found = work.cut_links()
         work.refuse_empty()
+        work.join_copies(found.within)
         work.write(outputs)
-        return work.datasheet(links, outputs)
+        made = work.datasheet(found.links, outputs)
+    log.log(logging.WARNING if work.rejects_many() else logging.INFO, made["summary"])
+    return made
 
 
 @dataclass(slots=True)
@@ -71,6 +80,31 @@ class _Source:
         return bool(self.settings.get("on_invalid", "error") == "error")
 
 
+class _Wrong:
+    """Rows that stop everything: how many of a kind, and the first ones."""
+
+    def __init__(self) -> None:
+        self.codes: Counter[str] = Counter()
+        self.first: list[str] = []
+
+    def add(self, code: str, message: str) -> None:
+        self.codes[code] += 1
+        if len(self.first) < PAIRS:
+            self.first.append(message)
+
+    def message(self, track: str) -> str:
+        """All of it, as an error says it."""
+        count = self.codes.total()
+        if count == 1:
+            return f"{self.first[0]}; or set on_invalid: reject for this source"
+        more = [f"  and {count - PAIRS:,} more"] if count > PAIRS else []
+        lines = "\n".join([*(f"  {line}" for line in self.first), *more])
+        return (
+            f"tracks.{track}: {count:,} rows cannot be used ({_listed(self.codes)}):\n{lines}\n"
+            "correct them, or set on_invalid: reject for their source, which leaves them out and counts them"
+        )
+
+
 class _Work:
     """One run of `prepare`: the rows' texts in the spool, everything else in the table."""
 
@@ -83,13 +117,20 @@ class _Work:
         self.parts: list[tuple[_Source, Part]] = []  # numbered as in the table
         self.categories: dict[str, int] = {}
         self.schemas: dict[str, int] = {}
+        self.regrouped: dict[int, int] = {}  # row: the row whose group it got
+        opened = [
+            open_source(settings, seed=seed, key=f"tracks.{name}.sources[{index}]")
+            for index, settings in enumerate(track["sources"])
+        ]
+        parts = iter(tell_apart([part for listed in opened for part in listed]))
         for index, settings in enumerate(track["sources"]):
-            key = f"tracks.{name}.sources[{index}]"
-            source = _Source(settings, open_source(settings, seed=seed, key=key))
+            source = _Source(settings, [next(parts) for _ in opened[index]])
             if source.fixed is None and not track.get("splits"):
+                key = f"tracks.{name}.sources[{index}]"
                 raise ConfigError(f"tracks.{name}.splits: this key is missing; {key} has no `split` of its own")
             self.sources.append(source)
             self.parts += [(source, part) for part in source.parts]
+        self.wrong = _Wrong()
 
     def read(self) -> None:
         """Every usable row into the spool and the table."""
@@ -99,25 +140,38 @@ class _Work:
                 try:
                     self._add(raw, source, number, line)
                 except Unusable as problem:
-                    message = f"{part.place(line)}: {problem}"
-                    if source.strict:
-                        raise DataError(f"{message}; or set on_invalid: reject for this source") from None
-                    source.counts.reject(problem.code, message)
+                    self._refuse(source, problem.code, f"{part.place(line)}: {problem}")
 
-    def _add(self, raw: Any, source: _Source, number: int, line: int) -> None:
+    def _refuse(self, source: _Source, code: str, message: str) -> None:
+        """Count a row that cannot be used; where that stops everything, after all rows were read."""
+        source.counts.reject(code, message)
+        if source.strict:
+            self.wrong.add(code, message)
+
+    def refuse_wrong(self) -> None:
+        """Stop where a row of a source cannot be used that is not to be rejected, with the first ones of all."""
+        if self.wrong.codes:
+            raise DataError(self.wrong.message(self.name))
+
+    def _add(self, raw: object, source: _Source, number: int, line: int) -> None:
         part = self.parts[number][1]
         if isinstance(raw, Unusable):
             raise raw
-        row = formats.parse(raw, self.track["kind"], source.settings.get("format", "auto"))
+        kind: str = self.track["kind"]
+        row = formats.parse(raw, kind, source.settings.get("format", "auto"))
         row = replace(row, schema=schemas.self_contained(row.schema, part.folder))
-        if warning := validate.check(row, self.track["kind"]):
-            source.counts.warn(f"{part.place(line)}: {warning}")
+        checked = validate.check(row, kind)
+        row = checked.row
+        if checked.warning:
+            source.counts.warn(f"{part.place(line)}: {checked.warning}")
         try:
             prompt, answer = canonical([row.messages, row.tools, row.schema]), canonical([row.answer, row.allowed])
         except ValueError as error:
             raise Unusable("number", f"a number that no float holds ({error}); write it as text") from None
         identity = _identity(row, part, prompt + answer)
-        group = row.record or split.record(row.source, identity, answer) or _opening_group(row, source)
+        group = row.record
+        if group is None:
+            group = split.record(row.source, identity, answer) or _opening_group(row, source)
         example = Example(
             id=identity,
             group=group,
@@ -128,17 +182,24 @@ class _Work:
             allowed=row.allowed,
             category=row.category,
         )
-        self._enter(example, source, prompt, answer, part=number, number=line, named=row.id is not None)
+        place = {"part": number, "number": line, "named": row.id is not None}
+        self._enter(example, source, prompt, answer, weight=row.weight, **place)
         source.counts.note(row.format, row.source, row.ignored)
+        source.counts.nulls += checked.nulls
+        source.counts.without += (row.tools if kind == "toolcall" else row.schema) is None
 
-    def _enter(self, example: Example, source: _Source, prompt: str, answer: str, **place: int) -> None:
+    def _enter(self, example: Example, source: _Source, prompt: str, answer: str, weight: float, **place: int) -> None:
         chosen = source.fixed or split.choose(split.position(self.split_key, example.group), self.track["splits"])
         text = leaks.request(example.messages)
         normalised = leaks.normalise(text)
         judged = self.threshold is not None and leaks.word_count(normalised) >= leaks.MIN_WORDS
-        line = strict_json.dumps(example.to_json()).encode() + b"\n"
+        try:
+            line = strict_json.dumps(example.to_json()).encode() + b"\n"
+        except ValueError as error:
+            raise Unusable("too_deep", f"the row cannot be written ({error})") from None
         self.table.append(
             **place,
+            weight=weight,
             split=split.SPLITS.index(chosen),
             fixed=source.fixed is not None,
             offset=self.size,
@@ -159,26 +220,30 @@ class _Work:
         self.size += len(line)
 
     def drop_repeated(self) -> None:
-        """Refuse ids that occur twice; of rows with the same content in one split, keep the first.
+        """Refuse ids that occur twice; of rows with the same content in one split, the first stands for all of them.
 
-        A benchmark (evaluate_only) keeps its copies: its rows are what its published figures are over.
+        It has the weight of all. A benchmark (evaluate_only) keeps its copies: its rows are what its published figures are over.
         """
         splits, named = self.table["split"], self.table["named"]
         for row, first in repeats(self.table["id"]):
             if not (named[row] or named[first]):
                 continue  # named by their content: copies, counted below
-            source = self._source(row)
-            message = f"{self._place(row)}: id {self._row(row)['id']!r} was used before, at {self._place(first)}"
-            if source.strict:
-                raise DataError(f"{message}; ids are unique in a track: rename or remove one of the rows")
-            source.counts.reject("duplicate_id", message)
+            self._refuse(
+                self._source(row),
+                "duplicate_id",
+                f"{self._place(row)}: id {self._row(row)['id']!r} was used before, at {self._place(first)};"
+                " ids are unique in a track: rename or remove one of the rows",
+            )
             splits[row] = NOWHERE
         benchmarks = [number for number, (source, _) in enumerate(self.parts) if source.settings.get("evaluate_only")]
         kept = np.flatnonzero((splits != NOWHERE) & ~np.isin(self.table["part"], benchmarks))
         content = self.table["content"][kept] ^ (splits[kept].astype(np.uint64) << np.uint64(62))
-        for row, _ in repeats(content):
-            self._source(kept[row]).counts.duplicates += 1
-            splits[kept[row]] = NOWHERE
+        weights = self.table["weight"]
+        for row, first in repeats(content):
+            copy, original = int(kept[row]), int(kept[first])
+            self._source(copy).counts.copy(f"{self._place(copy)} is a copy of {self._place(original)}")
+            weights[original] += weights[copy]
+            splits[copy] = NOWHERE
 
     def apply_limits(self) -> None:
         """Of a source with a limit, keep the rows whose groups come first by hash."""
@@ -192,14 +257,15 @@ class _Work:
                 source.counts.beyond_limit = len(left)
                 splits[left] = NOWHERE
 
-    def cut_links(self) -> list[leaks.Link]:
-        """Find the links between splits, refuse or cut them, and return them.
+    def cut_links(self) -> leaks.Found:
+        """Find the links, refuse or cut those between splits, and return all of them.
 
         Without `leaks.action`, a link is refused where the configuration itself chose the split of
         one of its rows, and cut where a hash chose both.
         """
         splits, fixed = self.table["split"], self.table["fixed"]
-        links = leaks.find(self.table, self.threshold, functools.lru_cache(maxsize=10_000)(self._normalised))
+        found = leaks.find(self.table, self.threshold, functools.lru_cache(maxsize=10_000)(self._normalised))
+        links = found.links
         action = self.track.get("leaks", {}).get("action")
         refused = [
             link for link in links if action == "refuse" or (action is None and (fixed[link.row] or fixed[link.later]))
@@ -207,7 +273,29 @@ class _Work:
         if refused:
             raise DataError(self._refusal(refused))
         splits[[link.row for link in links]] = NOWHERE
-        return links
+        return found
+
+    def join_copies(self, near: list[tuple[int, int]]) -> None:
+        """Give rows of one split that say the same, or nearly, one group: that of the first of them.
+
+        Twenty wordings of a question are no twenty independent rows, whatever their groups were called.
+        """
+        splits, groups = self.table["split"], self.table["group"]
+        joined = leaks.Joined(len(splits))
+        for index in range(len(split.SPLITS)):
+            rows = np.flatnonzero(splits == index)
+            for column in (groups, self.table["normalised"]):
+                for row, first in repeats(column[rows]):
+                    joined.join(int(rows[row]), int(rows[first]))
+        for row, first in near:
+            if splits[row] != NOWHERE and splits[first] != NOWHERE:
+                joined.join(row, first)
+        for row in np.flatnonzero(splits != NOWHERE).tolist():
+            leader = joined.find(row)
+            if groups[row] != groups[leader]:
+                self.regrouped[row] = leader
+        for row, leader in self.regrouped.items():
+            groups[row] = groups[leader]
 
     def _refusal(self, links: list[leaks.Link]) -> str:
         lines = [f"  {self._pair(link)}" for link in links[:PAIRS]]
@@ -224,36 +312,76 @@ class _Work:
         """Refuse a test split without rows; that training needs train and val is said where training starts."""
         splits = self.table["split"]
         if not np.any(splits == split.SPLITS.index("test")):
-            raise DataError(
-                f"tracks.{self.name}: the test split is empty. Sources without `split` are divided by"
-                f" tracks.{self.name}.splits, by group: key 'group' of a row, else its first user message."
-                f" {len(splits)} rows were read, in {len(np.unique(self.table['group']))} groups"
+            raise DataError(f"tracks.{self.name}: the test split is empty. {self._why_empty()}")
+
+    def _why_empty(self) -> str:
+        read = sum(source.counts.read for source in self.sources)
+        rejected = sum((source.counts.rejected for source in self.sources), Counter[str]())
+        if read and rejected.total() == read:
+            first = next(
+                iter(next(source.counts.messages for source in self.sources if source.counts.messages).values())
             )
+            return (
+                f"All {read:,} rows that were read were rejected ({_listed(rejected)}). The first: {first[0]}. Correct"
+                " the rows, or the `format` of their source"
+            )
+        return (
+            f"Sources without `split` are divided by tracks.{self.name}.splits, by group: key 'group' of a row, else its"
+            f" first user message. {read:,} rows were read"
+            + (f", {rejected.total():,} of them rejected ({_listed(rejected)})" if rejected else "")
+            + f"; the others are in {len(np.unique(self.table['group']))} groups"
+        )
+
+    def rejects_many(self) -> bool:
+        """Whether a source lost more rows than a person would expect."""
+        return any(source.counts.rejected.total() > MANY_REJECTED * source.counts.read for source in self.sources)
 
     def write(self, outputs: Outputs) -> None:
         """The three splits, all of them or none."""
+        groups = {leader: self._row(leader)["group"] for leader in set(self.regrouped.values())}
         self.spool.seek(0)
         with ExitStack() as stack:
             streams = [stack.enter_context(publish(outputs[name], "wb")) for name in split.SPLITS]
-            for line, chosen in zip(self.spool, self.table["split"], strict=True):
-                if chosen != NOWHERE:
-                    streams[chosen].write(line)
+            rows = zip(self.spool, self.table["split"], self.table["weight"], strict=True)
+            for row, (line, chosen, weight) in enumerate(rows):
+                if chosen == NOWHERE:
+                    continue
+                group = self.regrouped.get(row)
+                streams[chosen].write(_completed(line, weight, None if group is None else groups[group]))
 
     def datasheet(self, links: list[leaks.Link], outputs: Outputs) -> dict[str, Any]:
         """The datasheet of what was written."""
+        listed = [datasheet.source(source.settings, source.parts, source.counts) for source in self.sources]
+        described = datasheet.splits(
+            self.table, outputs, self.track["kind"], list(self.categories), list(self.schemas), list(self.regrouped)
+        )
         return {
             "format": "fledgling/datasheet/1",
             "track": self.name,
+            "summary": datasheet.summary(self.name, [source.counts for source in self.sources], described["splits"]),
             "kind": self.track["kind"],
             "generated": all("embedded" in source.settings for source in self.sources),
             "split_key": self.split_key,
-            "sources": [datasheet.source(source.settings, source.parts, source.counts) for source in self.sources],
-            **datasheet.splits(self.table, outputs, self.track["kind"], list(self.categories), list(self.schemas)),
+            "sources": listed,
+            "unwinnable": datasheet.unwinnable([source.counts for source in self.sources]),
+            **described,
+            "conflicts": self._conflicts(),
             "leaks": {
                 **datasheet.links(links, self.table, self.threshold),
                 "pairs": [self._pair(link) for link in links[:PAIRS]],
             },
         }
+
+    def _conflicts(self) -> list[str]:
+        """The first rows whose prompt occurs before them with another answer."""
+        kept = np.flatnonzero(self.table["split"] != NOWHERE)
+        content = self.table["content"]
+        pairs = ((int(kept[row]), int(kept[first])) for row, first in repeats(self.table["prompt"][kept]))
+        others = ((row, first) for row, first in pairs if content[row] != content[first])
+        return [
+            f"{self._place(row)} asks what {self._place(first)} asks, with another answer"
+            for row, first in itertools.islice(others, datasheet.EXAMPLES)
+        ]
 
     def _source(self, row: int) -> _Source:
         return self.parts[self.table["part"][row]][0]
@@ -274,6 +402,21 @@ class _Work:
         return leaks.normalise(leaks.request(self._row(row)["messages"]))
 
 
+def _completed(line: bytes, weight: float, group: str | None) -> bytes:
+    """A row of the spool as it is written: with its weight, and with the group of the rows that it copies."""
+    if group is not None:
+        row = strict_json.parse(line.decode())
+        line = strict_json.dumps({**row, "group": group}).encode() + b"\n" if isinstance(row, dict) else line
+    if weight == 1:
+        return line
+    number = int(weight) if weight == int(weight) else float(weight)
+    return line[:-2] + f',"weight":{json.dumps(number)}}}\n'.encode()
+
+
+def _listed(counts: Counter[str]) -> str:
+    return ", ".join(f"{code} {count:,}" for code, count in counts.most_common())
+
+
 def _identity(row: formats.Parsed, part: Part, content: str) -> str:
     """The row's own id; a number is a place in a file, so the file is part of it; else the row's content."""
     if isinstance(row.id, str):
@@ -290,6 +433,6 @@ def _opening_group(row: formats.Parsed, source: _Source) -> str:
     return f"{source.fixed or 'text'}-{hash64(leaks.normalise(split.opening(row.messages))):016x}"
 
 
-def _title(schema: Any) -> str:
+def _title(schema: object) -> str:
     title = schema.get("title") if isinstance(schema, dict) else None
     return title if isinstance(title, str) else "none" if schema is None else "untitled"

@@ -3,26 +3,27 @@
 import glob
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from fledgling import strict_json
-from fledgling.data.invalid import Unusable
-from fledgling.errors import ConfigError, DataError, Unavailable
-from fledgling.files import digest, read_lines, sha256_file
+from fledgling.data import bfcl_files, columns, text_files
+from fledgling.data.hub import HubFile, HubSource, files
+from fledgling.errors import DataError
+from fledgling.files import digest, sha256_file
 
-# A row as parsed, or why its text could not be parsed.
-Raw = tuple[int, Any]
+Raw = text_files.Raw
+_BY_LINE = (".jsonl", ".jsonl.gz", ".csv")
+_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file or data set of a source.
+    """One file of a source, or what the generator makes.
 
-    `label` is its name in messages, `digest` identifies its content, `stem` names rows that bring no
-    id of their own, and `rows()` streams (number, row or Unusable). `folder` is where a relative
-    `$ref` in a row points to, None where rows do not come from a file.
+    `label` is its name in messages, `digest` identifies its content, `stem` names rows that bring no id of their own,
+    and `rows()` streams (number, row or Unusable). `folder` is where a relative `$ref` in a row points to, None where
+    rows do not come from a file beside which others may lie.
     """
 
     label: str
@@ -33,9 +34,7 @@ class Part:
 
     def place(self, number: int) -> str:
         """A row of this part as messages name it: file:line, or the row's number from 1."""
-        return (
-            f"{self.label}:{number}" if self.label.endswith((".jsonl", ".jsonl.gz")) else f"{self.label}: row {number}"
-        )
+        return f"{self.label}:{number}" if self.label.endswith(_BY_LINE) else f"{self.label}: row {number}"
 
 
 def open_source(source: dict[str, Any], *, seed: int, key: str) -> list[Part]:
@@ -43,95 +42,66 @@ def open_source(source: dict[str, Any], *, seed: int, key: str) -> list[Part]:
 
     Raises:
         DataError: no file matches, or a file has a suffix that is not read.
+        Unavailable: the Hub cannot be reached.
     """
     if "path" in source:
         names = sorted(glob.glob(source["path"], recursive=True))
+        names = [name for name in names if not bfcl_files.is_answers(Path(name))]
         if not names:
             raise DataError(f"{source['path']}: no such file; correct {key}.path (relative to {Path.cwd()})")
         return [_file(name, key) for name in names]
     if "hub" in source:
-        return [_hub(source["hub"], key)]
+        hub = cast(HubSource, source["hub"])
+        found = files(hub, key)
+        return [_hub(file, hub, alone=len(found) == 1) for file in found]
     return [_embedded(source, seed)]
 
 
-def parse(text: str) -> Any:
-    """The value of one JSON text, as `strict_json.loads` gives it, without its cap on the length.
-
-    Raises:
-        ValueError: not JSON.
-    """
-    value, end = strict_json.scan(text, strict_json.skip_space(text, 0))
-    if strict_json.skip_space(text, end) != len(text):
-        raise ValueError(f"text after the JSON value, at character {end}")
-    return value
+def tell_apart(parts: list[Part]) -> list[Part]:
+    """The same parts, with stems that differ: of files of one name, as much of their folders as it takes."""
+    stems = [part.stem for part in parts]
+    steps = [Path(part.label.replace(":", "/")).parent.parts[::-1] for part in parts]
+    for depth in range(max(map(len, steps), default=0)):
+        again = {stem for stem in stems if stems.count(stem) > 1}
+        if not again:
+            break
+        stems = [
+            f"{steps[at][depth]}-{stem}" if stem in again and depth < len(steps[at]) else stem
+            for at, stem in enumerate(stems)
+        ]
+    return [replace(part, stem=stem) for part, stem in zip(parts, stems, strict=True)]
 
 
 def _file(name: str, key: str) -> Part:
-    if name.endswith((".jsonl", ".jsonl.gz")):
-        rows = _json_lines
-    elif name.endswith(".json"):
-        rows = _json_list
-    else:
-        raise DataError(f"{name}: not .jsonl, .jsonl.gz or .json; convert it or correct {key}.path")
+    path = Path(name)
+    if not name.endswith(_SUFFIXES):
+        raise DataError(f"{name}: not .jsonl, .jsonl.gz, .json or .parquet; convert it or correct {key}.path")
     try:
         content = sha256_file(name)
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror}); correct {key}.path") from None
-    stem = os.path.basename(name).partition(".")[0]
-    return Part(name, content, stem, lambda: rows(name), Path(name).parent)
+    return Part(name, content, os.path.basename(name).partition(".")[0], _rows_of(path), path.parent)
 
 
-def _json_lines(name: str) -> Iterator[Raw]:
-    try:
-        for number, text in read_lines(name):
-            try:
-                yield number, parse(text)
-            except ValueError as error:
-                yield number, Unusable("not_json", f"not JSON ({error}); one JSON object a line is read")
-    except (EOFError, OSError) as error:  # a damaged .gz too
-        raise DataError(f"{name}: cannot be read to its end ({error}); replace the file") from None
+def _rows_of(path: Path, reader: str = "json", field: str | None = None) -> Callable[[], Iterator[Raw]]:
+    name = str(path)
+    if reader == "parquet" or name.endswith(".parquet"):
+        return lambda: columns.parquet_rows(path)
+    if reader == "csv":
+        return lambda: columns.csv_rows(path)
+    if name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
+        return lambda: bfcl_files.joined(text_files.json_lines(name), path)
+    return lambda: bfcl_files.joined(text_files.json_document(name, field), path)
 
 
-def _json_list(name: str) -> Iterator[Raw]:
-    text = "\n".join(line for _, line in read_lines(name))
-    try:
-        rows = parse(text)
-    except ValueError as error:
-        raise DataError(f"{name}: not JSON ({error})") from None
-    if not isinstance(rows, list):
-        raise DataError(f"{name}: expected a JSON list of rows, found {type(rows).__name__}")
-    yield from enumerate(rows, 1)
-
-
-def _hub(hub: dict[str, Any], key: str) -> Part:
-    if "revision" not in hub:
-        raise ConfigError(f"{key}.hub.revision: this key is missing: a branch moves, name a commit")
-    label = f"{hub['repo_id']}@{hub['revision'][:12]}/{hub['split']}"
-
-    def rows() -> Iterator[Raw]:
-        import datasets
-
-        try:
-            table = datasets.load_dataset(
-                hub["repo_id"], hub.get("config"), split=hub["split"], revision=hub["revision"]
-            )
-        except (datasets.exceptions.DatasetNotFoundError, ValueError) as error:
-            raise DataError(f"{key}.hub: {label} cannot be loaded: {error}") from None
-        except OSError as error:
-            raise Unavailable(f"{key}.hub: {label} cannot be fetched: {error}") from None
-        for number, row in enumerate(table, 1):
-            yield number, _without_nulls(row)
-
-    return Part(label, digest(hub), hub["repo_id"].rpartition("/")[2], rows)
-
-
-def _without_nulls(value: Any) -> Any:
-    """A table gives every row all keys that any row has, null where a row had none."""
-    if isinstance(value, dict):
-        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value]
-    return value
+def _hub(file: HubFile, hub: HubSource, *, alone: bool) -> Part:
+    config = f"{hub['config']}-" if "config" in hub else ""
+    stem = f"{hub['repo_id'].rpartition('/')[2]}-{config}{hub['split']}" + (
+        "" if alone else f"-{Path(file.name).name.partition('.')[0]}"
+    )
+    label = f"{hub['repo_id']}@{hub['revision'][:12]}/{file.name}"
+    content = digest([hub, file.name, sha256_file(file.path)])
+    return Part(label, content, stem, _rows_of(file.path, file.reader, file.field))
 
 
 def _embedded(source: dict[str, Any], seed: int) -> Part:

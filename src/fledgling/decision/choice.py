@@ -99,8 +99,8 @@ def _regression(rule: Rule, before: Scored, after: Scored, names: Mapping[str, s
         lost = stats.better(found, alpha=rule.alpha)
         held = stats.non_inferior(found, rule.margin, alpha=rule.alpha)
         metrics[metric] = {
-            "before": rounded(float(before.scores[metric].mean())),
-            "after": rounded(float(after.scores[metric].mean())),
+            "before": rounded(before.mean(metric)),
+            "after": rounded(after.mean(metric)),
             **span(found),
             "method": found.method,
             "counts": found.counts,

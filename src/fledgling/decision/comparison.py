@@ -60,9 +60,9 @@ def compare(
     require(rule.core, [teacher, contender, *floors])
 
     answered: Answered = {
-        "teacher": int(teacher.answered.sum()),
-        "contender": int(contender.answered.sum()),
-        "both": int((teacher.answered & contender.answered).sum()),
+        "teacher": teacher.count(teacher.answered),
+        "contender": contender.count(contender.answered),
+        "both": teacher.count(teacher.answered & contender.answered),
     }
     gaps = {
         metric: gap(rule, teacher, contender, metric)
@@ -73,17 +73,19 @@ def compare(
         one.name: {floor.name: {m: gap(rule, one, floor, m) for m in rule.floored} for floor in floors}
         for one in (teacher, contender)
     }
-    needed = {metric: _rows_needed(rule, value) for metric, value in gaps.items()}
+    needed = {metric: _rows_needed(rule, value, teacher) for metric, value in gaps.items()}
+    if teacher.weights is not None:
+        body["requests"] = teacher.requests
     body["groups"] = gaps[rule.core[0]].groups
     body["answered"] = answered
-    body["coverage"] = rounded(answered["both"] / body["n"])
+    body["coverage"] = rounded(answered["both"] / teacher.requests)
     body["metrics"] = {
         metric: _metric(rule, teacher, contender, metric, value, needed[metric]) for metric, value in gaps.items()
     }
     body["floors"] = _floors(rule, contender, floors, against[contender.name])
     body["teacher_floors"] = _floors(rule, teacher, floors, against[teacher.name])
     invalid = [*_mixed(rule, teacher), *_mixed(rule, contender), *_teacher_below(rule, floors, against[teacher.name])]
-    return _judged(rule, body, answered, invalid, contender.name, gaps, against[contender.name], needed)
+    return _judged(rule, body, answered, invalid, teacher, contender.name, gaps, against[contender.name], needed)
 
 
 def _judged(
@@ -91,24 +93,26 @@ def _judged(
     body: Comparison,
     answered: Answered,
     invalid: list[str],
+    teacher: Scored,
     name: str,
     gaps: Mapping[str, Gap],
     against: Mapping[str, Mapping[str, Gap]],
     needed: Mapping[str, int | None],
 ) -> Comparison:
     """The body with its finding; `against` holds the gaps to the floors, `invalid` why nothing can be trusted."""
-    n = body["n"]
-    if answered["teacher"] < rule.min_coverage * n:
+    n, requests = body["n"], teacher.requests
+    rows = "rows" if teacher.weights is None else "requests"
+    if answered["teacher"] < rule.min_coverage * requests:
         short = (
-            f"the teacher answered {answered['teacher']} of {n} rows, "
+            f"the teacher answered {answered['teacher']} of {requests} {rows}, "
             f"less than the {percent(rule.min_coverage)} that are required"
         )
         invalid = [short, *invalid]
     if invalid:
         return _settle(body, "invalid", invalid)
-    if answered["both"] < rule.min_coverage * n:
+    if answered["both"] < rule.min_coverage * requests:
         again = (
-            f"both answered only {answered['both']} of {n} rows; {percent(rule.min_coverage)} are required, "
+            f"both answered only {answered['both']} of {requests} {rows}; {percent(rule.min_coverage)} are required, "
             f"so the rows that {name} left without an answer have to be run again"
         )
         return _settle(body, "unclear", [again])
@@ -126,7 +130,7 @@ def _judged(
         return _settle(body, "as_good", [within(rule, name, metric, gaps[metric]) for metric in rule.core])
     wanted = [
         *(needed[metric] for metric in failed),
-        *(_rows_to_beat(rule, against[floor][metric]) for floor, metric in low),
+        *(_rows_to_beat(rule, against[floor][metric], teacher) for floor, metric in low),
     ]
     known = _known(wanted)
     if len(known) == len(wanted):
@@ -156,8 +160,7 @@ def _mixed(rule: Rule, one: Scored) -> list[str]:
 def _teacher_below(rule: Rule, floors: Sequence[Scored], against: dict[str, dict[str, Gap]]) -> list[str]:
     return [
         f"the teacher does not beat {floor.name}, which needs no model, on {label(metric)}: "
-        f"{percent(float(floor.scores[metric].mean()) + against[floor.name][metric].gap)} against "
-        f"{percent(float(floor.scores[metric].mean()))}"
+        f"{percent(floor.mean(metric) + against[floor.name][metric].gap)} against {percent(floor.mean(metric))}"
         for floor in floors
         for metric in rule.floored
         if against[floor.name][metric].gap <= 0
@@ -170,8 +173,8 @@ def _metric(rule: Rule, teacher: Scored, contender: Scored, metric: str, value: 
     return {
         "core": metric in rule.core,
         "n": value.n,
-        "teacher": rounded(float(teacher.scores[metric][keep].mean())),
-        "contender": rounded(float(contender.scores[metric][keep].mean())),
+        "teacher": rounded(teacher.mean(metric, keep)),
+        "contender": rounded(contender.mean(metric, keep)),
         **span(value),
         "non_inferior": stats.non_inferior(value, rule.margin, alpha=rule.alpha),
         "worse_shown": value.low > rule.margin,
@@ -187,6 +190,7 @@ def _metric(rule: Rule, teacher: Scored, contender: Scored, metric: str, value: 
         "rows_needed_if_equal": _inflated(
             stats.rows_needed(value.discordance, rule.margin, alpha=rule.alpha, power=rule.power, method=value.method),
             value,
+            teacher,
         ),
     }
 
@@ -197,8 +201,8 @@ def _floors(
     return {
         floor.name: {
             metric: {
-                "floor": rounded(float(floor.scores[metric].mean())),
-                "contender": rounded(float(one.scores[metric].mean())),
+                "floor": rounded(floor.mean(metric)),
+                "contender": rounded(one.mean(metric)),
                 **span(against[floor.name][metric]),
                 "beaten": stats.better(against[floor.name][metric], alpha=rule.alpha),
             }
@@ -208,7 +212,7 @@ def _floors(
     }
 
 
-def _rows_needed(rule: Rule, value: Gap) -> int | None:
+def _rows_needed(rule: Rule, value: Gap, teacher: Scored) -> int | None:
     """Rows at which a contender with the gap seen (none, where it is ahead) passes; None where none suffice."""
     seen = max(value.gap, 0.0)
     if seen >= rule.margin:
@@ -218,17 +222,21 @@ def _rows_needed(rule: Rule, value: Gap) -> int | None:
             value.discordance, rule.margin, alpha=rule.alpha, power=rule.power, gap=seen, method=value.method
         ),
         value,
+        teacher,
     )
 
 
-def _rows_to_beat(rule: Rule, value: Gap) -> int | None:
+def _rows_to_beat(rule: Rule, value: Gap, teacher: Scored) -> int | None:
     if value.gap <= 0:
         return None
-    return _inflated(stats.rows_to_separate(value.discordance, value.gap, alpha=rule.alpha, power=rule.power), value)
+    rows = stats.rows_to_separate(value.discordance, value.gap, alpha=rule.alpha, power=rule.power)
+    return _inflated(rows, value, teacher)
 
 
-def _inflated(rows: int, value: Gap) -> int:
-    return math.ceil(rows * value.design_effect - 1e-9)
+def _inflated(requests: int, value: Gap, teacher: Scored) -> int:
+    """Rows of the split, as heavy and as much in groups as those that there are, for so many independent requests."""
+    share = 1.0 if teacher.weights is None else len(teacher.ids) / float(teacher.weight.sum())
+    return math.ceil(requests * value.design_effect * share - 1e-9)
 
 
 def _known(values: Iterable[int | None]) -> list[int]:

@@ -40,7 +40,15 @@ def gap(rule: Rule, first: Scored, second: Scored, metric: str) -> Gap:
     left, right = first.scores[metric], second.scores[metric]
     keep = ~(np.isnan(left) | np.isnan(right))
     groups = [group for group, kept in zip(first.groups, keep, strict=True) if kept]
-    return stats.paired_gap(left[keep], right[keep], groups, alpha=rule.alpha, resamples=rule.resamples, seed=rule.seed)
+    return stats.paired_gap(
+        left[keep],
+        right[keep],
+        groups,
+        alpha=rule.alpha,
+        resamples=rule.resamples,
+        seed=rule.seed,
+        weights=None if first.weights is None else first.weights[keep],
+    )
 
 
 def aligned(first: Scored, second: Scored) -> Scored:
@@ -74,10 +82,11 @@ def unpaired(teacher: Scored, other: Scored) -> list[str]:
             "and rates over different rows cannot be compared"
         ]
     other = aligned(teacher, other)
+    same = zip(teacher.groups, other.groups, teacher.slices, other.slices, strict=True)
     changed = [
         name
-        for name, *pair in zip(teacher.ids, teacher.groups, other.groups, teacher.slices, other.slices, strict=True)
-        if pair[0] != pair[1] or pair[2] != pair[3]
+        for name, pair, ours, theirs in zip(teacher.ids, same, teacher.weight, other.weight, strict=True)
+        if pair[0] != pair[1] or pair[2] != pair[3] or ours != theirs
     ]
     if changed:
         return [

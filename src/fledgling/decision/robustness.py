@@ -19,17 +19,15 @@ from fledgling.artefacts import (
     Suspect,
 )
 from fledgling.decision.choice import Rows, choose, regress
-from fledgling.decision.comparison import compare
 from fledgling.decision.pairing import aligned
 from fledgling.decision.rule import Rule
 from fledgling.decision.scored import UNANSWERED, Scored
+from fledgling.decision.tested import against_teacher
 from fledgling.decision.words import points
 from fledgling.strict_json import equal
 from fledgling.tracks.words import label
 
-FILTERED = (
-    UNANSWERED | {"content_filter"}
-)  # rows whose score says more about the service than about the model  # rows whose score says more about the service than about the model
+FILTERED = UNANSWERED | {"content_filter"}  # rows whose score says more about the service than about the model
 
 
 def noise(rule: Rule, rows: Rows) -> dict[str, Noise]:
@@ -50,14 +48,15 @@ def noise(rule: Rule, rows: Rows) -> dict[str, Noise]:
         metrics: dict[str, Flips] = {}
         for metric in rule.core:
             change = np.abs(first.scores[metric] - second.scores[metric])
-            flips = int((change > 0).sum())
-            low, high = stats.wilson(flips, len(change))
+            flipped = stats.interval(
+                change > 0, first.groups, resamples=rule.resamples, seed=rule.seed, weights=first.weights
+            )
             metrics[metric] = {
-                "flips": flips,
-                "share": round(flips / len(change), 6),
-                "low": round(low, 6),
-                "high": round(high, 6),
-                "mean_change": round(float(change.mean()), 6),
+                "flips": int((change > 0).sum()),
+                "share": round(flipped.value, 6),
+                "low": round(flipped.low, 6),
+                "high": round(flipped.high, 6),
+                "mean_change": round(stats.mean(change, first.weights), 6),
             }
         worst = max(rule.core, key=lambda metric: metrics[metric]["mean_change"])
         mean = metrics[worst]["mean_change"]
@@ -181,7 +180,7 @@ def if_labels_are_wrong(
 
 def _answer(rule: Rule, ladder: Sequence[Rung], rows: Rows) -> tuple[str, dict[str, Otherwise]]:
     """What would be deployed on these rows, and each contender's gaps on the core metrics."""
-    comparisons = {one.name: compare(rule, rows.teacher, one, rows.floors, core_only=True) for one in rows.contenders}
+    comparisons = against_teacher(rule, rows.teacher, rows.contenders, rows.floors, core_only=True).comparisons
     deploy, _ = choose(comparisons, regress(rule, ladder, rows.contenders), {})
     gaps: dict[str, Otherwise] = {
         name: {

@@ -28,6 +28,9 @@ class Rule:
     policy: Literal["auto", "always", "never"]
     allow_mixed_models: bool
     simulated: bool
+    family: Literal["sequence", "holm", "each"] = "each"
+    configured: tuple[tuple[str, bool], ...] = ()
+    """Every contender that may be judged, cheapest first, and whether it needs training."""
 
     @classmethod
     def of(cls, track: str, settings: Settings) -> "Rule":
@@ -52,6 +55,8 @@ class Rule:
                 policy=block["finetune"],
                 allow_mixed_models=settings.get("allow_mixed_models", False),
                 simulated=settings.get("simulated", False),
+                family=decision.get("family", "each"),
+                configured=_configured(settings),
             )
         except KeyError as error:
             raise ConfigError(f"--settings: key {error} is missing") from None
@@ -86,3 +91,10 @@ class Rule:
             "min_coverage": self.min_coverage,
             "core": list(self.core),
         }
+
+
+def _configured(settings: Settings) -> tuple[tuple[str, bool], ...]:
+    """From `ladder` where the whole is known; the gate knows what needs no training, and whether more may come."""
+    rungs = settings.get("ladder") or settings.get("gated") or []
+    known = tuple((rung["name"], rung["adapter"] is not None) for rung in rungs)
+    return (*known, ("what is trained", True)) if settings.get("trains") else known

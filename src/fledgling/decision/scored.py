@@ -1,5 +1,6 @@
 """Scored rows: what one contender got on each example (results/metrics/{track}/{contender}.jsonl)."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fledgling import stats
 from fledgling.errors import DataError
 from fledgling.files import read_jsonl
 
@@ -33,6 +35,27 @@ class Scored:
     parsed: dict[str, Any]
     models: Counter[str]
     fingerprints: Counter[str]
+    weights: Floats | None = None
+    """Requests that each row stands for; None where each stands for itself."""
+
+    @property
+    def weight(self) -> Floats:
+        """The same with 1 where nothing is said."""
+        return np.ones(len(self.ids)) if self.weights is None else self.weights
+
+    @property
+    def requests(self) -> int:
+        """How many requests all rows stand for."""
+        return self.count(np.ones(len(self.ids), dtype=bool))
+
+    def count(self, where: NDArray[np.bool_]) -> int:
+        """How many requests these rows stand for."""
+        return round(float(self.weight[where].sum()))
+
+    def mean(self, metric: str, where: NDArray[np.bool_] | None = None) -> float:
+        """A score's mean over requests, of all rows or of those chosen."""
+        keep = slice(None) if where is None else where
+        return stats.mean(self.scores[metric][keep], None if self.weights is None else self.weights[keep])
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -52,6 +75,7 @@ class Scored:
             outcomes=tuple(self.outcomes[i] for i in keep),
             slices=tuple(self.slices[i] for i in keep),
             scores={metric: values[keep] for metric, values in self.scores.items()},
+            weights=None if self.weights is None else self.weights[keep],
         )
 
 
@@ -59,10 +83,11 @@ def read_rows(path: str | PathLike[str], name: str | None = None) -> Scored:
     """Read one contender's scored rows; it is called as the file is (without ending), or by `name`.
 
     Raises:
-        DataError: no rows, a duplicate id, a key missing, or a score outside [0, 1]; names file, line and key.
+        DataError: no rows, a duplicate id, a key missing, a score outside [0, 1], or a weight that is no number above 0;
+            names file, line and key.
     """
     seen: dict[str, int] = {}
-    groups, outcomes, slices, scores = [], [], [], []
+    groups, outcomes, slices, scores, weights = [], [], [], [], []
     parsed: dict[str, Any] = {}
     models: Counter[str] = Counter()
     fingerprints: Counter[str] = Counter()
@@ -75,7 +100,13 @@ def read_rows(path: str | PathLike[str], name: str | None = None) -> Scored:
         for metric, value in row["scores"].items():
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
                 raise DataError(f"{path}:{number}: scores.{metric} is {value!r}, not a number from 0 to 1")
+        weight = row.get("weight", 1)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+            raise DataError(
+                f"{path}:{number}: weight is {weight!r}; it is how many requests the row stands for, a number above 0"
+            )
         seen[row["id"]] = number
+        weights.append(float(weight))
         groups.append(str(row.get("group") or row["id"]))
         outcomes.append(row["outcome"])
         slices.append(row.get("slice") or {})
@@ -99,4 +130,5 @@ def read_rows(path: str | PathLike[str], name: str | None = None) -> Scored:
         parsed=parsed,
         models=models,
         fingerprints=fingerprints,
+        weights=None if all(weight == 1 for weight in weights) else np.array(weights),
     )

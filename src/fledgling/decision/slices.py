@@ -1,7 +1,5 @@
 """A verdict's rows in parts: where a contender is weak although it is good on the whole."""
 
-import numpy as np
-
 from fledgling import stats
 from fledgling.artefacts import Interval, Slice
 from fledgling.decision.choice import Rows
@@ -37,10 +35,14 @@ def slices(rule: Rule, rows: Rows) -> dict[str, dict[str, Slice]]:
             teacher, contender = parts[key][rows.teacher.name], parts[key][one.name]
             gaps[key] = gap(rule, teacher, contender, metric)
             difference = teacher.scores[metric] - contender.scores[metric]
-            raw.append(stats.sign_flip_p(difference, teacher.groups, resamples=rule.resamples, seed=rule.seed))
+            raw.append(
+                stats.sign_flip_p(
+                    difference, teacher.groups, resamples=rule.resamples, seed=rule.seed, weights=teacher.weights
+                )
+            )
         for key, p, adjusted in zip(shown, raw, stats.holm(raw), strict=True):
             result[key[0]][key[1]]["contenders"][one.name] = {
-                "value": rounded(float(parts[key][one.name].scores[metric].mean())),
+                "value": rounded(parts[key][one.name].mean(metric)),
                 **span(gaps[key]),
                 "p": p_value(p),
                 "p_holm": p_value(adjusted),
@@ -51,9 +53,5 @@ def slices(rule: Rule, rows: Rows) -> dict[str, dict[str, Slice]]:
 
 def agreement(one: Scored, metric: str) -> Interval:
     """How often one contender agrees with gold, with a two-sided 95 % interval."""
-    values = one.scores[metric]
-    if np.isin(values, (0.0, 1.0)).all():
-        low, high = stats.wilson(int(values.sum()), len(values))
-    else:
-        low, high = stats.mean_interval(values)
-    return {"value": round(float(values.mean()), 6), "low": round(low, 6), "high": round(high, 6)}
+    found = stats.interval(one.scores[metric], one.groups, weights=one.weights)
+    return {"value": round(found.value, 6), "low": round(found.low, 6), "high": round(found.high, 6)}

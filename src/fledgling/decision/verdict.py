@@ -6,13 +6,14 @@ import numpy as np
 
 from fledgling.artefacts import Comparison, Datasheet, Looks, MadeFrom, Predictions, Rung, Verdict
 from fledgling.decision.choice import TEACHER, Rows, choose, decisive, regress
-from fledgling.decision.comparison import compare
+from fledgling.decision.family import risk
 from fledgling.decision.pairing import aligned
 from fledgling.decision.robustness import if_labels_are_wrong, noise, sensitivity, suspects
 from fledgling.decision.rule import Rule
 from fledgling.decision.scored import Scored
 from fledgling.decision.slices import agreement, slices
-from fledgling.decision.words import bound_in_words, open_in_words, percent, points, scores_in_words, simulated
+from fledgling.decision.tested import against_teacher, described
+from fledgling.decision.words import at, bound_in_words, open_in_words, percent, points, scores_in_words, simulated
 from fledgling.files import digest
 from fledgling.tracks.words import label
 
@@ -24,6 +25,7 @@ def inputs_digest(rule: Rule, rows: Rows) -> str:
             rule.header(),
             [
                 [one.name, one.ids, one.outcomes, {metric: values.tolist() for metric, values in one.scores.items()}]
+                + ([] if one.weights is None else [one.weights.tolist()])
                 for one in _without_nan(rows)
             ],
         ]
@@ -57,9 +59,8 @@ def decide(
     Raises:
         DataError: a core metric is missing from some row.
     """
-    comparisons = {
-        one.name: compare(rule, rows.teacher, one, rows.floors, problems=problems) for one in rows.contenders
-    }
+    tested = against_teacher(rule, rows.teacher, rows.contenders, rows.floors, problems=problems)
+    comparisons = tested.comparisons
     sound = all(body["metrics"] for body in comparisons.values())
     if sound:  # the same ids everywhere, so that they can be put in one order
         contenders, floors = (
@@ -92,8 +93,9 @@ def decide(
         "suspected_label_errors": [],
         "if_labels_are_wrong": None,
         "caveats": [],
-        "looks": None if looks is None else _looks(rule, looks),
+        "looks": None if looks is None else _looks(rule, len(rows.contenders), looks),
         "test_sha256": datasheet["splits"]["test"]["sha256"],
+        "family": None if tested.settled is None else described(rule, tested.settled),
     }
     if sound:
         suspected = suspects(rule, rows)
@@ -106,8 +108,8 @@ def decide(
     return result
 
 
-def _looks(rule: Rule, number: int) -> Looks:
-    return {"number": number, "false_swap_at_most": round(min(1.0, number * rule.alpha), 6)}
+def _looks(rule: Rule, contenders: int, number: int) -> Looks:
+    return {"number": number, "false_swap_at_most": round(risk(rule.family, rule.alpha, contenders, number), 6)}
 
 
 def _caveats(rule: Rule, verdict: Verdict, answers: Mapping[str, Predictions]) -> list[str]:
@@ -161,7 +163,7 @@ def _statement(
         return (
             f"Deploy {name} for {title}: on {body['n']:,} test rows it has "
             f"{scores_in_words(rule, body, metric)}, "
-            f"{bound_in_words(rule, body['metrics'][metric])}."
+            f"{bound_in_words(at(rule, body), body['metrics'][metric])}."
         )
     if body["finding"] == "worse" and deploy == TEACHER:
         metric = max(rule.core, key=lambda one: body["metrics"][one]["gap"])

@@ -1,7 +1,10 @@
 """Numbers and findings in plain sentences: the one place that formats them."""
 
+from dataclasses import replace
+
 from fledgling.artefacts import Comparison, Span
 from fledgling.decision.pairing import span
+from fledgling.decision.power import REALISTIC, needed_in_words
 from fledgling.decision.rule import Rule
 from fledgling.stats import Gap
 from fledgling.tracks.words import label
@@ -31,6 +34,11 @@ def simulated(rule: Rule, sentence: str) -> str:
     return f"Simulated: {sentence[0].lower()}{sentence[1:]}" if rule.simulated else sentence
 
 
+def at(rule: Rule, body: Comparison) -> Rule:
+    """The rule at the level at which a contender was tested."""
+    return replace(rule, alpha=body["level"]) if "level" in body else rule
+
+
 def scores_in_words(rule: Rule, body: Comparison, metric: str) -> str:
     """Both scores on one metric, as a clause."""
     entry = body["metrics"][metric]
@@ -51,10 +59,11 @@ def bound_in_words(rule: Rule, entry: Span) -> str:
 
 def open_in_words(rule: Rule, body: Comparison) -> str:
     """Why nothing is shown either way, with the rows that would settle it, as a clause."""
-    missing = body["rows_missing"]
-    more = (
-        f"; about {body['rows_needed']:,} test rows would settle it, {missing:,} more than there are" if missing else ""
-    )
+    missing, needed = body["rows_missing"], body["rows_needed"]
+    more = ""
+    if missing and needed:
+        more = f"; {needed_in_words(needed)} would settle it"
+        more += f", {missing:,} more than there are" if needed <= REALISTIC else ""
     return f"{body['reasons'][0]}{more}"
 
 

@@ -7,8 +7,8 @@ What makes it quick: words that copy as one token, a start that already copies, 
 the answers only, and the output head applied nowhere else.
 """
 
+import logging
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,11 +20,15 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from fledgling import checkpoints
 from fledgling.embedded import architecture, world
+from fledgling.files import digest, sha256_file
 from fledgling.progress import progress
-from fledgling.prompting import template as prompts
-from fledgling.prompting.turns import Place
+from fledgling.prompting import template
+from fledgling.prompting.turns import Place, messages
 from fledgling.records import Example
+
+log = logging.getLogger(__name__)
 
 STEPS = 320
 REQUESTS: dict[world.Kind, int] = {"toolcall": 10, "structured": 8}  # in one pack; a step takes one pack of each kind
@@ -32,6 +36,8 @@ HOUSE_SHARE = 0.5
 RIGHT_SHARE = {True: 0.9, False: 0.25}  # right answers among house requests: familiar conventions, and others
 MATRIX_RATE, OTHER_RATE = 0.01, 5e-3
 WARM_UP, DECAY = 20, 0.4  # steps; share of all steps
+KEEP_EVERY = 50  # steps
+SOURCES = [Path(str(module.__file__)) for module in (architecture, world, template)] + [Path(__file__)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +57,15 @@ class Pack:
 def build(folder: str | os.PathLike[str], *, seed: int, steps: int = STEPS) -> None:
     """Train a checkpoint and put it at `folder` in one move, replacing what is there.
 
-    The same seed, steps and number of threads give the same bytes on one kind of processor.
+    The same seed and steps give the same bytes on one kind of processor, whatever the number of cores. Killed and
+    started again, it goes on from its newest sealed state, to the same bytes.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
+    kept = folder.with_name(f".{folder.name}.training")
     private = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        model, tokens = train(seed=seed, steps=steps)
+        model, tokens = train(seed=seed, steps=steps, kept=kept)
         model.save_pretrained(private)
         tokens.save_pretrained(private)
         private.chmod(0o755)
@@ -66,14 +74,28 @@ def build(folder: str | os.PathLike[str], *, seed: int, steps: int = STEPS) -> N
         private.replace(folder)
     finally:
         shutil.rmtree(private, ignore_errors=True)
+    shutil.rmtree(kept, ignore_errors=True)  # the checkpoint is whole; nothing resumes from here any more
 
 
-def train(*, seed: int, steps: int = STEPS) -> tuple[Any, Any]:
-    """A trained Phi3ForCausalLM in fp32, and its tokenizer."""
+def train(*, seed: int, steps: int = STEPS, kept: Path | None = None) -> tuple[Any, Any]:
+    """A trained Phi3ForCausalLM in fp32, and its tokenizer; states to go on from are kept in a folder, if one is named.
+
+    On one thread: sums in another order give other weights, and another verdict, on a machine with other cores.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return _train(seed, steps, kept)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _train(seed: int, steps: int, kept: Path | None) -> tuple[Any, Any]:
     torch.manual_seed(seed)
     random = Random(f"embedded/{seed}")
     tokens = architecture.tokenizer(_texts())
     model = architecture.model(tokens)
+    chat = template.chat(tokens)
     # Where the processor multiplies bfloat16 by itself, that and plain attention are a third faster than
     # fp32 and the fused kernel; elsewhere they are slower.
     native = torch.cpu.get_capabilities().get("avx512_bf16", False)
@@ -87,8 +109,11 @@ def train(*, seed: int, steps: int = STEPS) -> tuple[Any, Any]:
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps)) for optimizer in optimizers
     ]
-    for _ in progress(range(steps), desc="embedded checkpoint", unit="step"):
-        packs = [pack(tokens, *rows) for rows in _draw(random)]
+    state = _State(model, optimizers, schedules, random)
+    run = digest([seed, steps, native, torch.__version__, [sha256_file(path) for path in SOURCES]])
+    done = 0 if kept is None else state.resume(kept, run)
+    for step in progress(range(done, steps), desc="embedded checkpoint", unit="step"):
+        packs = [pack(chat, *rows) for rows in _draw(random)]
         with torch.autocast("cpu", torch.bfloat16, enabled=native):
             loss = _loss(model, packs, tokens.pad_token_id)
         loss.backward()
@@ -97,17 +122,53 @@ def train(*, seed: int, steps: int = STEPS) -> tuple[Any, Any]:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             schedule.step()
+        if kept is not None and (step + 1) % KEEP_EVERY == 0 and step + 1 < steps:
+            state.keep(kept, step + 1, run)
     return model.eval(), tokens
 
 
-def pack(tokens: Any, rows: list[Example], schema: Place) -> Pack:
+@dataclass(frozen=True, slots=True)
+class _State:
+    """All that the rest of a training depends on."""
+
+    model: Any
+    optimizers: list[Any]
+    schedules: list[Any]
+    random: Random
+
+    def keep(self, folder: Path, step: int, run: str) -> None:
+        """Seal the state after a step; older ones go."""
+        place = folder / f"checkpoint-{step}"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        parts = [part.state_dict() for part in (self.model, *self.optimizers, *self.schedules)]
+        torch.save({"parts": parts, "random": self.random.getstate()}, place / "state.pt")
+        checkpoints.seal(place, run)
+        for older in folder.glob("checkpoint-*"):
+            if older != place:
+                shutil.rmtree(older)
+
+    def resume(self, folder: Path, run: str) -> int:
+        """Take up the newest sealed state of this training; the steps that it has behind it, 0 where there is none."""
+        newest = checkpoints.newest(folder, run)
+        if newest is None:
+            return 0
+        saved = torch.load(newest / "state.pt", weights_only=True)
+        for part, state in zip((self.model, *self.optimizers, *self.schedules), saved["parts"], strict=True):
+            part.load_state_dict(state)
+        self.random.setstate(saved["random"])
+        log.info("going on from %s", newest.name)
+        return checkpoints.step(newest)
+
+
+def pack(chat: template.Chat, rows: list[Example], schema: Place) -> Pack:
     """Pack rows that differ in nothing but the request and the answer, each rendered as it is when asked.
 
     Raises:
         ValueError: the rows do not share their other messages, tools and schema.
     """
-    first = rows[0]
-    prefix, _, suffix = prompts.prompt(tokens, first, schema=schema).rpartition(first.messages[-1]["content"])
+    first, tokens = rows[0], chat.tokenizer
+    prefix, _, suffix = chat.prompt(first, schema=schema).rpartition(first.messages[-1]["content"])
     ids = _encode(tokens, prefix)
     start = len(ids)
     position, block, answer = list(range(start)), [0] * start, [False] * start
@@ -115,7 +176,7 @@ def pack(tokens: Any, rows: list[Example], schema: Place) -> Pack:
         if (row.messages[:-1], row.tools, row.schema) != (first.messages[:-1], first.tools, first.schema):
             raise ValueError("rows in one pack differ in the last message and the answer only")
         question = _encode(tokens, row.messages[-1]["content"] + suffix)
-        target = _encode(tokens, prompts.completion(row) + "<|end|>")
+        target = _encode(tokens, chat.reply(row) + "<|end|>")
         size = len(question) + len(target)
         ids += question + target
         position += range(start, start + size)
@@ -175,8 +236,9 @@ def _texts() -> Iterator[str]:
     for kind in ("toolcall", "structured"):
         for row in world.generate(kind, 1500, seed=0, house=0.5):
             example = Example(**row)
-            for turn in prompts.messages_for(example, schema="system"):
+            for turn in messages(example, "system"):
                 yield turn["content"]
-                yield turn.get("tools", "")
-            yield re.sub(r"<\|[^|]*\|>", "", prompts.completion(example))
+            if example.tools:
+                yield template.compact(template.definitions(example.tools))
+            yield template.content_of(example)
     yield from (str(number) for number in range(1000) for _ in range(3))

@@ -131,7 +131,7 @@ def _answer(job: Job, work: _Work, refusals: list[str]) -> Stage:
         f"vllm {machine.versions.get('vllm', 'not installed')}, {count(gpus)}"
     )
     try:
-        engine = choose(slm["engine"], slm["precision"], schema_guided=slm["schema_guided"], cards=gpus)
+        engine = choose(slm["engine"], slm["precision"], cards=gpus)
         engine_runs(engine, slm["precision"], gpus, machine)
     except ConfigError as error:
         refusals.append(str(error))

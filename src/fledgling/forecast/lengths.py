@@ -1,5 +1,6 @@
 """How long rows are in tokens, as each stage makes them."""
 
+import contextlib
 from pathlib import Path
 
 from fledgling.config import Config
@@ -37,10 +38,13 @@ def row_lengths(data: Path, folder: Path, config: Config, track: str, split: str
     from fledgling.training import tokens
 
     tokenizer = AutoTokenizer.from_pretrained(folder.resolve(), local_files_only=True)
-    dialect = template.dialect_of(tokenizer, config["slm"].get("tool_dialect", "auto"))
+    chat = template.chat(tokenizer, config["slm"].get("tool_dialect", "auto"))
     schema = schema_place(config["tracks"][track].get("prompt", {}))
     if split == "train":
-        whole = tokens.encode(read_examples(data), tokenizer, dialect=dialect, schema=schema, max_length=10**9)
+        whole = tokens.encode(read_examples(data), tokenizer, chat=chat, schema=schema, max_length=10**9)
         return [len(row.input_ids) for row in whole.rows]
-    texts = [template.prompt(tokenizer, example, schema=schema, dialect=dialect) for example in read_examples(data)]
+    texts = []
+    for example in read_examples(data):
+        with contextlib.suppress(template.Refused):  # an outcome of its own when it is asked
+            texts.append(chat.prompt(example, schema=schema))
     return [len(ids) for ids in tokenizer(texts, add_special_tokens=False)["input_ids"]] if texts else []

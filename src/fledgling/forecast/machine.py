@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
 from fledgling.errors import ConfigError
-from fledgling.gpus import cards as claimable
+from fledgling.gpus import gpus as claimable
 from fledgling.training.recipe import Recipe
 
 PACKAGES = ("torch", "transformers", "bitsandbytes", "peft", "trl", "vllm", "unsloth", "deepspeed")

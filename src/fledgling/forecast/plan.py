@@ -13,10 +13,11 @@ from fledgling.forecast import earlier
 from fledgling.journal import Journal
 from fledgling.journal.places import Keys
 from fledgling.records import Example, read_examples
-from fledgling.teacher.client import address
-from fledgling.teacher.prices import Prices, prompt_tokens, text_tokens
+from fledgling.teacher.address import address
+from fledgling.teacher.answers import read
+from fledgling.teacher.prices import Prices, prompt_tokens
 from fledgling.teacher.requests import Endpoint, Teacher, request
-from fledgling.teacher.taxonomy import read
+from fledgling.tokens import text_tokens
 
 ENOUGH = 20  # replies from which the guess of tokens is corrected
 

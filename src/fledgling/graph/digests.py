@@ -9,19 +9,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent
 # What these decide is how a job runs and reports, or reaches a rule as its settings; editing them re-runs nothing.
 PLUMBING = frozenset(
-    PACKAGE / name
-    for name in (
-        "artefacts.py",
-        "cli.py",
-        "config.py",
-        "contenders.py",
-        "errors.py",
-        "gpus.py",
-        "graph/__init__.py",
-        "graph/driver.py",
-        "graph/sees.py",
-        "progress.py",
-    )
+    [PACKAGE / name for name in ("artefacts.py", "cli.py", "config.py", "contenders.py", "errors.py", "gpus.py")]
+    + [PACKAGE / "locks.py", PACKAGE / "slurm.py", PACKAGE / "progress.py", *(PACKAGE / "graph").glob("*.py")]
 )
 
 

@@ -37,6 +37,7 @@ SEES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
             "max_tokens_key",
             "response_format",
             "batch",
+            "give_up",
             "simulated",
         ),
         "track": ("kind", "prompt"),
@@ -54,6 +55,7 @@ SEES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "simulated": ALL,
         "allow_mixed_models": ALL,
         "gated": ALL,
+        "trains": ALL,
         "track": ("kind", "title", "finetune", "margin"),
     },
     "decide": {
@@ -106,6 +108,7 @@ def settings(
         "simulated": lambda: simulated(config, track),
         "allow_mixed_models": lambda: config["teacher"].get("allow_mixed_models", False),
         "gated": lambda: [one.rung() for one in contenders.untrained(config)],
+        "trains": lambda: any(one.adapter for one in contenders.ladder(config)),
         "ladder": lambda: [one.rung() for one in contenders.ladder(config)],
         "prices": lambda: config["teacher"].get("prices") if contender == contenders.TEACHER else None,
         "core": lambda: config["decision"]["core"][config["tracks"][track]["kind"]],

@@ -1,75 +1,39 @@
 """The journal: finished work that must never be done (or paid) twice, kept outside every declared output.
 
 One append-only file a subject, `{folder}/{name}.jsonl`, shared by tracks, splits, runs and processes.
-A line is `{"sum", "key", "kind", "at", "record"}`: `sum` is a checksum of the rest of the line, `key` the
-sha256 of what was asked. docs/faults.md describes the format and the guarantees.
+fledgling.journal.line is the format of a line; docs/faults.md describes the guarantees.
 """
 
 import errno
 import fcntl
-import hashlib
-import json
 import logging
 import os
-import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Protocol
 
 from fledgling.errors import ConfigError, Unavailable
 from fledgling.failpoints import failpoint
-from fledgling.files import fsync_dir, json_line
+from fledgling.files import fsync_dir
+from fledgling.journal.line import KEY_AT, Entry, Kind, decode, encode, is_kind, is_whole, key_of
+from fledgling.journal.locks import lock_byte, require_locks
 from fledgling.journal.places import Places
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["intent", "result", "failure"]
-KEY_AT, KIND_AT = 33, 107  # {"sum":"<16>","key":"<64>","kind":"… : fixed places, so that indexing parses no JSON
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 MARGIN_BYTES = 4 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One whole line of a journal; `record` is what was put, `at` the UTC time of writing."""
+class Observer(Protocol):
+    """Follows what is in a journal."""
 
-    key: str
-    kind: Kind
-    at: str
-    record: dict[str, Any]
+    def observe(self, line: bytes) -> None:
+        """A whole line that this journal did not append itself."""
 
-
-def encode(key: str, kind: Kind, record: Mapping[str, Any]) -> bytes:
-    """The line of one entry, with its checksum and line feed."""
-    if len(key) != 64:
-        raise ValueError(f"a journal key is a sha256 in hex, not {key!r}")
-    at = datetime.now(UTC).isoformat(timespec="milliseconds")
-    rest = f'"key":"{key}","kind":"{kind}","at":"{at}","record":{json_line(record)}}}'.encode()
-    return b'{"sum":"%s",%s\n' % (_sum(rest), rest)
-
-
-def is_whole(line: bytes) -> bool:
-    """Whether a line (with or without its line feed) is what was written."""
-    line = line.rstrip(b"\n")
-    return line.startswith(b'{"sum":"') and line[24:26] == b'",' and line[8:24] == _sum(line[26:])
-
-
-def decode(line: bytes) -> Entry:
-    """The entry of a whole line."""
-    value = json.loads(line)
-    return Entry(value["key"], value["kind"], value["at"], value["record"])
-
-
-def key_of(line: bytes) -> str:
-    """The key of a whole line, without parsing it."""
-    return line[KEY_AT : KEY_AT + 64].decode()
-
-
-def _sum(rest: bytes) -> bytes:
-    return hashlib.sha256(rest).hexdigest()[:16].encode()
+    def restart(self) -> None:
+        """All lines come again from the start: the file was compacted."""
 
 
 class Journal:
@@ -81,24 +45,24 @@ class Journal:
 
     Opening repairs what a crash left: an unfinished last line moves to `{name}.torn`, a damaged line
     to `{name}.bad`; `damaged` counts them and both are logged. What they held is asked again.
-    `observe` is called with every whole line that this object did not append itself.
+    `observers` follow every whole line that this object did not append itself.
 
     Raises:
-        ConfigError: the folder cannot be written; names it and the user.
-        Unavailable: no space left, or the disk failed; nothing that was announced is lost.
+        ConfigError: the folder cannot be written, or has no locks; names it and the user.
+        Unavailable: no space left, the disk failed, or the file was shortened, removed or replaced while it was
+            open; nothing that was announced is lost by this object.
     """
 
-    def __init__(
-        self, folder: str | os.PathLike[str], name: str, observe: Callable[[bytes], None] | None = None
-    ) -> None:
+    def __init__(self, folder: str | os.PathLike[str], name: str, *observers: Observer) -> None:
         self.folder = Path(folder)
         self.name = name
         self.path = self.folder / f"{name}.jsonl"
         self.damaged = 0
-        self._observe = observe
+        self._observers = observers
         self._offsets = Places(self._is_at)
         self._claims: set[str] = set()
         self._end = 0
+        self._gone: Unavailable | None = None
         self._exclusive_depth = 0
         self._retired: list[int] = []
         self._fd = self._lock = self._keys = -1
@@ -118,9 +82,11 @@ class Journal:
                 f"the journal {self.path} cannot be written by user {os.getuid()} ({error.strerror}); "
                 "nothing was asked; set `journal` to a folder that can be written"
             ) from None
-        self.refresh()
-        with self._exclusive():
-            pass
+        with require_locks(self.path):
+            lock_byte(self._keys, 0, fcntl.F_UNLCK)
+            self.refresh()
+            with self._exclusive():
+                pass
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -182,8 +148,7 @@ class Journal:
             failpoint("journal.before_write")
             self._write(start, b"".join(line for _, line in lines))
             for key, line in lines:
-                if kind == "result":
-                    self._offsets.put(key, start)
+                self._note(kind == "result", kind == "taken", key, start)
                 start += len(line)
             self._end = start
         failpoint("journal.after_write")
@@ -196,11 +161,26 @@ class Journal:
             raise Unavailable(f"{self.path}: the disk failed ({error.strerror}); run the same command again") from None
         failpoint("journal.after_sync")
 
+    def take_back(self, keys: Iterable[str], record: Mapping[str, Any]) -> int:
+        """Make results count no more, durably; returns how many there were. Their lines stay until a compaction."""
+        known = [key for key in dict.fromkeys(keys) if key in self]
+        self.append("taken", [(key, record) for key in known])
+        self.sync()
+        return len(known)
+
     def refresh(self) -> None:
         """See what other processes have put since."""
+        if self._gone:
+            raise self._gone
         if self._replaced():
             self._reopen()
-        if os.fstat(self._fd).st_size > self._end:
+        size = os.fstat(self._fd).st_size
+        if size < self._end:
+            raise Unavailable(
+                f"{self.path} was shortened while it was open, from {self._end:,} to {size:,} bytes; nothing more was "
+                "sent; put the file back from a copy, or run the same command to ask again what is missing"
+            )
+        if size > self._end:
             self._index()
 
     def claim(self, key: str) -> bool:
@@ -208,7 +188,7 @@ class Journal:
 
         Not for two threads of one process: claims are per open journal.
         """
-        if key in self._claims or not _lock_byte(self._keys, key, fcntl.F_WRLCK):
+        if key in self._claims or not lock_byte(self._keys, _place(key), fcntl.F_WRLCK):
             return False
         self._claims.add(key)
         self.refresh()
@@ -217,7 +197,7 @@ class Journal:
     def release(self, key: str) -> None:
         """Give a claim back."""
         self._claims.remove(key)
-        _lock_byte(self._keys, key, fcntl.F_UNLCK)
+        lock_byte(self._keys, _place(key), fcntl.F_UNLCK)
 
     def require_space(self, size: int) -> None:
         """Raise Unavailable unless `size` bytes and a margin are free, before anything is paid for."""
@@ -244,7 +224,7 @@ class Journal:
         with self._exclusive() as before:
             answered: dict[str, int] = {}
             for entry in self.entries():
-                if entry.kind != "intent":
+                if entry.kind in ("result", "failure"):
                     answered[entry.key] = answered.get(entry.key, 0) + 1
             temporary = self.folder / f".{self.name}.jsonl.tmp"
             with open(self.path, "rb") as old, open(temporary, "wb") as new:
@@ -266,6 +246,8 @@ class Journal:
             return self._offsets.get(entry.key) == offset
         if entry.kind == "failure":
             return entry.record.get("billed") != "no"
+        if entry.kind == "taken":
+            return True
         answered[entry.key] = answered.get(entry.key, 0) - 1
         return answered[entry.key] < 0
 
@@ -280,11 +262,27 @@ class Journal:
             return True
 
     def _reopen(self) -> None:
-        """Follow a compaction (or removal) by another process."""
+        """Follow a compaction by another process; a file that lacks what this one held was not compacted."""
+        gone = Unavailable(
+            f"{self.path} was removed or replaced while it was open, and {len(self._offsets):,} finished requests with "
+            "it; nothing more was sent; put the file back, or run the same command to ask them again"
+        )
+        before = len(self._offsets)
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_APPEND)
+        except FileNotFoundError:
+            self._gone = gone
+            raise gone from None
         self._retired.append(self._fd)  # a thread may be in the middle of syncing it
-        self._fd = self._open(self.path)
+        self._fd = fd
         self._offsets.clear()
         self._end = 0
+        for observer in self._observers:
+            observer.restart()
+        self._index()
+        if len(self._offsets) < before:
+            self._gone = gone
+            raise gone
 
     @contextmanager
     def _exclusive(self) -> Iterator[int]:
@@ -330,10 +328,9 @@ class Journal:
                 if not line.endswith(b"\n"):
                     break
                 if is_whole(line):
-                    if line.startswith(b"result", KIND_AT):
-                        self._offsets.put(key_of(line), self._end)
-                    if self._observe:
-                        self._observe(line)
+                    self._note(is_kind(line, "result"), is_kind(line, "taken"), key_of(line), self._end)
+                    for observer in self._observers:
+                        observer.observe(line)
                 elif line.strip():
                     damaged.append((self._end, len(line)))
                 self._end += len(line)
@@ -343,6 +340,12 @@ class Journal:
                 if self._fd == indexed:  # else a compaction has moved the lines and dropped these
                     for offset, length in damaged:
                         self._quarantine(offset, length)
+
+    def _note(self, result: bool, taken: bool, key: str, offset: int) -> None:
+        if result:
+            self._offsets.put(key, offset)
+        elif taken:
+            self._offsets.drop(key)
 
     def _quarantine(self, offset: int, length: int) -> None:
         """Move a damaged line to `{name}.bad`; spaces take its place, so that no other line moves."""
@@ -379,17 +382,6 @@ class Journal:
             size *= 8
 
 
-def _lock_byte(fd: int, key: str, kind: int) -> bool:
-    """Lock or free one byte of a file, at a place that the key chooses; False: another process holds it.
-
-    The lock belongs to the open file (F_OFD_SETLK), so it ends with the process and no other
-    descriptor of this process can drop it.
-    """
-    place = int(key[:15], 16)
-    try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, struct.pack("hhqqi4x", kind, os.SEEK_SET, place, 1, 0))
-    except OSError as error:
-        if error.errno in (errno.EAGAIN, errno.EACCES):
-            return False
-        raise
-    return True
+def _place(key: str) -> int:
+    """The byte whose lock stands for a key."""
+    return int(key[:15], 16)

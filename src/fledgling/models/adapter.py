@@ -8,6 +8,7 @@ from fledgling import artefacts
 from fledgling.artefacts import JsonObject
 from fledgling.errors import DataError
 from fledgling.files import digest, publish, sha256_file, write_json
+from fledgling.models import soundness
 from fledgling.models.checkpoint import Model
 
 MANIFEST = "manifest.json"
@@ -107,7 +108,7 @@ def load(path: Path, model: Model) -> Adapter:
 
     Raises:
         DataError: no adapter's manifest; a file is missing or damaged; it was trained on another base or with
-            another chat template.
+            another chat template; its tensors do not fit the base, or are not finite.
     """
     manifest = verified(path)
     base = manifest["base"]
@@ -122,4 +123,6 @@ def load(path: Path, model: Model) -> Adapter:
             f"{str(base['chat_template_sha256'])[:12]}) than {name_of(model)} has now "
             f"({str(model.chat_template_sha256)[:12]}); restore the template, or train it again"
         )
+    soundness.require_inside(path.parent, [WEIGHTS, CONFIG])
+    soundness.require_matching(path.parent / WEIGHTS, model.checkpoint)
     return Adapter(folder=path.parent, digest=digest([manifest["files"][name]["sha256"] for name in (WEIGHTS, CONFIG)]))

@@ -9,7 +9,7 @@ from typing import Literal
 from fledgling import artefacts
 from fledgling.errors import DataError
 from fledgling.files import read_json, sha256_file
-from fledgling.models import fingerprint, tensors
+from fledgling.models import fingerprint, soundness, tensors
 
 Source = Literal["embedded", "hub", "path"]
 # What a model needs; no pickles, no code, nothing in folders.
@@ -72,11 +72,14 @@ def describe(checkpoint: Path, *, source: Source, repo_id: str | None = None, re
     """Read a whole checkpoint and say what it is.
 
     Raises:
-        DataError: a file is missing or damaged, or a weight is infinite or NaN.
+        DataError: a file is missing, damaged, of other types or leads out of the folder, or a weight is infinite or
+            NaN.
     """
     config = checkpoint / "config.json"
     if not config.is_file():
         raise DataError(f"{config}: no such file; a checkpoint has one (an adapter alone is none)")
+    soundness.require_inside(checkpoint, parts(entry.name for entry in checkpoint.iterdir()))
+    soundness.require_readable(checkpoint)
     found = tensors.of_checkpoint(checkpoint)
     for name, tensor in found.items():
         if not tensors.is_finite(tensor):
@@ -126,6 +129,9 @@ def load(path: Path, *, verify: bool = False) -> Model:
     """
     path = Path(path)
     model = _model(path.parent, artefacts.read(artefacts.Model, path))
+    if odd := next((file.path for file in model.files if parts([file.path]) != [file.path]), None):
+        raise DataError(f"{path}: names {odd!r}, which is no file of a checkpoint; delete {path} and build it again")
+    soundness.require_inside(model.checkpoint, [file.path for file in model.files])
     for file in model.files:
         _check(path, model.checkpoint / file.path, file, verify)
     return model

@@ -104,6 +104,9 @@ def of_file(path: Path) -> list[Tensor]:
             if name != "__metadata__":
                 begin, end = entry["data_offsets"]
                 shape = tuple(entry["shape"])
+                counts = [begin, end, *shape]
+                if any(type(count) is not int or count < 0 for count in counts) or not isinstance(entry["dtype"], str):
+                    raise ValueError(f"tensor {name!r} is described in other types than the format has")
                 tensors.append(Tensor(name, entry["dtype"], shape, path, start + begin, start + end))
         tensors.sort(key=lambda tensor: tensor.begin)
         for tensor in tensors:
@@ -155,9 +158,13 @@ def _chunks(tensor: Tensor) -> Iterator[bytes]:
             yield chunk
 
 
+def _is_plain(name: object) -> bool:
+    return isinstance(name, str) and name.endswith(".safetensors") and not {"/", "\\", "\0"} & set(name)
+
+
 def _weight_map(folder: Path) -> dict[str, str]:
     index = read_json(folder / INDEX)
     names = index.get("weight_map") if isinstance(index, dict) else None
-    if not isinstance(names, dict) or not names or any("/" in str(name) for name in names.values()):
+    if not isinstance(names, dict) or not names or not all(_is_plain(name) for name in names.values()):
         raise DataError(f"{folder / INDEX}: has no usable weight_map; fetch it again")
     return names

@@ -26,7 +26,15 @@ def messages(example: Example, place: Place) -> list[dict[str, Any]]:
 def with_schema(messages: list[dict[str, Any]], schema: Any) -> list[dict[str, Any]]:
     """The messages with the schema at the end of the system message, which is put first where there is none."""
     text = f"{SENTENCE}\n{json.dumps(schema, ensure_ascii=False, separators=(',', ':'))}"
-    if messages and messages[0]["role"] == "system":
-        first = {**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}
+    if messages and messages[0]["role"] in ("system", "developer"):
+        before = text_of(messages[0].get("content"))
+        first = {**messages[0], "content": f"{before}\n\n{text}" if before else text}
         return [first, *messages[1:]]
     return [{"role": "system", "content": text}, *messages]
+
+
+def text_of(content: object) -> str:
+    """The text of a message's content: as it is, or the text of OpenAI's content parts, one behind the other."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""

@@ -1,5 +1,6 @@
 """The model card of a tuned adapter, made of numbers that were measured."""
 
+import html
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -114,6 +115,7 @@ def _body(facts: Facts) -> str:
     parts += [
         _line(verdict["statement"]),
         *_reasons(verdict),
+        *_caveats(verdict),
         _results(facts),
         _training(facts),
         _use(facts),
@@ -127,11 +129,17 @@ def _reasons(verdict: Verdict) -> list[str]:
     return ["\n".join(reasons)] if reasons else []
 
 
+def _caveats(verdict: Verdict) -> list[str]:
+    """What a reader should know beside the answer: every caveat of the verdict; [] without any."""
+    caveats = [f"- {_line(caveat)}" for caveat in verdict["caveats"]]
+    return ["\n".join(["## What to keep in mind", "", *caveats])] if caveats else []
+
+
 def _results(facts: Facts) -> str:
     name, before = facts.contender["name"], facts.contender["after"]
     named = {"teacher": "teacher", **({before: "base"} if before else {}), name: "this adapter"}
     contenders = [one for one in named if one in facts.metrics]
-    head = ["metric", *(named[one] for one in contenders), "gap to the teacher", "within the margin"]
+    head = ["metric", *(named[one] for one in contenders), "against the teacher, points", "inside the margin"]
     rows = [head, ["---"] * len(head)]
     compared, own = facts.verdict["comparisons"][name]["metrics"], facts.metrics[name]
     for metric in sorted(own["metrics"], key=lambda one: one not in compared or not compared[one]["core"]):
@@ -146,9 +154,9 @@ def _results(facts: Facts) -> str:
             f"On the same {own['n']} test rows for everyone (sha256 `{own['data_sha256']}`). Every row counts: "
             "an empty, filtered or failed reply is an answer that is not right.",
             "\n".join(f"| {' | '.join(row)} |" for row in rows),
-            f"Core metrics are bold and all of them must hold. Rates with 95 % intervals. The gap is teacher − adapter in "
-            f"points, paired by row, with its one-sided {100 * (1 - alpha):g} % bounds; it is "
-            f"within the margin when its upper bound is under {100 * margin:g} points (alpha {alpha:g}).",
+            f"Core metrics are bold and all of them must hold. Rates with 95 % intervals. Points against the teacher are "
+            f"paired by row, in brackets their bounds, each with {100 * (1 - alpha):g} % confidence; inside the margin means: "
+            f"even the worse bound is less than {100 * margin:g} points worse. {_risk(facts.verdict)}",
         ]
     )
 
@@ -160,8 +168,21 @@ def _rate(metric: Rate | None) -> str:
 
 
 def _gap(gap: GapOnMetric) -> tuple[str, str]:
-    text = f"{100 * gap['gap']:+.1f} ({100 * gap['low']:+.1f} to {100 * gap['high']:+.1f})"
+    text = f"{_points(gap['gap'])} ({_points(gap['low'])} to {_points(gap['high'])})"
     return text, "yes" if gap["non_inferior"] else "no"
+
+
+def _points(gap: float) -> str:
+    """A gap (teacher minus adapter) in words: "33.9 worse", "2.0 better", "level"."""
+    size = f"{abs(100 * gap):.1f}"
+    return "level" if size == "0.0" else f"{size} {'worse' if gap > 0 else 'better'}"
+
+
+def _risk(verdict: Verdict) -> str:
+    looks = verdict["looks"]
+    risk = looks["false_swap_at_most"] if looks else verdict["alpha"]
+    number = f", over all {looks['number']} verdicts on these rows" if looks and looks["number"] > 1 else ""
+    return f"Chance that a too-bad model is called good: {100 * risk:g} %{number}."
 
 
 def _training(facts: Facts) -> str:
@@ -211,7 +232,7 @@ def _limits(facts: Facts) -> str:
             f"- Measured on one track ({_line(facts.title)}, {KINDS[facts.verdict['kind']]}) and its own test rows; "
             "other requests, tools or schemas were not measured.",
             "- Fits only the base named above, with its chat template as it was; peft loads it on another base without a word.",
-            '- "Within the margin" allows a loss of up to the margin; it does not say equal.',
+            '- "Inside the margin" allows a loss of up to the margin; it does not say equal.',
         ]
     )
 
@@ -222,4 +243,6 @@ def _base(facts: Facts) -> str:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    """Foreign text as one line that is no markup; half an emoji becomes U+FFFD, which files can hold."""
+    whole = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return html.escape(" ".join(whole.split()), quote=False)

@@ -1,9 +1,12 @@
 """Finding credentials in files before they leave the machine."""
 
+import base64
 import json
+import math
 import mmap
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +17,51 @@ RULES: Mapping[str, re.Pattern[bytes]] = {
     "API key (sk-…)": re.compile(rb"sk-(?<![A-Za-z0-9]sk-)(?:(?=[\w-]*\d)[\w-]{20,}|[A-Za-z0-9]{20,})"),
     "AWS access key": re.compile(rb"A(?:KIA|SIA)(?<![A-Z0-9]A.{3})[0-9A-Z]{16}(?![0-9A-Z])"),
     "GitHub token": re.compile(rb"gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,}"),
-    "Google API key": re.compile(rb"AIza[A-Za-z0-9_-]{35}"),
+    "GitLab token": re.compile(rb"gl(?:pat|dt|rt|ptt|soat)-(?<![A-Za-z0-9]gl...-)[\w-]{20,}"),
+    "Google API key": re.compile(rb"AIza[A-Za-z0-9_-]{35}|ya29\.[\w-]{30,}"),
+    "Slack token": re.compile(rb"xox[abeoprs]-[A-Za-z0-9-]{20,}|xapp-\d-[A-Za-z0-9-]{20,}"),
+    "Slack webhook": re.compile(rb"hooks\.slack\.com/services/T\w{6,}/B\w{6,}/\w{16,}"),
+    "Stripe key": re.compile(rb"[sr]k_(?:live|test)_[A-Za-z0-9]{16,}|whsec_[A-Za-z0-9+/]{24,}"),
+    "PyPI token": re.compile(rb"pypi-AgE[\w-]{30,}"),
+    "npm token": re.compile(rb"npm_[A-Za-z0-9]{36}"),
+    "SendGrid key": re.compile(rb"SG\.[\w-]{16,}\.[\w-]{16,}"),
+    "DigitalOcean token": re.compile(rb"do[opr]_v1_[a-f0-9]{64}"),
+    "JSON Web Token": re.compile(rb"eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}"),
+    "Azure storage key": re.compile(rb"(?:AccountKey|SharedAccessKey)=[A-Za-z0-9+/]{40,}={0,2}"),
+    "Azure signature": re.compile(rb"[?&]sig=[A-Za-z0-9%/+]{40,}"),
     "private key": re.compile(rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"),
 }
-SECRET_NAME = re.compile(r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
-SECRET_FILE = re.compile(
-    r"\.env(?:\..*)?|.*\.(?:env|pem|key|p12|pfx|keystore|jks|ppk)|id_(?:rsa|dsa|ecdsa|ed25519)(?:\.pub)?"
-    r"|\.netrc|\.pypirc|\.npmrc|\.git-credentials|credentials(?:\.json)?|stored_tokens",
+# In text only. Azure's newer keys have these letters at one place; older ones look like any digest, but for their name.
+AZURE_KEY = re.compile(rb"(?<![A-Za-z0-9])[A-Za-z0-9]{40,60}JQQJ99[A-Za-z0-9]{20,30}(?![A-Za-z0-9])")
+PASSWORD_IN_URL = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,80}:([^\s/@\"'<>]{3,200})@[\w\[]")
+ASSIGNED = re.compile(
+    rb"(?:(?:api|secret|access|account|subscription|private|auth|encryption|signing|master|storage|shared|license)"
+    rb"[ _-]?key|secret|token|passw(?:or)?d|passphrase|pwd|credentials?|connection[ _-]?string)"
+    rb"(?:\\{0,3}[\"'`])?\s{0,3}(?:=>|:=|[:=]|\s(?=[\"'`]))\s{0,3}(?:\\{0,3}[\"'`])?"
+    rb"([A-Za-z0-9+/=_.~!@#%^&*-]{12,500})"
+    rb"|\bbearer\s{1,3}([A-Za-z0-9._~+/=-]{16,500})",
     re.IGNORECASE,
 )
+PLACEHOLDER = re.compile(
+    rb"your|example|change.?me|placeholder|dummy|redacted|x{4}|\*{3}|1234567890ab|environ|getenv|^\W"
+    rb"|(?-i:^[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)+$)",  # an attribute, as settings.key_2
+    re.IGNORECASE,
+)
+UPPER_NAME = re.compile(rb"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
+BASE64 = re.compile(rb"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}(?:\r?\n[A-Za-z0-9+/_-]{16,})*={0,2}")
+HEX = re.compile(rb"(?<![0-9A-Fa-f])(?:[0-9A-Fa-f]{2}){10,}(?![0-9A-Fa-f])")
+ESCAPED = re.compile(rb"\\u00([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})|%([0-9A-Fa-f]{2})|&#x([0-9A-Fa-f]{2});")
+DECIMAL = re.compile(rb"&#([0-9]{2,3});")
+TEXT_BYTES = 32 << 20  # of a file that is searched for more than fixed texts
+SECRET_NAME = re.compile(r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
+SECRET_FILE = re.compile(
+    r"\.env(?:\..*)?|.*\.(?:env|pem|key|p12|pfx|keystore|jks|ppk)|.*\.env\..*|id_(?:rsa|dsa|ecdsa|ed25519)(?:\.pub)?"
+    r"|\.netrc|\.pypirc|\.npmrc|\.git-credentials|\.htpasswd|\.pgpass|kubeconfig|stored_tokens"
+    r"|(?:.*[._-])?(?:credentials?|secrets?|tokens?|passwords?|api[_-]?keys?)(?:\.(?:json|ya?ml|toml|txt|md|ini|cfg|csv))?"
+    r"(?<!special_tokens\.json)(?<!added_tokens\.json)",
+    re.IGNORECASE,
+)
+PRINTABLE = frozenset(b"\t\n\r" + bytes(range(32, 127)))
 SHORTEST = 8  # a shorter value is a placeholder, and would be found in innocent text
 
 
@@ -64,33 +103,117 @@ def is_secret_file(name: str) -> bool:
 def scan(content: Path | bytes, values: Mapping[str, str], name: str) -> list[Finding]:
     """Credentials in one file (its path or its bytes), in the order in which they stand there.
 
-    Looks for what credentials look like (RULES) and for the exact `values` ({variable: value}), in
-    text and in binary files alike. `name` is what a finding calls the file.
+    Looks for what credentials look like (RULES), and for the exact `values` ({variable: value}), in text and in binary
+    files alike. In text also for what is assigned to a name that secrets have, for passwords in addresses, and for all of
+    these in UTF-16, escaped, as base64 and as hex. `name` is what a finding calls the file.
     """
     if isinstance(content, bytes):
         return _scan(content, values, name)
     if not content.stat().st_size:
         return []
     with open(content, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            return _scan(data[:].decode("utf-16", "replace").encode(), values, name)
         return _scan(data, values, name)
 
 
 def _scan(data: bytes | mmap.mmap, values: Mapping[str, str], name: str) -> list[Finding]:
-    found = {(match.start(), rule) for rule, pattern in RULES.items() for match in pattern.finditer(data)}
-    for variable, value in values.items():
-        # As it is, and as it stands inside a JSON string.
-        for text in {value, json.dumps(value)[1:-1]}:
-            found |= {(position, f"value of {variable}") for position in _positions(data, text.encode())}
-    if not found:
-        return []
-    binary = data.find(b"\0") >= 0
-    breaks = [] if binary else list(_positions(data, b"\n"))
+    text = _text(data)
+    if text is None:
+        found, lines = set(_fixed(data, values)), None
+    else:
+        found = set(_in_text(text, values))
+        for start, kind, hidden in _hidden(text):
+            found |= {(start, f"{rule} ({kind})") for _, rule in _in_text(hidden, values)}
+        lines = list(_positions(text, b"\n"))
     return [
-        Finding(name, None if binary else bisect_right(breaks, offset) + 1, offset, rule)
+        Finding(name, None if lines is None else bisect_right(lines, offset) + 1, offset, rule)
         for offset, rule in sorted(found)
     ]
+
+
+def _text(data: bytes | mmap.mmap) -> bytes | None:
+    """The file as UTF-8 where it is text, also where it is UTF-16 without a mark; None where it is not, or very large."""
+    if len(data) > TEXT_BYTES:
+        return None
+    content = data[:]
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", "replace").encode()
+    if b"\0" not in content:
+        return content
+    for odd, codec in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if content[odd::2].count(0) > 0.6 * (len(content) // 2):
+            return content.decode(codec, "replace").encode("utf-8", "replace")
+    return None
+
+
+def _fixed(data: bytes | mmap.mmap, values: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    """What can be searched for by a fixed text: the rules, and the values in all forms that they may have."""
+    for rule, pattern in RULES.items():
+        for match in pattern.finditer(data):
+            yield match.start(), rule
+    for variable, value in values.items():
+        for form in _forms(value):
+            for position in _positions(data, form):
+                yield position, f"value of {variable}"
+
+
+def _forms(value: str) -> set[bytes]:
+    """A value as it is, inside a JSON string, in UTF-16, and as base64 at each of three alignments."""
+    raw = value.encode()
+    forms = {raw, json.dumps(value)[1:-1].encode(), value.encode("utf-16-le"), value.encode("utf-16-be")}
+    for shift in range(3):
+        coded = base64.b64encode(b"\0" * shift + raw)
+        whole = coded[math.ceil(shift * 8 / 6) : (shift + len(raw)) * 8 // 6]
+        forms |= {whole, whole.translate(bytes.maketrans(b"+/", b"-_"))} if len(whole) >= SHORTEST else set()
+    return forms
+
+
+def _in_text(text: bytes, values: Mapping[str, str]) -> Iterator[tuple[int, str]]:
+    yield from _fixed(text, values)
+    for match in AZURE_KEY.finditer(text):
+        yield match.start(), "Azure key"
+    for match in PASSWORD_IN_URL.finditer(text):
+        if not re.fullmatch(rb"(?i)pass(?:word|wd)?|secret|token|\$?[{(].*[)}]|\$\w+|\*+|x+|\.+", match[1]):
+            yield match.start(), "password in an address"
+    for match in ASSIGNED.finditer(text):
+        if _is_random(match[1] or match[2]):
+            yield match.start(), "value of a name that secrets have"
+
+
+def _is_random(value: bytes) -> bool:
+    """Whether an assigned value is a secret rather than a placeholder, a variable or a word."""
+    value = value.rstrip(b".,;=")
+    if PLACEHOLDER.search(value) or UPPER_NAME.fullmatch(value) or not re.search(rb"[0-9]", value):
+        return False
+    if not re.search(rb"[A-Za-z]", value):
+        return False
+    counts = Counter(value)
+    return -sum(n / len(value) * math.log2(n / len(value)) for n in counts.values()) >= 2.5
+
+
+def _hidden(text: bytes) -> Iterator[tuple[int, str, bytes]]:
+    """What the text holds in other forms: where it begins, the form, and what it says."""
+    start = 0
+    for line in text.split(b"\n"):
+        plain = DECIMAL.sub(lambda match: bytes([int(match[1]) % 256]), ESCAPED.sub(_unescaped, line))
+        if plain != line:
+            yield start, "escaped", plain
+        start += len(line) + 1
+    for match in BASE64.finditer(text):
+        body = b"".join(match[0].split()).rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
+        said = base64.b64decode(body[: len(body) - (len(body) % 4 == 1)] + b"=" * (-len(body) % 4))
+        if _printable(said):
+            yield match.start(), "base64", said
+    for match in HEX.finditer(text):
+        if _printable(said := bytes.fromhex(match[0].decode())):
+            yield match.start(), "hex", said
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    return bytes([int(next(filter(None, match.groups())), 16)])
+
+
+def _printable(said: bytes) -> bool:
+    return len(said) >= SHORTEST and all(byte in PRINTABLE for byte in said)
 
 
 def _positions(data: bytes | mmap.mmap, text: bytes) -> Iterator[int]:

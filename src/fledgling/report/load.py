@@ -3,47 +3,70 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from fledgling import artefacts
-from fledgling.artefacts import Datasheet, Gate, Metrics, Training, Verdict
+from fledgling.artefacts import Comparison, Datasheet, Gate, JsonObject, Metrics, Predictions, Rung, Training, Verdict
 from fledgling.errors import DataError
+from fledgling.sealing import seal_of, verify_predictions
+
+TEACHER = "teacher"
+FLOOR = "floor-"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Parsed documents, and by contender the paths of what is streamed row by row."""
+    """Parsed documents, and by contender the paths of what is streamed row by row.
+
+    `seals` holds what lies beside the predictions, `training` the summary of each adapter by its name.
+    """
 
     track: str
-    settings: Mapping[str, Any]
-    verdict: Mapping[str, Any]
-    compare: Mapping[str, Any]
-    datasheet: Mapping[str, Any]
-    metrics: Mapping[str, Mapping[str, Any]]
-    training: Mapping[str, Mapping[str, Any]]
+    settings: JsonObject
+    verdict: Verdict
+    gate: Gate
+    datasheet: Datasheet
+    metrics: Mapping[str, Metrics]
+    seals: Mapping[str, Predictions]
+    training: Mapping[str, Training]
     data: Path
     predictions: Mapping[str, Path]
     rows: Mapping[str, Path]
 
     @property
-    def contenders(self) -> list[str]:
-        """Everything that answered every row, floors aside, teacher first."""
-        return ["teacher", *(rung["name"] for rung in self.verdict["ladder"])]
+    def ladder(self) -> list[Rung]:
+        """The contenders that were judged, cheapest first."""
+        return self.verdict["ladder"]
 
-    def mark(self, name: str) -> str:
-        """How a plot marks a contender: as the teacher, as one with or without an adapter, or as a floor."""
-        rung = next((rung for rung in self.verdict["ladder"] if rung["name"] == name), None)
-        return name if rung is None else "adapter" if rung["adapter"] else "plain"
+    @property
+    def answerers(self) -> list[str]:
+        """Everything that answered every row, floors aside: the teacher, then the ladder."""
+        return [TEACHER, *(rung["name"] for rung in self.ladder)]
 
     @property
     def floors(self) -> list[str]:
         """Floors with metrics, by name."""
-        return sorted(name for name in self.metrics if name.startswith("floor-"))
+        return sorted(name for name in self.metrics if name.startswith(FLOOR))
+
+    @property
+    def decisive(self) -> Comparison:
+        """The comparison that the verdict rests on."""
+        return self.verdict["comparisons"][self.verdict["decisive"]]
+
+    def rung(self, name: str) -> Rung:
+        """A contender of the ladder by its name."""
+        return next(rung for rung in self.ladder if rung["name"] == name)
+
+    def section(self, name: str) -> JsonObject:
+        """A section of the settings; {} where it was not handed over."""
+        found = self.settings.get(name)
+        return found if isinstance(found, dict) else {}
 
 
 def load(
     track: str,
-    settings: Mapping[str, Any],
+    settings: JsonObject,
     *,
     verdict: Path,
     compare: Path,
@@ -54,35 +77,40 @@ def load(
     rows: Sequence[Path],
     training: Sequence[Path] = (),
 ) -> Inputs:
-    """Read what is small, name what is large; a contender is named by the stem of its file.
+    """Read what is small, name what is large.
+
+    A contender is named by the stem of its files, an adapter by the folder of its training.json.
 
     Raises:
-        DataError: a file is missing or no JSON, or one of the contenders lacks a file.
+        DataError: a file is missing or has another shape, or a contender of the verdict lacks a file.
     """
-    named = {name: {path.stem: path for path in paths} for name, paths in _kinds(predictions, metrics, rows)}
-    for contender in named["rows"]:
-        for name in ("predictions", "metrics"):
-            if contender not in named[name]:
-                raise DataError(f"--{name}: no file of {contender!r}; --rows has {named['rows'][contender]}")
-    decided = artefacts.read(Verdict, verdict)
-    for name in ("teacher", *(rung["name"] for rung in decided["ladder"])):
-        if name not in named["rows"]:
-            raise DataError(
-                f"--rows: no file of {name!r}; build it with: snakemake results/metrics/{track}/{name}.json"
-            )
-    return Inputs(
+    judged = artefacts.read(Verdict, verdict)
+    inputs = Inputs(
         track,
         settings,
-        decided,
+        judged,
         artefacts.read(Gate, compare),
         artefacts.read(Datasheet, datasheet),
-        {name: artefacts.read(Metrics, path) for name, path in sorted(named["metrics"].items())},
+        {path.stem: artefacts.read(Metrics, path) for path in sorted(metrics)},
+        {path.stem: artefacts.read(Predictions, seal_of(path)) for path in predictions if seal_of(path).is_file()},
         {path.parent.name: artefacts.read(Training, path) for path in training},
         data,
-        named["predictions"],
-        named["rows"],
+        {path.stem: path for path in predictions},
+        {path.stem: path for path in rows},
     )
+    for name in inputs.answerers:
+        _require("predictions", name, inputs.predictions)
+        _require("metrics", name, inputs.metrics)
+        _require("rows", name, inputs.rows)
+        sealed = inputs.metrics[name].get("rows_sha256")
+        if sealed:
+            artefacts.seal(inputs.rows[name], sealed, next(path for path in metrics if path.stem == name))
+        verify_predictions(inputs.predictions[name], data)
+    return inputs
 
 
-def _kinds(*paths: Sequence[Path]) -> list[tuple[str, Sequence[Path]]]:
-    return list(zip(("predictions", "metrics", "rows"), paths, strict=True))
+def _require(option: str, name: str, found: Mapping[str, T]) -> None:
+    if name not in found:
+        raise DataError(
+            f"--{option}: no file of {name!r}, which the verdict judges; there are those of: {', '.join(sorted(found))}"
+        )

@@ -1,315 +1,240 @@
-"""Pictures as inline SVG: drawn by matplotlib, coloured by the page, so that they follow light, dark and print.
+"""Pictures as inline SVG: written by hand, coloured by the page's style sheet, at home on any width.
 
-One unit of a picture is one CSS pixel. Colours are names of the page's CSS variables; every mark that
-colour tells apart differs in shape or text as well.
+Positions across are percent of the picture's width and positions down are CSS pixels, so a picture fits a phone as
+well as a page, and its text and strokes are never scaled. Every mark that colour tells apart differs in shape too.
 """
 
-import io
-import re
-import xml.etree.ElementTree as ET
-from collections.abc import Callable, Sequence
+import itertools
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any, ParamSpec
+from typing import Literal
 
-from fledgling.report.text import clean
+from markupsafe import Markup, escape
 
-# matplotlib wants real colours: each stands for a CSS variable and is replaced by it afterwards.
-INK, MUTED, LINE, ACCENT, WARN, PAPER, SOFT, SHADE = (f"#0f1e{number:02x}" for number in range(8))
-_VARIABLES = dict(
-    zip(
-        (INK, MUTED, LINE, ACCENT, WARN, PAPER, SOFT, SHADE),
-        ("ink", "muted", "line", "accent", "warn", "paper", "soft", "shade"),
-        strict=True,
-    )
-)
-_SVG = "{http://www.w3.org/2000/svg}"
-_HREF = "{http://www.w3.org/1999/xlink}href"
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "fledgling",
-    "font.family": "DejaVu Sans",
-    "font.size": 13,
-    "text.parse_math": False,
-    "axes.edgecolor": LINE,
-    "axes.labelcolor": MUTED,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.spines.left": False,
-    "axes.facecolor": "none",
-    "xtick.color": MUTED,
-    "ytick.color": INK,
-    "text.color": INK,
-    "grid.color": LINE,
-    "grid.linewidth": 0.6,
-    "lines.solid_capstyle": "round",
-    "hatch.color": LINE,
-    "hatch.linewidth": 0.6,
+Mark = Literal["good", "holds", "open", "bad", "void", "floor", "base"]
+LANE = 28  # height of a lane
+MIDDLE = LANE / 2
+INSET = 2.5  # percent kept free on both sides, so that a mark at the end is not cut
+# Marks as paths around (0, 0): good is filled and round, bad a diamond, what is not settled is hollow.
+_ROUND = "M-5.5 0a5.5 5.5 0 1 0 11 0a5.5 5.5 0 1 0 -11 0z"
+_SHAPES: dict[Mark, str] = {
+    "good": _ROUND,
+    "holds": _ROUND,
+    "open": _ROUND,
+    "bad": "M0 -6.5L6.5 0L0 6.5L-6.5 0z",
+    "void": "M-4.5 -4.5L4.5 4.5M-4.5 4.5L4.5 -4.5",
+    "floor": "M0 -6.5V6.5",
+    "base": "M-5 -5H5V5H-5z",
 }
-WIDTH = 960
-# How each contender is marked: colour, marker, whether it is filled.
-MARKS = {"teacher": (INK, "s", True), "plain": (INK, "o", False), "adapter": (ACCENT, "o", True)}
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """One line of a picture: a point with its interval, all in the units of the axis; None draws nothing."""
+class Axis:
+    """A scale from low to high with the ticks that are labelled; `log` for prices that lie far apart."""
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    log: bool = False
+
+    @classmethod
+    def around(cls, values: Iterable[float], *, count: int = 5, pad: float = 0.04) -> "Axis":
+        """The axis that holds all values, with round ticks."""
+        known = list(values)
+        low, high = min(known), max(known)
+        room = pad * ((high - low) or abs(high) or 1.0)
+        low, high = low - room, high + room
+        step = _step((high - low) / count)
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        return cls(low, high, tuple(round(number * step, 10) for number in range(first, last + 1)))
+
+    @classmethod
+    def decades(cls, values: Iterable[float]) -> "Axis":
+        """A logarithmic axis that holds all values; all have to be above 0."""
+        known = list(values)
+        low, high = min(known) / 1.6, max(known) * 1.6
+        first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+        factors = (1, 2, 5) if last - first < 3 else (1,)
+        ticks = [round(factor * 10.0**power, 12) for power in range(first, last + 1) for factor in factors]
+        return cls(low, high, tuple(tick for tick in ticks if low <= tick <= high), log=True)
+
+    def at(self, value: float) -> str:
+        """Where a value lies, as a percentage of the width."""
+        low, high, here = (math.log10(x) if self.log else x for x in (self.low, self.high, value))
+        share = min(1.0, max(0.0, (here - low) / (high - low)))
+        return f"{INSET + share * (100 - 2 * INSET):.2f}%"
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A value with its interval (None: has none), and how it is marked."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    mark: Mark = "base"
+
+
+def lane(axis: Axis, point: Point, *, margin: float | None = None, zero: bool = False, cap: bool = False) -> Markup:
+    """One line of a picture of lines: a point with its interval over the grid.
+
+    With `margin` what lies beyond it is shaded. `zero` draws the line of no difference, `cap` the end of the
+    interval that decides.
+    """
+    parts = []
+    if margin is not None:
+        edge = axis.at(margin)
+        parts.append(f'<rect class="beyond" x="{edge}" y="0" width="{100 - float(edge[:-1]):.2f}%" height="{LANE}"/>')
+    parts += [_vertical(axis.at(tick), "grid") for tick in axis.ticks]
+    if zero:
+        parts.append(_vertical(axis.at(0), "zero"))
+    if margin is not None:
+        parts.append(_vertical(axis.at(margin), "margin"))
+    kind = point.mark
+    if point.low is not None and point.high is not None:
+        parts.append(
+            f'<line class="span {kind}" x1="{axis.at(point.low)}" x2="{axis.at(point.high)}" '
+            f'y1="{MIDDLE}" y2="{MIDDLE}"/>'
+        )
+        if cap:
+            end = axis.at(point.high)
+            parts.append(f'<line class="span {kind}" x1="{end}" x2="{end}" y1="{MIDDLE - 6}" y2="{MIDDLE + 6}"/>')
+    if point.value is not None:
+        parts.append(_mark(axis.at(point.value), MIDDLE, kind))
+    return _svg("".join(parts), LANE)
+
+
+def scale(axis: Axis, labels: Sequence[str], *, margin: tuple[float, str] | None = None) -> Markup:
+    """The line of numbers under lanes; `margin` (value, words) stands above its own place in bold."""
+    parts = [
+        f'<text x="{axis.at(tick)}" y="13" class="tick">{escape(label)}</text>'
+        for tick, label in zip(axis.ticks, labels, strict=True)
+    ]
+    if margin is None:
+        return _svg("".join(parts), 18)
+    value, words = margin
+    place = axis.at(value)
+    side = "end" if float(place[:-1]) > 75 else "start" if float(place[:-1]) < 25 else "middle"
+    parts.append(f'<text x="{place}" y="29" class="tick limit {side}">{escape(words)}</text>')
+    return _svg("".join(parts), 34)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One contender in the picture of cost and quality; quality with its interval, in percent."""
 
     label: str
-    value: float | None
-    low: float | None
-    high: float | None
-    note: str = ""
-    good: bool = False
-    mark: str = "plain"
+    cost: float
+    quality: Point
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Lines under a heading."""
+def scatter(
+    spots: Sequence[Spot], x: Axis, y: Axis, x_labels: Sequence[str], *, key: str, title: str, desc: str
+) -> str:
+    """Cost (across) against quality (up) with intervals; returns an <svg> of any width."""
+    height, top, bottom = 240.0, 12.0, 28.0
 
-    heading: str
-    lines: Sequence[Interval]
+    def down(value: float) -> float:
+        return top + (height - top - bottom) * (1 - (value - y.low) / (y.high - y.low))
 
-
-P = ParamSpec("P")
-
-
-def _styled(draw: Callable[P, str]) -> Callable[P, str]:
-    @wraps(draw)
-    def styled(*args: P.args, **kwargs: P.kwargs) -> str:
-        from matplotlib import rc_context
-
-        with rc_context(_STYLE):
-            return draw(*args, **kwargs)
-
-    return styled
-
-
-@_styled
-def gaps(groups: Sequence[Group], margin: float, *, key: str, title: str, desc: str, stamp: str = "") -> str:
-    """Gaps (score points × 100) with their one-sided bounds against the margin; returns an <svg>."""
-    rows = sum(len(group.lines) for group in groups)
-    figure, axes = _figure(78 + 29 * rows, left=260, right=215, top=26, bottom=52)
-    bounds = [bound for group in groups for line in group.lines for bound in (line.low, line.high) if bound is not None]
-    low, high = min([*bounds, -margin]), max([*bounds, margin])
-    pad = 0.06 * (high - low)
-    low, high = low - pad, high + pad
-    axes.set(xlim=(low, high), ylim=(rows - 0.35, -0.65), yticks=[])
-    axes.axvspan(margin, high, facecolor=SHADE, edgecolor="none", zorder=0)
-    axes.axvline(0, color=LINE, linewidth=1)
-    axes.axvline(margin, color=WARN, linewidth=1.4, dashes=(4, 3))
-    axes.annotate(
-        f"margin {_number(margin)}",
-        (margin, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(0, 6),
-        textcoords="offset points",
-        ha="center",
-        color=WARN,
-        fontweight="bold",
-    )
-    y = -1
-    for number, group in enumerate(groups):
-        if number:
-            axes.axhline(y + 0.5, color=LINE, linewidth=0.6)
-        _beside(axes, y + 1, group.heading, left=True, fontweight="bold", x=-260)
-        for line in group.lines:
-            y += 1
-            colour = ACCENT if line.good else WARN
-            _beside(axes, y, line.label, left=True, x=-185)
-            _beside(axes, y, line.note, left=False, color=colour, fontweight="bold")
-            if line.value is None or line.low is None or line.high is None:
-                continue
-            axes.plot([line.low, line.high], [y, y], color=colour, linewidth=2.2)
-            axes.plot([line.high] * 2, [y - 0.2, y + 0.2], color=colour, linewidth=2.2)
-            axes.plot(
-                line.value,
-                y,
-                marker="o" if line.good else "D",
-                color=colour,
-                markersize=7.5 if line.good else 6.5,
-                markerfacecolor=colour if line.good else PAPER,
-                markeredgewidth=1.8,
+    parts = []
+    for tick in y.ticks:
+        parts.append(f'<line class="grid" x1="0" x2="100%" y1="{down(tick):.1f}" y2="{down(tick):.1f}"/>')
+        parts.append(f'<text class="tick start" x="0" y="{down(tick) - 3:.1f}">{tick:g} %</text>')
+    for tick, label in zip(x.ticks, x_labels, strict=True):
+        parts.append(
+            f'<line class="grid" x1="{_shift(x.at(tick))}" x2="{_shift(x.at(tick))}" y1="{top}" y2="{height - bottom}"/>'
+        )
+        parts.append(f'<text class="tick" x="{_shift(x.at(tick))}" y="{height - bottom + 16}">{escape(label)}</text>')
+    taken: list[tuple[float, float]] = []
+    for spot in sorted(spots, key=lambda one: -(one.quality.value or 0)):
+        place = _shift(x.at(spot.cost))
+        kind = spot.quality.mark
+        if spot.quality.value is None:
+            continue
+        if spot.quality.low is not None and spot.quality.high is not None:
+            parts.append(
+                f'<line class="span {kind}" x1="{place}" x2="{place}" y1="{down(spot.quality.low):.1f}" '
+                f'y2="{down(spot.quality.high):.1f}"/>'
             )
-    axes.set_xlabel("gap in score points: teacher − contender   (further right = contender worse)", labelpad=8)
-    axes.grid(axis="x", zorder=-1)
-    axes.set_axisbelow(True)
-    return _finish(figure, key, title, desc, stamp)
+        middle = down(spot.quality.value)
+        parts.append(_mark(place, middle, kind))
+        beside = middle
+        across = float(place[:-1])
+        while any(abs(beside - y) < 16 and abs(across - x) < 50 for x, y in taken):  # names keep clear on any width
+            beside += 2
+        taken.append((across, beside))
+        left = across > 55
+        parts.append(
+            f'<svg class="free" x="{place}" y="{beside:.1f}"><text class="name {"end" if left else "start"}" '
+            f'x="{-11 if left else 11}" y="4">{escape(spot.label)}</text></svg>'
+        )
+    return _picture("".join(parts), height, key, title, desc)
 
 
-@_styled
-def metrics(groups: Sequence[Group], *, key: str, title: str, desc: str, stamp: str = "") -> str:
-    """Rates (percent) of all contenders with intervals, one metric a group, floors as ticks; returns an <svg>."""
-    rows = sum(0.62 * len(group.lines) + 0.7 for group in groups)
-    figure, axes = _figure(40 + 25 * rows + 46, left=290, right=80, top=16, bottom=46)
-    axes.set(xlim=(-1, 101), ylim=(rows - 0.1, -0.5), yticks=[])
-    y = 0.0
-    for number, group in enumerate(groups):
-        if number:
-            axes.axhline(y - 0.52, color=LINE, linewidth=0.6, xmin=-0.5, clip_on=False)
-        _beside(axes, y, group.heading, left=True, x=-290, fontweight="bold")
-        for line in group.lines:
-            colour, marker, filled = MARKS.get(line.mark, (MUTED, "|", True))
-            floor = line.mark not in MARKS
-            _beside(axes, y, line.label, left=True, x=-10, ha="right", color=MUTED if floor else INK)
-            _beside(axes, y, line.note, left=False, color=MUTED if floor else INK)
-            if line.low is not None and line.high is not None:
-                axes.plot([line.low, line.high], [y, y], color=colour, linewidth=1.1 if floor else 2)
-            if line.value is not None:
-                axes.plot(
-                    line.value,
-                    y,
-                    marker=marker,
-                    color=colour,
-                    markersize=8 if floor else 6.5,
-                    markerfacecolor=colour if filled else PAPER,
-                    markeredgewidth=1.8,
-                    clip_on=False,
-                )
-            y += 0.62
-        y += 0.7
-    axes.set_xlabel("share of all rows, percent", labelpad=8)
-    axes.grid(axis="x")
-    axes.set_axisbelow(True)
-    return _finish(figure, key, title, desc, stamp)
-
-
-@_styled
-def readings(groups: Sequence[Group], *, key: str, title: str, desc: str, stamp: str = "") -> str:
-    """Strict against lenient rates (percent): value is the strict one, high the lenient one; returns an <svg>."""
-    rows = sum(0.62 * len(group.lines) + 0.7 for group in groups)
-    figure, axes = _figure(40 + 25 * rows + 46, left=290, right=80, top=16, bottom=46)
-    axes.set(xlim=(-1, 101), ylim=(rows - 0.1, -0.5), yticks=[])
-    y = 0.0
-    for group in groups:
-        _beside(axes, y, group.heading, left=True, x=-290, fontweight="bold")
-        for line in group.lines:
-            colour = MARKS.get(line.mark, (MUTED, "|", True))[0]
-            _beside(axes, y, line.label, left=True, x=-10, ha="right")
-            _beside(axes, y, line.note, left=False)
-            if line.value is not None and line.high is not None:
-                axes.plot([line.value, line.high], [y, y], color=colour, linewidth=2)
-                axes.plot(line.high, y, "D", color=colour, markerfacecolor=PAPER, markersize=6, markeredgewidth=1.6)
-                axes.plot(line.value, y, "o", color=colour, markersize=5.5)
-            y += 0.62
-        y += 0.7
-    axes.set_xlabel("share of all rows, percent      ● strict   ◇ lenient", labelpad=8)
-    axes.grid(axis="x")
-    axes.set_axisbelow(True)
-    return _finish(figure, key, title, desc, stamp)
-
-
-@_styled
-def curve(
+def curves(
     train: Sequence[tuple[float, float]],
     held_out: Sequence[tuple[float, float]],
+    kept: Sequence[float],
     *,
     key: str,
     title: str,
     desc: str,
-    stamp: str = "",
 ) -> str:
-    """Loss over steps, of training rows and (dashed, with points) of validation rows; returns an <svg>."""
-    figure, axes = _figure(280, left=56, right=100, top=20, bottom=46)
-    axes.tick_params(axis="y", labelcolor=MUTED)
-    axes.plot(*zip(*train, strict=True), color=ACCENT, linewidth=1.8)
-    axes.annotate(
-        "train", train[-1], xytext=(8, 0), textcoords="offset points", va="center", color=ACCENT, fontweight="bold"
-    )
-    if held_out:
-        axes.plot(*zip(*held_out, strict=True), color=INK, linewidth=1.4, dashes=(4, 3), marker="o", markersize=4)
-        axes.annotate(
-            "validation", held_out[-1], xytext=(8, 10), textcoords="offset points", va="center", fontweight="bold"
+    """Loss over steps: of training rows (a line), of val rows (points); `kept` are the steps that left a candidate."""
+    height, top, bottom = 190.0, 12.0, 28.0
+    floor = height - bottom
+    x = Axis.around([0.0, *(step for step, _ in [*train, *held_out]), *kept], pad=0.0)
+    y = Axis.around([0.0, *(loss for _, loss in [*train, *held_out])], count=4, pad=0.0)
+
+    def down(value: float) -> float:
+        return top + (floor - top) * (1 - (value - y.low) / (y.high - y.low))
+
+    parts = []
+    for tick in y.ticks:
+        parts.append(f'<line class="grid" x1="0" x2="100%" y1="{down(tick):.1f}" y2="{down(tick):.1f}"/>')
+        parts.append(f'<text class="tick start" x="0" y="{down(tick) - 3:.1f}">{tick:g}</text>')
+    for tick in x.ticks:
+        parts.append(f'<text class="tick" x="{_shift(x.at(tick))}" y="{height - 10}">{tick:g}</text>')
+    for step in kept:
+        place = _shift(x.at(step))
+        parts.append(f'<line class="kept" x1="{place}" x2="{place}" y1="{top}" y2="{floor}"/>')
+    for (before, high), (after, low) in itertools.pairwise(train):
+        parts.append(
+            f'<line class="curve" x1="{_shift(x.at(before))}" y1="{down(high):.1f}" '
+            f'x2="{_shift(x.at(after))}" y2="{down(low):.1f}"/>'
         )
-    axes.set_ylim(bottom=0)
-    axes.set(xlabel="step", ylabel="loss")
-    axes.grid(axis="y")
-    axes.set_axisbelow(True)
-    return _finish(figure, key, title, desc, stamp)
+    parts += [_mark(_shift(x.at(step)), down(loss), "open") for step, loss in held_out]
+    return _picture("".join(parts), height, key, title, desc)
 
 
-def _figure(height: float, *, left: float, right: float, top: float, bottom: float) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(WIDTH / 72, height / 72))
-    axes = figure.add_axes(
-        (left / WIDTH, bottom / height, (WIDTH - left - right) / WIDTH, (height - top - bottom) / height)
-    )
-    axes.tick_params(length=0)
-    return figure, axes
+def _shift(place: str) -> str:
+    """The same place right of the numbers that stand on the left edge."""
+    return f"{8 + 0.91 * float(place[:-1]):.2f}%"
 
 
-def _beside(axes: Any, y: float, text: str, *, left: bool, x: float = 12, ha: str = "left", **style: Any) -> None:
-    """Write beside the axes at the height of a line; x is in pixels from the left (or right) edge of the axes."""
-    axes.annotate(
-        clean(text, 60),
-        (0 if left else 1, y),
-        xycoords=("axes fraction", "data"),
-        xytext=(x, 0),
-        textcoords="offset points",
-        ha=ha,
-        va="center",
-        annotation_clip=False,
-        **style,
-    )
+def _step(wide: float) -> float:
+    """The smallest of 1, 2, 5, 10, 20 … (and their parts) that is at least `wide`."""
+    power = 10.0 ** math.floor(math.log10(wide))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power >= wide * (1 - 1e-9))
 
 
-def _number(value: float) -> str:
-    return f"{value:g}"
+def _vertical(place: str, kind: str) -> str:
+    return f'<line class="{kind}" x1="{place}" x2="{place}" y1="0" y2="{LANE}"/>'
 
 
-def _finish(figure: Any, key: str, title: str, desc: str, stamp: str) -> str:
-    if stamp:
-        figure.text(
-            1 - 4 / WIDTH, 0.012, stamp, ha="right", va="bottom", color=WARN, fontweight="bold", fontstyle="italic"
-        )
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    return _inline(buffer.getvalue(), key, title, desc)
+def _mark(place: str, down: float, kind: Mark) -> str:
+    return f'<svg class="free" x="{place}" y="{down:.1f}"><path class="mark {kind}" d="{_SHAPES[kind]}"/></svg>'
 
 
-def _inline(text: str, key: str, title: str, desc: str) -> str:
-    """A picture as part of a page: ids of its own, a name and a description, CSS variables for colours."""
-    root = ET.fromstring(text)
-    for metadata in root.findall(f"{_SVG}metadata"):
-        root.remove(metadata)
-    for defs in root.findall(f"{_SVG}defs"):
-        if defs.find(f"{_SVG}style") is not None:
-            root.remove(defs)
-    used = {match for element in root.iter() for match in _references(element)}
-    for element in root.iter():
-        element.tag = element.tag.removeprefix(_SVG)
-        identity = element.attrib.pop("id", None)
-        if identity in used:
-            element.set("id", f"{key}-{identity}")
-        if (target := element.attrib.pop(_HREF, None)) is not None:
-            element.set("href", f"#{key}-{target[1:]}")
-        for name in ("clip-path", "style", "fill", "stroke"):
-            if name in element.attrib:
-                element.set(name, _restyle(element.attrib[name], key))
-    width, height = (float(root.attrib.pop(name).removesuffix("pt")) for name in ("width", "height"))
-    root.attrib = {
-        "viewBox": f"0 0 {width:g} {height:g}",
-        "role": "img",
-        "aria-labelledby": f"{key}-title {key}-desc",
-        "style": f"max-width: {width:g}px",
-    }
-    for place, (tag, words) in enumerate((("title", title), ("desc", desc))):
-        element = ET.Element(tag, {"id": f"{key}-{tag}"})
-        element.text = words
-        root.insert(place, element)
-    return ET.tostring(root, encoding="unicode", short_empty_elements=False)
+def _svg(inner: str, height: float) -> Markup:
+    """A part of a picture whose words stand beside it in the page."""
+    return Markup(f'<svg class="bar" width="100%" height="{height:g}" aria-hidden="true">{inner}</svg>')
 
 
-def _references(element: ET.Element) -> list[str]:
-    found = re.findall(r"url\(#([^)]+)\)", " ".join(element.attrib.values()))
-    return [*found, element.attrib[_HREF][1:]] if _HREF in element.attrib else found
-
-
-def _restyle(style: str, key: str) -> str:
-    style = re.sub(r"url\(#([^)]+)\)", rf"url(#{key}-\1)", style)
-    style = style.replace("'DejaVu Sans'", "var(--sans)")
-    return re.sub(
-        r"#[0-9a-f]{6}", lambda match: f"var(--{_VARIABLES[match[0]]})" if match[0] in _VARIABLES else match[0], style
+def _picture(inner: str, height: float, key: str, title: str, desc: str) -> Markup:
+    return Markup(
+        f'<svg class="plot" width="100%" height="{height:g}" role="img" aria-labelledby="{key}-title {key}-desc">'
+        f'<title id="{key}-title">{escape(title)}</title><desc id="{key}-desc">{escape(desc)}</desc>{inner}</svg>'
     )

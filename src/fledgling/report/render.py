@@ -1,14 +1,15 @@
 """The page itself: the view poured into the template, with everything it needs inside one file."""
 
+import base64
 import functools
-from collections.abc import Mapping
+import hashlib
 from importlib import resources
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
 from fledgling.report.load import Inputs
+from fledgling.report.sections.answer import View
 from fledgling.report.view import page
 
 
@@ -21,9 +22,21 @@ def render(inputs: Inputs) -> str:
     return html(page(inputs))
 
 
-def html(view: Mapping[str, Any]) -> str:
-    """A view as HTML: all text is escaped; only the style sheet and the pictures are markup."""
-    return _environment().get_template("report.html").render(view, css=Markup(_file("report.css")))
+def html(view: View) -> str:
+    """A view as HTML: all text is escaped; markup are the style sheet, the script and the pictures.
+
+    The content security policy names both by digest: whatever else a page might be made to hold does not run.
+    """
+    css, script = _file("report.css"), _file("report.js")
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(view, css=Markup(css), script=Markup(script), css_hash=_source(css), script_hash=_source(script))
+    )
+
+
+def _source(code: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}"
 
 
 @functools.cache

@@ -1,168 +1,118 @@
-"""The rows worth reading: where contenders part, chosen so that anybody who chooses again gets the same ones."""
+"""All rows of the test split side by side: what was asked, what is right, what each contender answered."""
 
-import hashlib
-import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Literal, cast
 
+from fledgling.artefacts import Example, Json, JsonObject, ScoredRow
 from fledgling.errors import DataError
 from fledgling.files import read_jsonl
-from fledgling.report import diff
+from fledgling.report import diff, text
 from fledgling.report.load import Inputs
+
+State = Literal["right", "wrong", "invalid", "filtered", "error"]
+RAW = 1_500  # characters of a reply that are kept
+_STATES: dict[str, State] = {"content_filter": "filtered", "refusal": "filtered"}
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Rows of one kind of disagreement: how many there are, and the ids of those shown, in split order."""
+class Answer:
+    """One contender on one row: what it wrote (bounded, safe to show), what that scored and how it ended."""
 
-    key: str
-    heading: str
-    note: str
-    total: int
-    ids: tuple[str, ...]
+    raw: str
+    scored: ScoredRow
+    score: float
+
+    @property
+    def state(self) -> State:
+        """right; filtered or error by its outcome; invalid where the reply cannot be read; else wrong."""
+        if self.score == 1:
+            return "right"
+        outcome = self.scored["outcome"]
+        if outcome != "ok":
+            return _STATES.get(outcome, "error")
+        return "wrong" if self.read else "invalid"
+
+    @property
+    def read(self) -> bool:
+        """Whether the reply could be read."""
+        return self.scored.get("parsed") is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row side by side; `scores` holds each contender's row of results/metrics, `answers` its prediction."""
+    """One row with everybody's answer to it, and where these part from gold."""
 
-    id: str
-    example: Mapping[str, Any]
-    scores: Mapping[str, Mapping[str, Any]]
-    answers: Mapping[str, Mapping[str, Any]]
+    example: Example
+    answers: Mapping[str, Answer]
     lines: tuple[diff.Line, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One kind of disagreement: rows whose scores `asks` picks, `limit` of them shown."""
-
-    key: str
-    heading: str
-    note: str
-    limit: int
-    asks: Callable[[Mapping[str, float]], bool]
+    @property
+    def id(self) -> str:
+        """The id of its example."""
+        return self.example["id"]
 
 
-def kinds(verdict: Mapping[str, Any]) -> list[Kind]:
-    """The kinds of disagreement of teacher and the decisive contender, and of each with the one it comes after."""
-    other = verdict["decisive"]
-    found = [
-        Kind(
-            "teacher-only",
-            f"The teacher is right, {other} is not",
-            "What would get worse if the track moved.",
-            8,
-            lambda at: at["teacher"] > at[other],
-        ),
-        Kind(
-            "contender-only",
-            f"{other[0].upper()}{other[1:]} is right, the teacher is not",
-            "What would get better.",
-            6,
-            lambda at: at[other] > at["teacher"],
-        ),
-    ]
-    for rung in verdict["ladder"]:
-        if rung["after"]:
-            found += _changed(rung["name"], rung["after"])
-    return found
-
-
-def _changed(name: str, before: str) -> list[Kind]:
-    return [
-        Kind(
-            f"repaired-{name}",
-            f"Repaired by {name}",
-            f"{name} is right, {before} was not.",
-            4,
-            lambda at: at[name] > at[before],
-        ),
-        Kind(
-            f"broken-{name}",
-            f"Broken by {name}",
-            f"{before} was right, {name} is not.",
-            4,
-            lambda at: at[before] > at[name],
-        ),
-    ]
-
-
-def select(rows: Mapping[str, Path], metric: str, wanted: Iterable[Kind]) -> list[Selection]:
-    """Count the rows of each kind and choose those to show, by the smallest sha256 of their ids.
-
-    Streams the files side by side; memory holds what is shown.
+def rows(inputs: Inputs) -> Iterator[Row]:
+    """Every row of the split, in its order; streams the files side by side.
 
     Raises:
-        DataError: the files do not hold the same rows in the same order, or lack the metric.
+        DataError: the files do not hold the same rows in the same order, or a row lacks the metric.
     """
-    wanted = list(wanted)
-    totals = dict.fromkeys((kind.key for kind in wanted), 0)
-    heaps: dict[str, list[tuple[int, int, str]]] = {kind.key: [] for kind in wanted}
-    for place, (identity, scores) in enumerate(_side_by_side(rows, metric)):
-        rank = -int.from_bytes(hashlib.sha256(identity.encode("utf-8", "surrogatepass")).digest()[:8])
-        for kind in wanted:
-            if kind.asks(scores):
-                totals[kind.key] += 1
-                heap = heaps[kind.key]
-                (heapq.heappush if len(heap) < kind.limit else heapq.heappushpop)(heap, (rank, -place, identity))
-    return [
-        Selection(
-            kind.key,
-            kind.heading,
-            kind.note,
-            totals[kind.key],
-            tuple(identity for _, _, identity in sorted(heaps[kind.key], key=lambda entry: -entry[1])),
-        )
-        for kind in wanted
-    ]
-
-
-def _side_by_side(rows: Mapping[str, Path], metric: str) -> Iterable[tuple[str, dict[str, float]]]:
-    streams = {name: read_jsonl(path) for name, path in rows.items()}
-    for entries in zip_longest(*streams.values()):
-        if None in entries:
-            short = [str(rows[name]) for name, entry in zip(streams, entries, strict=True) if entry is None]
-            raise DataError(f"{', '.join(short)}: fewer rows than the other contenders; score the predictions again")
-        number, first = entries[0]
-        scores = {}
-        for name, (_, row) in zip(streams, entries, strict=True):
-            if row["id"] != first["id"]:
-                raise DataError(f"{rows[name]}:{number}: row {row['id']!r} stands where others have {first['id']!r}")
+    metric = inputs.verdict["core"][0]
+    replies = {name: _replies(inputs.predictions[name]) for name in inputs.answerers}
+    for example, found in side_by_side(inputs.data, {name: inputs.rows[name] for name in inputs.answerers}):
+        answers = {}
+        for name, (number, row) in found.items():
             if metric not in row["scores"]:
-                raise DataError(f"{rows[name]}:{number}: no score {metric!r}; score the predictions again")
-            scores[name] = row["scores"][metric]
-        yield first["id"], scores
+                raise DataError(f"{inputs.rows[name]}:{number}: no score {metric!r}; score the predictions again")
+            answers[name] = Answer(replies[name].get(row["id"], ""), row, row["scores"][metric])
+        yield Row(cast(Example, example), answers, tuple(_difference(inputs.verdict["kind"], example, answers)))
 
 
-def collect(inputs: Inputs, kind: str, ids: Iterable[str]) -> dict[str, Row]:
-    """The chosen rows with prompt, gold, every contender's answer and its difference from gold."""
-    wanted = frozenset(ids)
-    examples = _pick(inputs.data, wanted)
-    scores = {name: _pick(inputs.rows[name], wanted) for name in inputs.contenders}
-    answers = {name: _pick(inputs.predictions[name], wanted) for name in inputs.contenders}
+def side_by_side(
+    data: Path, scored: Mapping[str, Path]
+) -> Iterator[tuple[JsonObject, dict[str, tuple[int, ScoredRow]]]]:
+    """Each row with its line number and scores for all contenders.
+
+    Raises:
+        DataError: a file holds fewer rows than another, or other ones.
+    """
+    paths = [data, *scored.values()]
+    for entries in zip_longest(*map(read_jsonl, paths)):
+        short = [str(path) for path, entry in zip(paths, entries, strict=True) if entry is None]
+        if short:
+            raise DataError(f"{', '.join(short)}: fewer rows than the other files; score the predictions again")
+        (_, example), *found = entries
+        for path, (number, row) in zip(scored.values(), found, strict=True):
+            if row["id"] != example["id"]:
+                raise DataError(f"{path}:{number}: row {row['id']!r} stands where {data} has {example['id']!r}")
+        yield example, dict(zip(scored, cast(list[tuple[int, ScoredRow]], found), strict=True))
+
+
+def _replies(path: Path) -> dict[str, str]:
+    """{id: what came back}, text and structured calls, each cut to RAW characters."""
     found = {}
-    for identity, example in examples.items():
-        mine = {name: scores[name][identity] for name in inputs.contenders}
-        read = {name: row["parsed"] for name, row in mine.items() if row.get("parsed") is not None}
-        found[identity] = Row(
-            identity,
-            example,
-            mine,
-            {name: answers[name].get(identity, {}) for name in inputs.contenders},
-            tuple(_difference(kind, example, read)),
-        )
+    for _, row in read_jsonl(path):
+        calls = row.get("tool_calls")
+        parts = [text.clean(row.get("raw") or "", RAW), text.plain(calls, RAW) if calls else ""]
+        found[row["id"]] = "\n".join(filter(None, parts))
     return found
 
 
-def _difference(kind: str, example: Mapping[str, Any], read: Mapping[str, Any]) -> list[diff.Line]:
-    if kind == "toolcall":
-        return diff.toolcall(example["answer"] or [], read, example.get("allowed"))
-    return diff.structured(example["answer"], read)
+def _difference(kind: str, example: JsonObject, answers: Mapping[str, Answer]) -> Iterable[diff.Line]:
+    read = {name: answer.scored["parsed"] for name, answer in answers.items() if answer.read}
+    if kind != "toolcall":
+        return diff.structured(example["answer"], read)
+    return diff.toolcall(
+        _calls(example["answer"]),
+        {name: _calls(calls) for name, calls in read.items()},
+        _calls(example["allowed"]) if example.get("allowed") is not None else None,
+        _calls(example.get("tools")),
+    )
 
 
-def _pick(path: Path, ids: frozenset[str]) -> dict[str, dict[str, Any]]:
-    return {row["id"]: row for _, row in read_jsonl(path) if row["id"] in ids}
+def _calls(value: Json) -> list[JsonObject]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

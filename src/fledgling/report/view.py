@@ -1,35 +1,80 @@
 """What the page says, as plain values: every number rounded, every sentence chosen, nothing drawn as HTML."""
 
-from typing import Any
+from markupsafe import Markup
 
-from fledgling.report import text, words
-from fledgling.report.load import Inputs
-from fledgling.report.sections import answer, disagreements, origins, scores, trust
+from fledgling.report import rows, text, words
+from fledgling.report.load import TEACHER, Inputs
+from fledgling.report.sections import answer, money, origins, scores, steps, trust
+from fledgling.report.sections.answer import View
 
-STAMP = "simulated"
 
-
-def page(inputs: Inputs) -> dict[str, Any]:
+def page(inputs: Inputs) -> View:
     """Everything that the template shows, by section; pictures are SVG text, the rest is text to be escaped."""
-    stamp = STAMP if inputs.verdict["simulated"] else ""
+    verdict = inputs.verdict
+    paired = verdict["sensitivity"] is not None  # else the verdict found the rows to be of different tests
+    table = rows.table(inputs) if paired else None
     return {
         "track": text.clean(inputs.track, 200),
-        "title": text.clean(str(inputs.verdict.get("title") or inputs.track), 200),
-        "kind": {"toolcall": "tool calls", "structured": "structured records"}[inputs.verdict["kind"]],
-        "simulated": bool(stamp),
-        "contenders": [{"name": name, "label": words.contender(name)} for name in inputs.contenders],
-        "verdict": answer.verdict(inputs),
-        "gaps": answer.gaps(inputs, stamp),
-        "cards": [answer.side(inputs, name) for name in inputs.contenders],
-        "economy": answer.break_even(inputs),
-        "metrics": scores.metrics(inputs, stamp),
+        "title": text.clean(verdict["title"] or inputs.track, 200),
+        "kind": {"toolcall": "tool calls", "structured": "structured records"}[verdict["kind"]],
+        "simulated": verdict["simulated"],
+        "metric": words.metric(verdict["core"][0]),
+        "answer": answer.headline(inputs),
+        "steps": steps.steps(inputs),
+        "sure": answer.sure(inputs),
+        "month": money.month(inputs),
+        "weakest": answer.weakest(inputs),
+        "caveats": answer.caveats(inputs),
+        "gaps": answer.gaps(inputs),
+        "side": money.side(inputs),
+        "words": _words(inputs),
+        "gap_table": answer.table(inputs),
+        "metrics": scores.metrics(inputs),
         "floors": scores.floors(inputs),
-        "readings": scores.readings(inputs, stamp),
         "outcomes": scores.outcomes(inputs),
         "slices": scores.slices(inputs),
-        "disagreements": disagreements.disagreements(inputs),
+        "cost": money.picture(inputs),
+        "latency": money.latency(inputs),
+        "economy": money.facts(inputs),
+        "rows_table": table,
+        "rows_json": Markup(table.json()) if table else "",
+        "first": rows.first(table) if table else [],
         "trust": trust.trust(inputs),
         "data": origins.data(inputs),
-        "training": origins.training(inputs, stamp),
+        "training": origins.training(inputs),
         "provenance": origins.provenance(inputs),
     }
+
+
+def _words(inputs: Inputs) -> list[tuple[str, str]]:
+    """The words of this page, each defined once."""
+    margin = text.size(inputs.verdict["margin"])
+    core = inputs.verdict["core"]
+    found = [(TEACHER, "the hosted model that answers today")]
+    for rung in inputs.ladder:
+        what = f"the checkpoint {text.clean(rung['model'], 60)}"
+        what += (
+            f", trained on this track's rows (adapter {text.clean(rung['adapter'], 60)})"
+            if rung["adapter"]
+            else ", not trained"
+        )
+        found.append((answer.label(inputs, rung["name"]), f"a contender: {what}"))
+    found += [
+        ("contender", "a local model that might take the track over"),
+        ("gold", "the answer that the row's author calls right"),
+        (
+            "points worse",
+            "share of right answers, teacher minus contender, over the same rows; 5 points worse is 5 right answers fewer in 100",
+        ),
+        ("margin", f"the largest gap that still counts as good: {margin} points"),
+        (
+            "proven",
+            f"the whole interval lies on one side, with {text.percent(1 - inputs.verdict['alpha'], 0)} confidence",
+        ),
+        (
+            "without a model",
+            "what repeating the question, an empty or the most frequent answer scores; less than that proves nothing",
+        ),
+    ]
+    found += [(words.label(metric), words.MEANINGS.get(metric, "")) for metric in core]
+    return [(word, what) for word, what in found if what]

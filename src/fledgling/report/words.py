@@ -1,63 +1,83 @@
-"""What the report calls things: metrics, contenders and outcomes in plain words."""
+"""What the report calls things: metrics, outcomes, reasons and kinds of rows in plain words."""
 
-from fledgling.tracks.words import label
+from fledgling.report.text import capital
+from fledgling.tracks.words import label as label
 
 MEANINGS = {
-    "json_valid_rate": "the reply is JSON by RFC 8259, nothing around it",
-    "schema_valid_rate": "the reply is JSON and its row's schema accepts it",
-    "exact_match_rate": "the whole answer equals gold, numbers by value",
-    "field_precision": "share of the answered fields that gold has, mean over rows",
-    "field_recall": "share of gold's fields that were answered, mean over rows",
-    "field_f1": "harmonic mean of field precision and recall, mean over rows",
-    "valid_call_rate": "the reply holds calls that can be read",
-    "name_match_rate": "the right tools are called, whatever their arguments",
-    "args_exact_rate": "the right tools with exactly gold's arguments",
-    "args_precision": "share of the given arguments that gold has, mean over rows",
-    "args_recall": "share of gold's arguments that were given, mean over rows",
-    "args_f1": "harmonic mean of argument precision and recall, mean over rows",
-    "ast_match_rate": "every call right in name and arguments, by BFCL's semantics",
-    "abstain_rate": "no call was made, rightly or not",
+    "json_valid_rate": "the reply is JSON and nothing else",
+    "schema_valid_rate": "the reply is JSON of the shape that its row asks for",
+    "exact_match_rate": "every field right, numbers by value",
+    "field_precision": "share of the fields given that are right",
+    "field_recall": "share of the right fields that were given",
+    "field_f1": "right fields, given and missed ones in one number",
+    "valid_call_rate": "the reply holds calls that can be read, or none where none is right",
+    "name_match_rate": "the right tools, whatever their arguments",
+    "args_exact_rate": "the right tools, every argument equal",
+    "args_precision": "share of the arguments given that are right",
+    "args_recall": "share of the right arguments that were given",
+    "args_f1": "right arguments, given and missed ones in one number",
+    "ast_match_rate": "right tool, right arguments (case and punctuation ignored)",
+    "abstain_rate": "no tool was called, rightly or not",
 }
-CONTENDERS = {
-    "teacher": ("teacher", "the hosted model that answers today"),
-    "floor-echo": ("floor: echo", "copies the prompt; no model"),
-    "floor-frequent": ("floor: frequent", "always the most frequent answer; no model"),
-    "floor-empty": ("floor: empty", "an empty answer; no model"),
+FLOORS = {
+    "echo": "repeating the question",
+    "frequent": "always the most frequent answer",
+    "empty": "an empty answer",
 }
 OUTCOMES = {
     "ok": "answered",
     "empty": "empty reply",
-    "length": "prompt or reply too long",
+    "length": "too long: the question or the reply was cut off by a limit",
     "content_filter": "stopped by the content filter",
     "refusal": "refused",
     "error": "failed",
     "missing": "never asked",
 }
+REASONS = {
+    "invalid_call": "calls that cannot be read",
+    "no_call": "no call where one is right",
+    "unneeded_call": "a call where none is right",
+    "missing_call": "too few calls",
+    "extra_call": "too many calls",
+    "wrong_arguments": "right tool, wrong arguments",
+    "wrong_name": "wrong tool",
+    "invalid_json": "no JSON",
+    "wrong_value": "right shape, wrong value",
+    "schema": "wrong shape",
+    "empty": "empty reply",
+    "too_long": "a reply too long to be read",
+}
 DIMENSIONS = {
-    "tool": "Tool",
-    "calls": "Number of calls",
-    "category": "Category",
-    "schema": "Schema",
-    "length": "Length",
+    "tool": "tool",
+    "calls": "number of calls",
+    "category": "category",
+    "schema": "schema",
+    "length": "length of the question",
 }
 
 
 def metric(name: str) -> str:
     """The name of a metric for people, as in the verdict's sentences."""
-    words = label(name)
-    return f"{words[0].upper()}{words[1:]}"
+    return capital(label(name))
 
 
-def contender(name: str) -> str:
-    """The name of a contender for people."""
-    return CONTENDERS[name][0] if name in CONTENDERS else name
+def floor(name: str) -> str:
+    """What a floor, "floor-…", answers."""
+    kind = name.removeprefix("floor-")
+    return FLOORS.get(kind, plain(kind))
 
 
-def described(name: str) -> str:
-    """What a contender is."""
-    return CONTENDERS[name][1] if name in CONTENDERS else "a small local model"
+def reason(code: str) -> str:
+    """Why a row is not right, from the code that the scorer gave it; outcomes are coded "outcome:…"."""
+    kind, _, outcome = code.rpartition(":")
+    return OUTCOMES.get(outcome, plain(outcome)) if kind == "outcome" else REASONS.get(outcome, plain(outcome))
+
+
+def dimension(name: str) -> str:
+    """What rows are sorted by."""
+    return DIMENSIONS.get(name, plain(name))
 
 
 def plain(code: str) -> str:
-    """A code such as "wrong_arguments" as words; its part before a colon is dropped."""
-    return code.rpartition(":")[2].replace("_", " ")
+    """A code such as "near_duplicate" as words."""
+    return code.replace("_", " ")

@@ -1,33 +1,40 @@
 """The stage that asks the slm every row of a split."""
 
+import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fledgling.errors import DataError
-from fledgling.files import digest
+from fledgling.artefacts import Limits
+from fledgling.errors import ConfigError, DataError
+from fledgling.files import digest, read_json
 from fledgling.journal import Journal
-from fledgling.models import adapter
-from fledgling.models import checkpoint as manifest
+from fledgling.models import adapter, checkpoint
 from fledgling.models.offline import offline_and_quiet
 from fledgling.progress import progress_bar
-from fledgling.prompting import template as prompts
+from fledgling.prompting import shots, template
 from fledgling.prompting.turns import schema_place
 from fledgling.records import Example, Prediction, read_examples
 from fledgling.sealing import write_predictions
 from fledgling.slm.engine import Answer, Decoding, Engine, Request, Slm, choose
+from fledgling.slm.guides import Guides, Unguided
 
 log = logging.getLogger(__name__)
+
+SAID = 5  # rows of a kind are named in the log, up to so many
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One example as it is asked: its id, its request and the digest of that with how it is decoded."""
+    """One example as it is asked: its id, its request and the digest of that with how it is decoded.
+
+    `request` is None where the chat template does not take the row.
+    """
 
     id: str
-    request: Request
+    request: Request | None
     digest: str
 
 
@@ -42,11 +49,12 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One `Ask`, ready: `run` names what answers, `todo` is what the journal does not hold yet."""
+    """One `Ask`, ready: `identity` names what answers, `run` its place in the journal, `known` what is answered."""
 
     ask: Ask
     rows: list[Asked]
-    tuned: adapter.Adapter | None
+    limits: list[Limits]
+    adapter: Path | None
     identity: str
     run: str
     fitting: dict[str, Asked]
@@ -67,54 +75,64 @@ def answer(
     settings: dict[str, Any],
     journal: Path,
     out: Path,
+    train_data: Path | None = None,
 ) -> None:
     """`answer_all` for one contender and one file of rows."""
     asks = [Ask(data, adapter_path, out)]
-    answer_all(asks, track=track, model=model, settings=settings, journal=journal)
+    answer_all(asks, track=track, model=model, settings=settings, journal=journal, train_data=train_data)
 
 
-def answer_all(asks: Sequence[Ask], *, track: str, model: Path, settings: dict[str, Any], journal: Path) -> None:
-    """Write one prediction a row for every ask, in the order of its rows, with one start of one engine for all.
+def answer_all(
+    asks: Sequence[Ask],
+    *,
+    track: str,
+    model: Path,
+    settings: dict[str, Any],
+    journal: Path,
+    train_data: Path | None = None,
+) -> None:
+    """For every ask, write one prediction a row in the order of its rows, and what settings alone decided.
 
-    All are answered by one checkpoint, with or without an adapter. Finished work lies in the journal: a run that was
-    killed goes on, and rows that were added are the only ones asked. The unit is a row, or a whole batch where rows of
-    a batch influence each other (int8): then other rows make other batches, which are asked again. `repeat` in the
-    settings asks everything a second time, in another order and so in other batches.
+    All are answered by one checkpoint, with or without an adapter, and by one start of one engine. Finished work lies
+    in the journal: a run that was killed goes on, and rows that were added are the only ones asked. The unit is a row,
+    or a whole batch where rows of a batch influence each other (int8): then other rows make other batches, which are
+    asked again. `repeat` in the settings asks everything a second time, in another order and so in other batches.
+    `shots` ({"k", "set"}) puts so many answered rows of `train_data` before each.
 
     Raises:
-        DataError: the checkpoint or an adapter is damaged, or an adapter belongs to another base.
-        ConfigError: the engine cannot do what is asked on this machine.
+        DataError: the checkpoint or an adapter is damaged, an adapter belongs to another base, or the chat template
+            takes no row at all.
+        ConfigError: the engine or the model cannot do what is asked on this machine.
         Unavailable: an engine process ended; the same command goes on.
     """
     offline_and_quiet()
     slm = settings["slm"]
-    base = manifest.load(model, verify=True)
-    engine = choose(slm["engine"], slm["precision"], schema_guided=slm.get("schema_guided", False))
+    base = checkpoint.load(model, verify=True)
+    engine = choose(slm["engine"], slm["precision"])
+    max_new_tokens = settings["track"]["max_new_tokens"]
+    require_context(base.checkpoint, slm["max_prompt_tokens"], max_new_tokens)
 
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(base.checkpoint.resolve(), local_files_only=True)
+    chat = template.chat(tokenizer, slm.get("tool_dialect", "auto"))
     decoding = Decoding(
-        max_new_tokens=settings["track"]["max_new_tokens"],
-        stops=stop_tokens(tokenizer, base.checkpoint),
+        max_new_tokens=max_new_tokens,
+        stops=stop_tokens(chat, base.checkpoint),
         pad=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
     )
+    before = shots_of(settings, train_data)
     unit = "batch" if slm["precision"] == "int8" else "row"
     with Journal(journal, "slm") as finished:
         works = []
         for each in asks:
             tuned = adapter.load(each.adapter, base) if each.adapter else None
-            folder = tuned.folder if tuned else None
-            rows = ask(list(read_examples(each.data)), tokenizer, decoding, settings, folder)
             identity = fingerprint(engine, slm["precision"], base.fingerprint, tuned.digest if tuned else None)
-            run = digest([identity, settings["repeat"]]) if settings.get("repeat") else identity
-            fitting = {row.digest: row for row in rows if len(row.request.prompt) <= slm["max_prompt_tokens"]}
-            known = _known(fitting, run, finished) if unit == "row" else {}
-            works.append(_Work(each, rows, tuned, identity, run, fitting, known))
-            how = (len(rows), len(works[-1].todo), slm["precision"], engine)
+            works.append(_work(each, track, tuned, identity, chat, decoding, settings, before, finished))
+            how = (len(works[-1].rows), len(works[-1].todo), slm["precision"], engine)
             log.info("%s: %d rows, %d of them to be asked, %s on %s", track, *how)
         if any(work.todo for work in works):
-            folders = {work.tuned.folder: None for work in works if work.tuned and work.todo}
+            folders = {work.adapter: None for work in works if work.adapter and work.todo}
             loaded = load(engine, base.checkpoint, decoding, settings, list(folders))
             assert loaded.unit == unit
             total, done = sum(len(work.fitting) for work in works), sum(len(work.known) for work in works)
@@ -125,17 +143,113 @@ def answer_all(asks: Sequence[Ask], *, track: str, model: Path, settings: dict[s
             bar.close()
     name = adapter.name_of(base)
     for work in works:
-        found = ((row, work.known.get(row.digest)) for row in work.rows)
-        write_predictions(
-            work.ask.out,
-            (prediction(row, given, tokenizer, decoding, name, work.identity).to_json() for row, given in found),
-            made_from=[work.ask.data, model, *([work.ask.adapter] if work.ask.adapter else [])],
+        made = [
+            prediction(row, work.known.get(row.digest), tokenizer, decoding, name, work.identity) for row in work.rows
+        ]
+        cut = sum(row.outcome == "length" and row.finish_reason == "length" for row in made)
+        key = f"tracks.{track}.max_new_tokens"
+        limits = work.limits + _limit(track, len(made), cut, key, max_new_tokens, "answers were cut off")
+        parts = [work.ask.data, model, *([work.ask.adapter] if work.ask.adapter else [])]
+        parts += [train_data] if train_data and before else []
+        write_predictions(work.ask.out, (row.to_json() for row in made), made_from=parts, limits=limits)
+
+
+def _work(
+    each: Ask,
+    track: str,
+    tuned: adapter.Adapter | None,
+    identity: str,
+    chat: template.Chat,
+    decoding: Decoding,
+    settings: dict[str, Any],
+    before: Sequence[Example],
+    finished: Journal,
+) -> _Work:
+    """One ask with its requests, and the answers that the journal holds."""
+    slm, folder = settings["slm"], tuned.folder if tuned else None
+    examples = list(read_examples(each.data))
+    rows, unguided = ask(examples, chat, decoding, settings, before, folder)
+    if rows and all(row.request is None for row in rows):
+        raise DataError(
+            f"{each.data}: the chat template of the slm takes none of the {len(rows)} rows; see above for why"
+        )
+    limits = before_asking(track, examples, rows, chat, settings, before)
+    what = "are asked without a guide, as no grammar can be made of their schema"
+    limits += _limit(track, len(rows), unguided, "slm.schema_guided", 1, what)
+    run = digest([identity, settings["repeat"]]) if settings.get("repeat") else identity
+    fitting = {row.digest: row for row in rows if row.request and len(row.request.prompt) <= slm["max_prompt_tokens"]}
+    known = {}
+    if slm["precision"] != "int8":
+        for row in fitting.values():
+            if (found := finished.get(_key(run, [row]))) is not None:
+                known[row.digest] = Answer(**found["answers"][0])
+    return _Work(each, rows, limits, folder, identity, run, fitting, known)
+
+
+def before_asking(
+    track: str,
+    examples: Sequence[Example],
+    rows: Sequence[Asked],
+    chat: template.Chat,
+    settings: Mapping[str, Any],
+    before: Sequence[Example] = (),
+) -> list[Limits]:
+    """What settings decide before any row is asked: prompts that are too long, right answers that cannot be whole."""
+    most, longest = settings["track"]["max_new_tokens"], settings["slm"]["max_prompt_tokens"]
+    schema = schema_place(settings["track"].get("prompt", {}))
+    gold = []
+    for example in examples:
+        with contextlib.suppress(template.Refused):
+            gold.append(chat.completion(example, schema=schema, shots=before).text)
+    sizes = [len(ids) + 1 for ids in chat.tokenizer(gold, add_special_tokens=False)["input_ids"]] if gold else []
+    cut = sum(size > most for size in sizes)
+    long = sum(row.request is not None and len(row.request.prompt) > longest for row in rows)
+    what = f"right answers are longer (up to {max(sizes)}) and can be given by nobody" if cut else ""
+    return [
+        *_limit(track, len(rows), long, "slm.max_prompt_tokens", longest, "prompts are longer and not asked"),
+        *_limit(track, len(rows), cut, f"tracks.{track}.max_new_tokens", most, what),
+    ]
+
+
+def _limit(track: str, rows: int, met: int, key: str, value: int, what: str) -> list[Limits]:
+    if not met:
+        return []
+    log.warning("%s: %s %d: %d of %d %s", track, key, value, met, rows, what)
+    return [{"key": key, "value": value, "rows": met, "what": what}]
+
+
+def require_context(folder: Path, max_prompt_tokens: int, max_new_tokens: int) -> None:
+    """Refuse settings that a model cannot read.
+
+    Raises:
+        ConfigError: prompt and answer may be longer than the model's context; says what fits.
+    """
+    config = read_json(folder / "config.json")
+    inner = config.get("text_config")
+    context = config.get(
+        "max_position_embeddings", inner.get("max_position_embeddings") if isinstance(inner, dict) else None
+    )
+    if isinstance(context, int) and context < max_prompt_tokens + max_new_tokens:
+        fits = context - max_new_tokens
+        remedy = f"set slm.max_prompt_tokens to at most {fits}" if fits > 0 else "lower the track's max_new_tokens"
+        raise ConfigError(
+            f"{folder}: the model reads {context} tokens (max_position_embeddings of config.json), fewer than "
+            f"slm.max_prompt_tokens {max_prompt_tokens} and max_new_tokens {max_new_tokens}; {remedy}"
         )
 
 
-def _known(rows: dict[str, Asked], run: str, finished: Journal) -> dict[str, Answer]:
-    found = ((name, finished.get(_key(run, [row]))) for name, row in rows.items())
-    return {name: Answer(**known["answers"][0]) for name, known in found if known is not None}
+def shots_of(settings: Mapping[str, Any], train_data: Path | None) -> list[Example]:
+    """The answered rows that the settings put before every row; none where they say nothing.
+
+    Raises:
+        ConfigError: rows of train are needed and not named.
+    """
+    wanted = settings.get("shots") or {}
+    if not wanted.get("k"):
+        return []
+    if train_data is None:
+        raise ConfigError("shots need the rows of train; give --shots results/data/{track}/train.jsonl")
+    return shots.choose(read_examples(train_data), wanted["k"], wanted.get("set", 0))
 
 
 def _answers(slm: Slm, works: Sequence[_Work], finished: Journal) -> Iterator[tuple[_Work, list[Asked], list[Answer]]]:
@@ -143,33 +257,33 @@ def _answers(slm: Slm, works: Sequence[_Work], finished: Journal) -> Iterator[tu
         for work in works:
             yield from _answers(slm, [work], finished)
         return
-    asked = [(work, row) for work in works for row in work.todo]
-    by_request = {id(row.request): (work, row) for work, row in asked}
+    asked = [(work, row, row.request) for work in works for row in work.todo if row.request is not None]
+    by_request = {id(request): (work, row) for work, row, request in asked}
 
     def found(batch: list[Request]) -> list[Answer] | None:
-        """The answers of a whole batch, all under one adapter."""
+        """The answers of a whole batch, all of one work."""
         places = [by_request[id(request)] for request in batch]
         known = finished.get(_key(places[0][0].run, [row for _, row in places]))
         return None if known is None else [Answer(**answer) for answer in known["answers"]]
 
-    for positions, answers in slm.answers([row.request for _, row in asked], found):
+    for positions, answers in slm.answers([request for _, _, request in asked], found):
         batch: dict[int, tuple[_Work, list[Asked], list[Answer]]] = {}
         for place, given in zip(positions, answers, strict=True):
-            work, row = asked[place]
+            work, row, _ = asked[place]
             _, rows, written = batch.setdefault(id(work), (work, [], []))
             rows.append(row)
             written.append(given)
         units = [
-            (work, unit, given)
+            (work, unit, parts)
             for work, rows, written in batch.values()
-            for unit, given in (
+            for unit, parts in (
                 [(rows, written)] if slm.unit == "batch" else [([r], [a]) for r, a in zip(rows, written, strict=True)]
             )
         ]
         finished.put_many(
-            (_key(work.run, unit), {"answers": [asdict(answer) for answer in given]})
-            for work, unit, given in units
-            if all(answer.tokens is not None for answer in given)  # out of memory may be over at the next run
+            (_key(work.run, unit), {"answers": [asdict(answer) for answer in parts]})
+            for work, unit, parts in units
+            if all(answer.tokens is not None for answer in parts)  # out of memory may be over at the next run
         )
         yield from batch.values()
 
@@ -179,39 +293,68 @@ def _key(run: str, rows: list[Asked]) -> str:
 
 
 def ask(
-    examples: list[Example], tokenizer: Any, decoding: Decoding, settings: dict[str, Any], folder: Path | None = None
-) -> list[Asked]:
-    """The examples as requests to the model under the adapter in `folder`, or without one; in order."""
+    examples: Sequence[Example],
+    chat: template.Chat,
+    decoding: Decoding,
+    settings: Mapping[str, Any],
+    before: Sequence[Example] = (),
+    folder: Path | None = None,
+) -> tuple[list[Asked], int]:
+    """The examples as requests to the model under the adapter in `folder`, in order, and how many are asked without the guide that the settings want."""
     slm, track = settings["slm"], settings["track"]
-    dialect = prompts.dialect_of(tokenizer, slm.get("tool_dialect", "auto"))
     schema = schema_place(track.get("prompt", {}))
-    texts = [prompts.prompt(tokenizer, example, schema=schema, dialect=dialect) for example in examples]
-    ids = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    guided = slm.get("schema_guided", False)
+    texts: list[str | None] = []
+    for example in examples:
+        try:
+            texts.append(chat.prompt(example, schema=schema, shots=before))
+        except template.Refused as error:
+            _say(error, texts.count(None))
+            texts.append(None)
+    asked = [text for text in texts if text is not None]
+    ids = iter(chat.tokenizer(asked, add_special_tokens=False)["input_ids"] if asked else [])
+    guides = Guides(chat) if slm.get("schema_guided", False) else None
+    unguided = 0
     how = {"greedy": True, "max_new_tokens": decoding.max_new_tokens, "stops": list(decoding.stops)}
     rows = []
-    for example, text, prompt in zip(examples, texts, ids, strict=True):
-        within = example.schema if guided else None
-        asked = digest({"prompt": text, "decoding": how, "schema": within})
-        rows.append(Asked(id=example.id, request=Request(prompt=prompt, schema=within, adapter=folder), digest=asked))
-    return rows
+    for example, text in zip(examples, texts, strict=True):
+        if text is None:
+            rows.append(Asked(example.id, None, digest({"refused": example.id})))
+            continue
+        guide = None
+        if guides is not None:
+            try:
+                guide = guides.guide(example)
+            except Unguided as error:
+                why = f"row {example.id!r}: no grammar can be made of its schema ({error}); it is asked without"
+                _say(why, unguided)
+                unguided += 1
+        key = digest({"prompt": text, "decoding": how, "schema": guide})
+        rows.append(Asked(example.id, Request(prompt=next(ids), guide=guide, adapter=folder), key))
+    return rows, unguided
+
+
+def _say(what: object, before: int) -> None:
+    log.log(logging.WARNING if before < SAID else logging.DEBUG, "%s", what)
 
 
 def prediction(
     row: Asked, answer: Answer | None, tokenizer: Any, decoding: Decoding, model: str, identity: str
 ) -> Prediction:
-    """What goes into the file for one row; `answer` is None where the prompt was too long to ask.
+    """What goes into the file for one row; `answer` is None where it was not asked (refused, or too long).
 
-    `raw` keeps markers that are text to the tokenizer (`<|tool_call|>`) and leaves special tokens out.
+    `raw` is what came back without the token that ended it, special tokens (`[TOOL_CALLS]`) and all.
     """
-    usage = {"prompt_tokens": len(row.request.prompt), "completion_tokens": 0}
     same: dict[str, Any] = {"id": row.id, "model": model, "fingerprint": identity, "request": row.digest}
+    if row.request is None:
+        return Prediction(outcome="error", finish_reason="template_refused", **same)
+    usage = {"prompt_tokens": len(row.request.prompt), "completion_tokens": 0}
     if answer is None:
         return Prediction(outcome="length", finish_reason="prompt_too_long", usage=usage, **same)
     if answer.tokens is None:
         return Prediction(outcome="error", finish_reason="out_of_memory", usage=usage, **same)
-    raw = tokenizer.decode(answer.tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     stopped = bool(answer.tokens) and answer.tokens[-1] in decoding.stops
+    written = answer.tokens[:-1] if stopped else answer.tokens
+    raw = tokenizer.decode(written, skip_special_tokens=False, clean_up_tokenization_spaces=False)
     return Prediction(
         outcome="length" if not stopped else "ok" if raw.strip() else "empty",
         raw=raw,
@@ -222,21 +365,21 @@ def prediction(
     )
 
 
-def stop_tokens(tokenizer: Any, checkpoint: Path) -> tuple[int, ...]:
-    """Every token that ends an answer: the checkpoint's own list, the tokenizer's end, and the end of a turn.
+def stop_tokens(chat: template.Chat, folder: Path) -> tuple[int, ...]:
+    """Every token that ends an answer: the checkpoint's own list, the tokenizer's end, and the ends of a turn.
 
     Raises:
         DataError: there is none, so no answer would ever end.
     """
     from transformers import GenerationConfig
 
-    stops = {tokenizer.eos_token_id, prompts.end_of_turn(tokenizer)}
-    if (checkpoint / "generation_config.json").is_file():
-        listed = GenerationConfig.from_pretrained(checkpoint.resolve(), local_files_only=True).eos_token_id
+    stops = {chat.tokenizer.eos_token_id, *chat.stops()}
+    if (folder / "generation_config.json").is_file():
+        listed = GenerationConfig.from_pretrained(folder.resolve(), local_files_only=True).eos_token_id
         stops |= set(listed) if isinstance(listed, list) else {listed}
     stops.discard(None)
     if not stops:
-        raise DataError(f"{checkpoint}: neither tokenizer nor generation_config.json names an end token")
+        raise DataError(f"{folder}: neither tokenizer nor generation_config.json names an end token")
     return tuple(sorted(stops))
 
 
@@ -245,16 +388,14 @@ def fingerprint(engine: Engine, precision: str, base: str, adapter_digest: str |
     return f"{engine}-{precision}-{digest([engine, precision, base, adapter_digest])[:16]}"
 
 
-def load(
-    engine: Engine, checkpoint: Path, decoding: Decoding, settings: dict[str, Any], adapters: Sequence[Path]
-) -> Slm:
+def load(engine: Engine, folder: Path, decoding: Decoding, settings: dict[str, Any], adapters: Sequence[Path]) -> Slm:
     """The engine with the model and its adapters in memory."""
     slm = settings["slm"]
     if engine == "vllm":
         from fledgling.slm.vllm_engine import VllmSlm, visible_cards
 
         return VllmSlm(
-            checkpoint,
+            folder,
             precision=slm["precision"],
             max_prompt_tokens=slm["max_prompt_tokens"],
             decoding=decoding,
@@ -266,7 +407,7 @@ def load(
     from fledgling.slm.transformers_engine import TransformersSlm
 
     return TransformersSlm(
-        checkpoint,
+        folder,
         precision=slm["precision"],
         batch_size=slm["batch_size"],
         decoding=decoding,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from fledgling.errors import ConfigError
 
@@ -13,13 +13,14 @@ Engine = Literal["transformers", "vllm"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt as token ids, the JSON Schema to decode within, if any, and the folder of the adapter that answers.
+    """One prompt as token ids, what to decode within, if anything (see fledgling.slm.guides), and whose answer it is.
 
-    Requests of several adapters, and of the model without one, may stand in one list: one started engine answers all.
+    `adapter` is the folder of the adapter that answers. Requests of several adapters, and of the model without one, may
+    stand in one list: one started engine answers all.
     """
 
     prompt: list[int]
-    schema: Any = None
+    guide: str | None = None
     adapter: Path | None = None
 
 
@@ -65,7 +66,7 @@ class Slm(Protocol):
         ...
 
 
-def choose(engine: str, precision: str, *, schema_guided: bool = False, cards: int | None = None) -> Engine:
+def choose(engine: str, precision: str, *, cards: int | None = None) -> Engine:
     """The engine that a setting means on this machine: auto takes vllm where it imports and a card is there.
 
     `cards` is how many the engine will see; torch is asked unless it is given.
@@ -85,8 +86,6 @@ def choose(engine: str, precision: str, *, schema_guided: bool = False, cards: i
         raise ConfigError(
             "slm.precision fp8 needs slm.engine vllm with a CUDA GPU (pip install fledgling[gpu]); set it to bf16"
         )
-    if engine == "transformers" and schema_guided:
-        raise ConfigError("slm.schema_guided needs slm.engine vllm with a CUDA card; set it to false")
     if engine not in ("transformers", "vllm"):
         raise ConfigError(f"slm.engine {engine!r} is none of auto, transformers, vllm")
     return "vllm" if engine == "vllm" else "transformers"

@@ -6,15 +6,17 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from transformers import GenerationConfig
 
-from fledgling.errors import ConfigError
 from fledgling.models.loading import Precision, load_model
 from fledgling.slm.batches import OutOfMemory, batched, by_adapter, longest_first, shuffled
 from fledgling.slm.engine import Answer, Decoding, Found, Request
+
+if TYPE_CHECKING:
+    from fledgling.slm.masks import Grammars
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ class TransformersSlm:
         self.unit: Literal["row", "batch"] = "batch" if precision == "int8" else "row"
         self._batch_size = batch_size
         self._decoding = decoding
+        self._checkpoint = checkpoint
+        self._grammars: Grammars | None = None
         self._repeat = repeat
         model = load_model(checkpoint, precision)
         self._names = {adapter: f"adapter-{number}" for number, adapter in enumerate(adapters)}
@@ -58,8 +62,8 @@ class TransformersSlm:
 
     def answers(self, requests: list[Request], found: Found) -> Iterator[tuple[list[int], list[Answer]]]:
         """See fledgling.slm.engine.Slm.answers."""
-        if any(request.schema is not None for request in requests):
-            raise ConfigError("the transformers engine does not decode within a schema; set slm.schema_guided to false")
+        if self._grammars is None and any(request.guide is not None for request in requests):
+            self._grammars = self._compilers()
         for places in by_adapter(requests):
             part = [requests[place] for place in places]
             order = shuffled(part, self._repeat) if self._repeat else longest_first(part)
@@ -82,7 +86,7 @@ class TransformersSlm:
     def _generate(self, batch: list[Request]) -> list[Answer]:
         start = time.perf_counter()
         try:
-            rows = self._write([request.prompt for request in batch])
+            rows = self._write(batch)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -97,13 +101,26 @@ class TransformersSlm:
         return [Answer(tokens=self._cut(row), latency_s=latency) for row in rows]
 
     @torch.inference_mode()
-    def _write(self, prompts: list[list[int]]) -> list[list[int]]:
-        ids, mask = left_padded(prompts, self._decoding.pad)
+    def _write(self, batch: list[Request]) -> list[list[int]]:
+        ids, mask = left_padded([request.prompt for request in batch], self._decoding.pad)
         device = self._model.device
+        guides = [request.guide for request in batch]
+        within = [self._grammars.masks(guides)] if self._grammars and any(guides) else None
         written = self._model.generate(
-            input_ids=ids.to(device), attention_mask=mask.to(device), generation_config=self._generation
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=self._generation,
+            logits_processor=within,
         )
         return written[:, ids.shape[1] :].tolist()
+
+    def _compilers(self) -> "Grammars":
+        from transformers import AutoTokenizer
+
+        from fledgling.slm.masks import Grammars, vocabulary_of
+
+        tokenizer = AutoTokenizer.from_pretrained(self._checkpoint.resolve(), local_files_only=True)
+        return Grammars(tokenizer, vocabulary_of(self._model), self._decoding.stops)
 
     def _cut(self, tokens: list[int]) -> list[int]:
         for i, token in enumerate(tokens):

@@ -88,7 +88,7 @@ class VllmSlm:
         failed: list[str] = []
         try:
             for number, (replica, shard) in enumerate(zip(replicas, shards, strict=True)):
-                rows_asked = [[i, requests[i].prompt, requests[i].schema, self._place(requests[i])] for i in shard]
+                rows_asked = [[i, requests[i].prompt, requests[i].guide, self._place(requests[i])] for i in shard]
                 job = self._job | {"rows": rows_asked}
                 # Not a daemon: this process, which claims the cards, does not end before its replicas have.
                 threading.Thread(target=_talk, args=(replica, job, number, lines)).start()
@@ -194,7 +194,7 @@ def serve(job: dict[str, Any], out: IO[str]) -> None:
     from vllm.sampling_params import StructuredOutputsParams
 
     rows = job["rows"]
-    guided = any(schema is not None for _, _, schema, _ in rows)
+    guided = any(guide is not None for _, _, guide, _ in rows)
     adapters = [LoRARequest(f"adapter-{place}", place + 1, path) for place, path in enumerate(job["adapters"])]
     lora: dict[str, Any] = {}
     if adapters:
@@ -216,9 +216,9 @@ def serve(job: dict[str, Any], out: IO[str]) -> None:
             max_tokens=job["max_new_tokens"],
             stop_token_ids=job["stops"],
             detokenize=False,
-            structured_outputs=None if schema is None else StructuredOutputsParams(json=schema),
+            structured_outputs=None if guide is None else StructuredOutputsParams(structural_tag=guide),
         )
-        for _, _, schema, _ in rows
+        for _, _, guide, _ in rows
     ]
     start = time.perf_counter()
     print(json.dumps({"ready_s": start - begun}), file=out, flush=True)

@@ -15,8 +15,11 @@ from typing import Any
 from fledgling.errors import Unavailable
 from fledgling.failpoints import failpoint
 from fledgling.files import digest
-from fledgling.journal import Journal, decode, key_of
-from fledgling.teacher.client import Address, Client
+from fledgling.journal import Journal
+from fledgling.journal.line import decode, is_kind, key_of
+from fledgling.teacher.address import Address
+from fledgling.teacher.answers import Digits, written
+from fledgling.teacher.client import Client
 from fledgling.teacher.limiter import backoff_s
 from fledgling.teacher.requests import Request
 from fledgling.teacher.taxonomy import Reply, judge
@@ -34,6 +37,10 @@ class OpenBatches:
     """Which keys lie in a batch that has not been collected, as far as the journal was read."""
 
     def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """The journal is read again from its start."""
         self.token: dict[str, str] = {}  # of a key
         self.batch: dict[str, str] = {}  # the provider's id, of a token
 
@@ -45,7 +52,7 @@ class OpenBatches:
                 self.token[entry.key] = entry.record["batch"]
             elif entry.kind == "intent" and "created" in entry.record:
                 self.batch[entry.key] = entry.record["created"]
-        elif self.token and b'"kind":"intent"' not in line[:130]:
+        elif self.token and not is_kind(line, "intent"):
             self.token.pop(key_of(line), None)
 
     def keys(self, token: str) -> list[str]:
@@ -58,19 +65,19 @@ class Batches:
     """Sends and collects batches for one run.
 
     `sleep` waits (and raises to end the run), `afford` says whether the budget has room for a call, `done`
-    is told each key with a result, `failed` each key without one. `run` marks the journal's lines.
+    is told each key with a result, `failed` each key without one, why, and whether it may have been billed. `marks` go into the journal's lines.
     """
 
     kept: Journal
     client: Client
     place: Address
     opened: OpenBatches
-    run: str
+    marks: dict[str, str]
     max_tries: int
     sleep: Callable[[float], Awaitable[None]]
     afford: Callable[[Request], bool]
     done: Callable[[str, dict[str, Any]], None]
-    failed: Callable[[str, str], None]
+    failed: Callable[[str, str, bool], None]
 
     async def collect(self, missing: Iterable[str]) -> None:
         """Collect what earlier runs have sent, except where their process still lives and does it itself."""
@@ -110,7 +117,7 @@ class Batches:
             for call in free
             if call.key not in self.kept and call.key not in self.opened.token and self.afford(call)
         ]
-        record = {"host": self.place.endpoint.host, "run": self.run, "batch": token}
+        record = {"host": self.place.endpoint.host, "batch": token, **self.marks}
         self.kept.append("intent", [(call.key, record) for call in mine])
         self.kept.sync()
         self.opened.token.update((call.key, token) for call in mine)
@@ -139,7 +146,7 @@ class Batches:
         return name
 
     def _endpoint(self) -> str:
-        return "/chat/completions" if self.place.azure else "/v1/chat/completions"
+        return "/chat/completions" if self.place.form == "deployment" else "/v1/chat/completions"
 
     async def _finish(self, token: str, batch: str) -> None:
         pause = FIRST_POLL_S
@@ -159,31 +166,39 @@ class Batches:
     def _keep(self, token: str, lines: Iterable[str]) -> None:
         """Journal the results of one output file, with one fsync."""
         results: list[tuple[str, dict[str, Any]]] = []
+        failures: list[tuple[str, dict[str, Any]]] = []
         waiting = set(self.opened.keys(token))
-        for text in filter(str.strip, lines):
-            row = json.loads(text)
-            response = row.get("response") or {}
-            body = json.dumps(response.get("body"), ensure_ascii=False)
-            reply = Reply(0.0, response.get("status_code"), body)
-            if row.get("custom_id") in waiting and judge(reply, self.place.names).kind == "finished":
-                record = {"status": reply.status, "body": body, "latency_s": None, "run": self.run, "of": token}
-                results.append((row["custom_id"], record))
+        for key, reply in filter(None, map(_result, filter(str.strip, lines))):
+            if key not in waiting:
+                continue
+            waiting.discard(key)
+            action = judge(reply, self.place.names)
+            if action.kind == "finished":
+                record = {"status": reply.status, "body": reply.text, "latency_s": None, "of": token, **self.marks}
+                results.append((key, record))
+            elif reply.status is not None:
+                failure = {"status": reply.status, "billed": action.billed, "message": action.message, **self.marks}
+                failures.append((key, failure))
         self.kept.append("result", results)
+        self.kept.append("failure", failures)
         self.kept.sync()
         for key, record in results:
             self.opened.token.pop(key, None)
             self.done(key, record)
+        for key, failure in failures:
+            self.opened.token.pop(key, None)
+            self.failed(key, str(failure["message"]), failure["billed"] != "no")
 
     def _close(self, token: str, why: str) -> None:
         """What has no result failed in this run and is free for the next."""
         left = self.opened.keys(token)
-        failure = {"status": None, "billed": "no", "message": why}
+        failure = {"status": None, "billed": "no", "message": why, **self.marks}
         self.kept.append("failure", [(key, failure) for key in (*left, token)])
         self.kept.sync()
         for key in left:
             self.opened.token.pop(key)
             if token in self.opened.batch:
-                self.failed(key, why)
+                self.failed(key, why, False)
 
     async def _find(self, token: str) -> str | None:
         """The provider's id of the batch that carries our token."""
@@ -224,13 +239,25 @@ class Batches:
                     return json.loads(reply.text)
                 except ValueError:
                     reply = Reply(reply.latency_s, trouble="broken", detail="no JSON")
-            verdict = judge(reply, self.place.names)
-            if verdict.error:
-                raise verdict.error
-            if verdict.kind == "rejected":
-                raise Unavailable(f"the batch endpoint refuses: {verdict.message}")
-            await self.sleep(verdict.pause_s if verdict.pause_s is not None else backoff_s(attempt, 0.5))
-        raise Unavailable(f"the batch endpoint does not answer: {verdict.message}; run the same command later")
+            action = judge(reply, self.place.names)
+            if action.error:
+                raise action.error
+            if action.kind == "rejected":
+                raise Unavailable(f"the batch endpoint refuses: {action.message}")
+            await self.sleep(action.pause_s if action.pause_s is not None else backoff_s(attempt, 0.5))
+        raise Unavailable(f"the batch endpoint does not answer: {action.message}; run the same command later")
+
+
+def _result(text: str) -> tuple[str, Reply] | None:
+    """The key and the reply of one line of an output file, numbers as they were written; None where it is no such line."""
+    try:
+        row = json.loads(text, parse_float=Digits, parse_int=Digits, parse_constant=Digits)
+        response = row.get("response") or {}
+        status = response.get("status_code")
+        body = written(response["body"]) if "body" in response else None
+        return str(row["custom_id"]), Reply(0.0, None if status is None else int(status), body)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def _line(call: Request, endpoint: str) -> bytes:

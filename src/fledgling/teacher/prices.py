@@ -1,14 +1,12 @@
 """What tokens cost. A price that is not configured makes a cost unknown (None), never 0."""
 
 import json
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Subword tokenizers cut a word about every six letters, a number every three digits, and keep most signs single.
-PIECE = re.compile(r"[^\W\d_]+|\d+|[^\w\s]|_", re.UNICODE)
+from fledgling.tokens import text_tokens
+
 MESSAGE_TOKENS = 4
 
 
@@ -28,17 +26,6 @@ class Prices:
     def cost(self, prompt_tokens: float, completion_tokens: float) -> float:
         """Money for so many tokens."""
         return (prompt_tokens * self.input_per_million + completion_tokens * self.output_per_million) / 1e6
-
-
-def text_tokens(text: str) -> int:
-    """About how many tokens a text has; no tokenizer is asked, so this needs no download."""
-    return sum(_piece_tokens(piece) for piece in PIECE.findall(text))
-
-
-def _piece_tokens(piece: str) -> int:
-    if piece.isdigit():
-        return math.ceil(len(piece) / 3)
-    return math.ceil(len(piece) / 6) if piece.isascii() else math.ceil(len(piece.encode()) / 4)
 
 
 def prompt_tokens(body: Mapping[str, Any]) -> int:

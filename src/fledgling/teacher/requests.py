@@ -25,6 +25,10 @@ class Teacher:
     response_format: Literal["json_schema", "json_object", "none"] = "json_schema"
     batch: bool = False
     allow_mixed_models: bool = False
+    give_up: bool = False
+    auth: Literal["key", "entra"] = "key"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    first_replies: Literal["stop", "warn"] = "stop"
     timeout_s: float = 60
     max_tries: int = 6
     concurrency: int = 8

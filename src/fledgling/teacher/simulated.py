@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from os import PathLike
@@ -12,28 +12,20 @@ from typing import Any
 from fledgling.files import digest
 from fledgling.prompting.turns import messages, schema_place
 from fledgling.records import read_examples
-from fledgling.teacher.prices import prompt_tokens, text_tokens
+from fledgling.teacher.prices import prompt_tokens
+from fledgling.tokens import text_tokens
 
 RETRY_AFTER_MS = 20
+MOST_BYTES = 64 << 20  # of a request; a row can be long
 NO_CALL = "None of the tools fits this request."
 
 
 @dataclass(frozen=True, slots=True)
-class HttpRequest:
-    """One HTTP request, read whole."""
-
-    method: str
-    path: str
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
-    """One HTTP response with a JSON body."""
+class Answered:
+    """Status, JSON body and further headers of one reply."""
 
     status: int
-    body: Any
+    body: Mapping[str, Any]
     headers: Mapping[str, str]
 
 
@@ -54,28 +46,22 @@ class Simulated:
         for example in read_examples(data):
             self._gold[_question(messages(example, schema_place(prompt)), example.tools)] = example.answer
 
-    async def __call__(self, request: HttpRequest) -> HttpResponse:
-        """Answer one HTTP request."""
-        if request.method != "POST" or not request.path.partition("?")[0].endswith("/chat/completions"):
-            return _error(404, "not_found", f"no such address: {request.path}")
-        body = json.loads(request.body)
+    async def answer(self, body: Mapping[str, Any]) -> Answered:
+        """Answer the body of one chat completion."""
         question = _question(body["messages"], body.get("tools"))
         if question not in self._gold:
-            return _error(400, "unknown_row", "the simulated teacher knows the rows of its data file only")
+            return _refused("unknown_row", "the simulated teacher knows the rows of its data file only")
         await asyncio.sleep(self._settings.get("latency_s", 0))
         self._tries[question] = self._tries.get(question, 0) + 1
         if self._chance("rate_429", f"{question}:{self._tries[question]}"):
-            return HttpResponse(
-                429,
-                {"error": {"code": "rate_limit_exceeded", "type": "requests", "message": "Rate limit reached."}},
-                {"retry-after": "1", "retry-after-ms": str(RETRY_AFTER_MS)},
-            )
+            error = {"code": "rate_limit_exceeded", "type": "requests", "message": "Rate limit reached."}
+            return Answered(429, {"error": error}, {"retry-after": "1", "retry-after-ms": str(RETRY_AFTER_MS)})
         if self._chance("content_filter_rate", question):
-            return _error(400, "content_filter", "The response was filtered.")
+            return _refused("content_filter", "The response was filtered.")
         answer = self._gold[question]
         if self._chance("error_rate", question):
             answer = mistaken(answer, body.get("tools") or [], random.Random(question))
-        return HttpResponse(200, self._completion(body, question, answer), {})
+        return Answered(200, self._completion(body, question, answer), {})
 
     def _chance(self, rate: str, what: str) -> bool:
         return random.Random(f"{rate}:{what}").random() < self._settings.get(rate, 0)
@@ -167,52 +153,28 @@ def _message(answer: Any, question: str, tools: list[dict[str, Any]]) -> dict[st
     return {"role": "assistant", "content": None, "tool_calls": calls}
 
 
-def _error(status: int, code: str, message: str) -> HttpResponse:
-    return HttpResponse(status, {"error": {"code": code, "type": "invalid_request_error", "message": message}}, {})
-
-
-Handler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+def _refused(code: str, message: str) -> Answered:
+    return Answered(400, {"error": {"code": code, "type": "invalid_request_error", "message": message}}, {})
 
 
 @asynccontextmanager
-async def serve(handler: Handler, port: int = 0) -> AsyncIterator[str]:
+async def serve(simulated: Simulated, port: int = 0) -> AsyncIterator[str]:
     """Serve HTTP on 127.0.0.1 while the block runs; gives the base address for an OpenAI client."""
+    from aiohttp import web
 
-    async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while request := await read_request(reader):
-                writer.write(_wire(await handler(request)))
-                await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
+    async def completion(request: web.Request) -> web.Response:
+        answered = await simulated.answer(await request.json())
+        text = json.dumps(answered.body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+        return web.Response(
+            status=answered.status, body=text, content_type="application/json", headers=answered.headers
+        )
 
-    server = await asyncio.start_server(connection, "127.0.0.1", port, limit=1 << 20)
+    application = web.Application(client_max_size=MOST_BYTES)
+    application.router.add_post("/v1/chat/completions", completion)
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+        await web.TCPSite(runner, "127.0.0.1", port).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
     finally:
-        server.close()
-
-
-async def read_request(reader: asyncio.StreamReader) -> HttpRequest | None:
-    """Read one HTTP/1.1 request with a Content-Length; None at the end of the connection."""
-    try:
-        head = await reader.readuntil(b"\r\n\r\n")
-    except asyncio.IncompleteReadError:
-        return None
-    first, *lines = head.decode("latin-1").split("\r\n")
-    method, path, _ = first.split(" ", 2)
-    headers = {
-        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines if line)
-    }
-    return HttpRequest(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
-
-
-def _wire(response: HttpResponse) -> bytes:
-    body = json.dumps(response.body, ensure_ascii=False).encode("utf-8", "surrogatepass")
-    extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
-    head = (
-        f"HTTP/1.1 {response.status} -\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n{extra}\r\n"
-    )
-    return head.encode() + body
+        await runner.cleanup()

@@ -1,40 +1,27 @@
-"""What a reply means: an answer, a final outcome of its row, a reason to try again, or a reason to stop."""
+"""What a reply leads to: an answer, a final outcome of its row, a reason to try again, or a reason to stop."""
 
-import email.utils
 import json
-import math
-import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from fledgling.errors import ConfigError, FledglingError, Unavailable
-from fledgling.records import Outcome, Prediction
+from fledgling.teacher.answers import read, usage_of
+from fledgling.teacher.refusals import CONFIG_KEYS, PARAMETER_CODES, Refusal, refusal
+from fledgling.teacher.waits import MAX_PAUSE_S, retry_after, said
 
-MAX_PAUSE_S = 120.0
-QUOTA = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
-PARAMETER_CODES = ("unsupported_parameter", "unsupported_value", "unknown_parameter", "invalid_value")
-UNITS_S = {"d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "": 1}
-DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|us|µs|ns|[dhms]|$)")
-CONFIG_KEYS = {
-    "temperature": "teacher.temperature (null leaves it out)",
-    "seed": "teacher.seed (null leaves it out)",
-    "max_tokens": "teacher.max_tokens_key (max_completion_tokens or max_tokens)",
-    "max_completion_tokens": "teacher.max_tokens_key (max_completion_tokens or max_tokens) and teacher.max_tokens",
-    "response_format": "teacher.response_format (json_schema, json_object or none)",
-    "model": "teacher.model",
-}
-
-Trouble = Literal["timeout", "connect", "broken", "cancelled"]
+Trouble = Literal["timeout", "connect", "certificate", "token", "huge", "broken", "cancelled"]
+Billed = Literal["yes", "no", "maybe"]
+NOT_BILLED = (409, 425, 429, 503, 529)  # refused before any work
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What came back from one call, whatever it was.
 
-    `status` and `text` are None where there was no whole response; then `trouble` says why:
-    timeout (the wall-clock deadline), connect (never reached), broken (reset, cut short, no HTTP).
+    `status` and `text` are None where there was no whole response; then `trouble` says why: timeout (the wall-clock
+    deadline), connect (never reached), certificate (not trusted), token (Entra ID gave none), huge (more bytes than
+    any answer has), broken (reset, cut short, no HTTP). `asked` is the path that was asked.
     """
 
     latency_s: float
@@ -43,6 +30,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
     trouble: Trouble | None = None
     detail: str = ""
+    asked: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,230 +44,132 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Action:
     """What to do about a reply. `pause_s` is the provider's own wish, None where it has none.
 
-    finished: keep it for good · transient: try again · rejected: this row fails in this run, and the
-    run stops if it was the first call · stop: no other row would fare better.
+    finished: keep it for good · transient: try again · rejected: this row fails in this run, and the run stops where
+    the first rows are all rejected · stop: no other row would fare better. `usage` is what the reply says it took.
     """
 
     kind: Literal["finished", "transient", "rejected", "stop"]
     message: str = ""
-    billed: Literal["yes", "no", "maybe"] = "no"
+    billed: Billed = "no"
     pause_s: float | None = None
     rate_limited: bool = False
     error: FledglingError | None = None
     usage: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a finished reply says; the fields of a Prediction that do not name its row."""
-
-    outcome: Outcome
-    raw: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    finish_reason: str | None = None
-    usage: dict[str, int] = field(default_factory=dict)
-    model: str | None = None
-    fingerprint: str | None = None
-
-
-def judge(reply: Reply, names: Names) -> Verdict:
-    """What to do about a reply. Decides on status and error code, never on prose, where there is a code."""
+def judge(reply: Reply, names: Names) -> Action:
+    """What to do about a reply. Decides on status and error code, and on prose only where there is no code."""
     if reply.status is None:
-        return Verdict("transient", f"{reply.trouble}: {reply.detail}", "no" if reply.trouble == "connect" else "maybe")
-    if reply.status == 200:
-        answer = read(200, reply.text or "")
-        if answer is not None:
-            return Verdict("finished", billed="yes", usage=answer.usage)
-        return Verdict("transient", f"HTTP 200 without an answer: {_shorten(reply.text)}", "maybe")
-    error = _error(reply.text)
-    code, message = str(error.get("code") or error.get("type") or ""), str(error.get("message") or _shorten(reply.text))
-    what = f"HTTP {reply.status}" + (f" {code}" if code else "") + f": {message}"
-    if reply.status == 429 and {code, str(error.get("type"))} & set(QUOTA):
+        return _without_response(reply)
+    if 200 <= reply.status < 300:
+        return _answered(reply, names)
+    why = refusal(reply.text)
+    code = why.code()
+    what = f"HTTP {reply.status}" + (f" {code}" if code else "") + (f": {why.words}" if why.words else "")
+    wait = said(why.words)
+    soon = wait is not None and wait <= MAX_PAUSE_S
+    if 400 <= reply.status < 500 and why.used_up() and not soon:
         return _stop(Unavailable, f"the provider's quota is used up ({what}); top it up and run the same command")
+    if reply.status == 429 and why.never_fits():
+        return Action("rejected", f"the row is larger than the endpoint's rate limit ({what})")
+    if reply.status >= 500 and why.part in CONFIG_KEYS:
+        return _refused_parameter(why, why.part, what)
     if reply.status in (408, 409, 425, 429) or reply.status >= 500:
         pause = retry_after(reply.headers)
+        pause = wait if pause is None else pause
         if pause is not None and pause > MAX_PAUSE_S:
             return _stop(Unavailable, f"the provider asks to wait {pause:,.0f} s ({what}); run the same command then")
-        billed: Literal["no", "maybe"] = "no" if reply.status in (409, 425, 429) else "maybe"
-        return Verdict("transient", what, billed, pause, rate_limited=reply.status == 429)
-    if read(reply.status, reply.text or "") is not None:
-        return Verdict("finished", what)
-    return _refused(reply.status, error, code, what, names)
+        billed: Billed = "no" if reply.status in NOT_BILLED else "maybe"
+        return Action("transient", what, billed, pause, rate_limited=reply.status == 429)
+    if why.limit_is_too_large(reply.status):
+        return _stop(
+            ConfigError, f"the endpoint's context is too small for replies so long ({what}); lower teacher.max_tokens"
+        )
+    answer = read(reply.status, reply.text or "")
+    if answer is not None and answer.outcome != "error":
+        return Action("finished", what)
+    return _refused(reply, why, what, names)
 
 
-def read(status: int, text: str) -> Answer | None:
-    """What a finished reply says, or None where it is no finished reply. A pure function of what is kept."""
-    if status != 200:
-        return _read_refusal(status, _error(text))
+def _without_response(reply: Reply) -> Action:
+    what = f"{reply.trouble}: {reply.detail}"
+    if reply.trouble == "certificate":
+        return _stop(
+            ConfigError,
+            f"the endpoint's certificate is not trusted ({reply.detail}); set SSL_CERT_FILE or REQUESTS_CA_BUNDLE to a "
+            "file with the certificates of your authority",
+        )
+    if reply.trouble == "token":
+        return _stop(
+            ConfigError, f"Entra ID gave no token ({reply.detail}); sign in with `az login`, or see azure-identity"
+        )
+    if reply.trouble == "huge":
+        return Action("rejected", what, "maybe")
+    return Action("transient", what, "no" if reply.trouble == "connect" else "maybe")
+
+
+def _answered(reply: Reply, names: Names) -> Action:
+    text = reply.text or ""
+    answer = read(200, text)
+    if answer is None:
+        if (inner := _status_inside(text)) is not None:
+            return judge(Reply(reply.latency_s, inner, text, reply.headers, asked=reply.asked), names)
+        return Action(
+            "transient", f"HTTP 200 without an answer: {refusal(text).words!r}", "maybe", usage=usage_of(text)
+        )
+    if answer.outcome != "error":
+        return Action("finished", billed="yes", usage=answer.usage)
+    again = "broke" in (answer.reason or "")
+    return Action("transient" if again else "rejected", answer.reason or "", "yes", usage=answer.usage)
+
+
+def _status_inside(text: str) -> int | None:
+    """The status that a gateway puts into the body of a 200 ({"error": {"code": 429}}), or None."""
     try:
-        body = json.loads(text)
-        choice = body["choices"][0]
-        message = choice["message"]
-        content, calls = message.get("content"), message.get("tool_calls") or None
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        error = json.loads(text)["error"]
+        code = int(error["code"])
+    except (ValueError, LookupError, TypeError, RecursionError, OverflowError):
         return None
-    if not isinstance(content, str | None) or not _are_calls(calls):
-        return None
-    finish = choice.get("finish_reason")
-    outcome: Outcome = "ok"
-    if finish in ("length", "content_filter"):
-        outcome = finish
-    elif message.get("refusal"):
-        outcome, content = "refusal", content or str(message["refusal"])
-    elif not calls and not (content or "").strip():
-        outcome = "empty"
-    return Answer(
-        outcome,
-        content,
-        calls,
-        _text(finish),
-        _usage(body),
-        _text(body.get("model")),
-        _text(body.get("system_fingerprint")),
-    )
+    return code if 400 <= code < 600 else None
 
 
-def prediction(row: str, key: str, record: Mapping[str, Any]) -> Prediction:
-    """The prediction of a row from the record that the journal keeps under its key."""
-    answer = read(record["status"], record["body"]) or Answer("error")
-    return Prediction(
-        id=row,
-        outcome=answer.outcome,
-        raw=answer.raw,
-        tool_calls=answer.tool_calls,
-        finish_reason=answer.finish_reason,
-        usage=answer.usage,
-        latency_s=record["latency_s"],
-        model=answer.model,
-        fingerprint=answer.fingerprint,
-        request=key,
-    )
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the provider asks to wait: milliseconds, seconds or an HTTP date; None where there is no sense in it.
-
-    A date counts from the response's own Date where it has one, so that a wrong clock here does not matter.
-    """
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers[name]) / unit
-        except (KeyError, ValueError):
-            continue
-        if seconds == math.inf and headers[name].strip()[0].isdigit():
-            return MAX_PAUSE_S * 1000  # a number too large for a float is a wish to wait long
-        return seconds if math.isfinite(seconds) and seconds >= 0 else None
-    until, now = _date(headers.get("retry-after")), _date(headers.get("date"))
-    if until is None:
-        return None
-    return max(0.0, until - (time.time() if now is None else now))
-
-
-def reset_s(headers: Mapping[str, str]) -> float:
-    """Seconds until calls are allowed again where the provider says that requests or tokens are used up, else 0.
-
-    Reads x-ratelimit-remaining-* and x-ratelimit-reset-* (`1s`, `6m0s`, `20ms`; a plain number is seconds); what makes
-    no sense is ignored. At most MAX_PAUSE_S: a reset is when everything is allowed again, and one call may be sooner.
-    """
-    waits = [
-        _duration_s(headers.get(f"x-ratelimit-reset-{what}", ""))
-        for what in ("requests", "tokens")
-        if headers.get(f"x-ratelimit-remaining-{what}", "").strip() == "0"
-    ]
-    return min(MAX_PAUSE_S, max(waits, default=0.0))
-
-
-def _duration_s(text: str) -> float:
-    """Seconds of a duration as Go writes it, or of a plain number; 0 where it is neither."""
-    parts = DURATION.findall(text.strip())
-    if "".join(map("".join, parts)) != text.strip():
-        return 0.0
-    return sum(float(number) * UNITS_S[unit] for number, unit in parts)
-
-
-def _date(text: str | None) -> float | None:
-    try:
-        parts = email.utils.parsedate_tz(text or "")
-        return None if parts is None else float(email.utils.mktime_tz(parts))
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _refused(status: int, error: Mapping[str, Any], code: str, what: str, names: Names) -> Verdict:
-    """A 3xx or 4xx that is not about one row's content."""
-    text = f"{code} {error.get('message', '')}".lower()
+def _refused(reply: Reply, why: Refusal, what: str, names: Names) -> Action:
+    """A 3xx or 4xx that is not an outcome of its row."""
+    status, text = reply.status or 0, f"{why.code()} {why.words}".lower()
     if status == 401:
-        return _stop(ConfigError, f"{names.key} was refused (HTTP 401); set it to a key of this endpoint")
+        header = "subscription key" in text and "missing" in text
+        remedy = "put it into teacher.headers" if header else "set it to a key of this endpoint"
+        return _stop(ConfigError, f"{names.key} was refused ({what}); {remedy}")
     if status == 403:
         return _stop(ConfigError, f"access was denied ({what}); check {names.key} and what it may use")
     if status == 402:
         return _stop(Unavailable, f"the provider wants to be paid first ({what}); run the same command then")
     if status in (400, 404) and ("api-version" in text or "api version" in text):
         return _stop(ConfigError, f"{names.api_version} is not accepted ({what})")
-    if status == 404 or code == "model_not_found":
-        return _stop(ConfigError, f"{names.deployment} does not exist at {names.endpoint} ({what})")
+    if status == 404 or "model_not_found" in why.codes:
+        asked = f"; asked was {reply.asked}, so check the address too" if reply.asked else ""
+        return _stop(ConfigError, f"{names.deployment} does not exist at {names.endpoint} ({what}){asked}")
     if status < 400:
         return _stop(
             ConfigError,
             f"{names.endpoint} redirects (HTTP {status}); nothing is sent elsewhere, set the address itself",
         )
-    parameter = str(error.get("param") or "")
-    key = CONFIG_KEYS.get(parameter.partition(".")[0])
-    if key or code in PARAMETER_CODES[:3]:
-        return _stop(
-            ConfigError,
-            f"the endpoint does not take {parameter or 'a parameter'} ({what}); change {key or 'the teacher section'}",
-        )
-    return Verdict("rejected", f"the endpoint does not take the request ({what}); check {names.endpoint}")
+    if why.is_about_the_row(status):
+        hint = "; teacher.response_format may be set to json_object or none" if why.part == "response_format" else ""
+        return Action("rejected", f"the endpoint refuses the row ({what}{hint})")
+    parameter = why.parameter()
+    if parameter in CONFIG_KEYS or why.codes & PARAMETER_CODES:
+        return _refused_parameter(why, parameter, what)
+    return Action("rejected", f"the endpoint does not take the request ({what}); check {names.endpoint}")
 
 
-def _read_refusal(status: int, error: Mapping[str, Any]) -> Answer | None:
-    """A 4xx that is about this one row: its outcome."""
-    code = str(error.get("code") or "")
-    inner = error.get("innererror")
-    inner_code = str(inner.get("code")) if isinstance(inner, dict) else ""
-    if status in (400, 403) and (code == "content_filter" or inner_code == "ResponsibleAIPolicyViolation"):
-        return Answer("content_filter", finish_reason="content_filter")
-    too_long = "maximum context length" in str(error.get("message", ""))  # vLLM gives no code
-    if code in ("context_length_exceeded", "string_above_max_length") or status == 413 or (status == 400 and too_long):
-        return Answer("length")
-    parameter = str(error.get("param") or "")
-    if status in (400, 422) and code not in PARAMETER_CODES[:3] and parameter.startswith(("messages", "tools")):
-        return Answer("error")
-    return None
+def _refused_parameter(why: Refusal, parameter: str, what: str) -> Action:
+    key = CONFIG_KEYS.get(parameter, "the teacher section")
+    return _stop(ConfigError, f"the endpoint does not take {parameter or 'a parameter'} ({what}); change {key}")
 
 
-def _stop(error: type[FledglingError], message: str) -> Verdict:
-    return Verdict("stop", message, error=error(message))
-
-
-def _error(text: str | None) -> Mapping[str, Any]:
-    try:
-        body = json.loads(text or "")
-    except (ValueError, RecursionError):
-        return {}
-    error = body.get("error", body) if isinstance(body, dict) else {}
-    return error if isinstance(error, dict) else {"message": str(error)}
-
-
-def _are_calls(calls: Any) -> bool:
-    return calls is None or (isinstance(calls, list) and all(isinstance(call, dict) for call in calls))
-
-
-def _usage(body: Mapping[str, Any]) -> dict[str, int]:
-    usage = body.get("usage")
-    counts = (
-        {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens")} if isinstance(usage, dict) else {}
-    )
-    return {name: count for name, count in counts.items() if isinstance(count, int) and not isinstance(count, bool)}
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _shorten(text: str | None) -> str:
-    return repr((text or "")[:200])
+def _stop(error: type[FledglingError], message: str) -> Action:
+    return Action("stop", message, error=error(message))

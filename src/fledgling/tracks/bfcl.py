@@ -7,10 +7,12 @@ of numbers although it is accepted as a number (here it is accepted in both).
 """
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from fledgling import strict_json
 from fledgling.tracks.assignment import perfect
+from fledgling.tracks.bounds import in_one_order, too_many
+from fledgling.tracks.declared import UNKNOWN, Declared, declared
 from fledgling.tracks.dialects import Call
 
 _IGNORED = str.maketrans({**dict.fromkeys(" ,./-_*^", None), "'": '"'})
@@ -24,12 +26,22 @@ def ast_match(
     `allowed` is [{"name", "arguments": {argument: [allowed value…]}}], one entry a call; "" among the values: the
     argument may be left out. An object among them holds a list of allowed values per key. [] means that no call
     is right (no `calls`, or None, are); None that any call is. `tools` are OpenAI tool definitions: they give the
-    parameters' types and which are required; calls of a tool that is not among them are compared without types.
+    parameters' types and which are required; calls of a tool that is not among them, or that has no parameters, are
+    compared without types. Lists that are too long to compare every call with every other are compared in one order.
     """
     if allowed is None:
         return bool(calls)
     calls = calls or []
-    return perfect(calls, allowed, lambda call, expected: _call(call, expected, tools))
+    if len(calls) != len(allowed):
+        return False
+    known = {tool["function"]["name"]: declared(tool["function"].get("parameters")) for tool in tools or []}
+
+    def fits(call: Call, expected: dict[str, Any]) -> bool:
+        return mismatch(call, expected, known.get(call.name, UNKNOWN)) is None
+
+    if too_many(len(calls), allowed):
+        return all(map(fits, *in_one_order(calls, allowed)))
+    return perfect(calls, allowed, fits)
 
 
 def allowed_of(answer: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -49,45 +61,66 @@ def _option(value: Any) -> Any:
     return [_option(item) for item in value] if isinstance(value, list) else value
 
 
-def _call(call: Call, expected: dict[str, Any], tools: list[dict[str, Any]] | None) -> bool:
+class Mismatch(NamedTuple):
+    """Why a call is not the one expected: a code, and the argument (or the tool) that it is about."""
+
+    code: str
+    about: str
+
+    def __str__(self) -> str:
+        return MISMATCHES[self.code].format(self.about)
+
+
+MISMATCHES = {
+    "name": "the expected tool is {!r}",
+    "without_allowed_value": "argument {!r} has no allowed value",
+    "undeclared_argument": "the tool declares no argument {!r}",
+    "outside_allowed": "the value of argument {!r} is not among those that its list allows by the tool's types",
+    "missing_argument": "argument {!r} is left out",
+    "required": "the tool requires argument {!r}, which is left out",
+}
+
+
+def mismatch(call: Call, expected: dict[str, Any], tool: Declared) -> Mismatch | None:
+    """Why a call is not the one expected; None where it is."""
     if call.name != expected["name"]:
-        return False
+        return Mismatch("name", expected["name"])
     options, arguments = expected["arguments"], call.arguments
-    if any(name not in options for name in arguments):
-        return False
-    if any(name not in arguments and "" not in values for name, values in options.items()):
-        return False
-    tool = next((tool["function"] for tool in tools or [] if tool["function"]["name"] == call.name), None)
-    if tool is None:
-        return all(_argument(value, options[name], {}) for name, value in arguments.items())
-    parameters = tool.get("parameters") or {}
-    properties = parameters.get("properties") or {}
-    if any(name not in arguments for name in parameters.get("required") or []):
-        return False
-    return all(
-        name in properties and _argument(value, options[name], properties[name]) for name, value in arguments.items()
-    )
+    for name, value in arguments.items():
+        if name not in options:
+            return Mismatch("without_allowed_value", name)
+        if name not in tool.names and not tool.open:
+            return Mismatch("undeclared_argument", name)
+        if not _argument(value, options[name], tool.types(name), tool.item_types(name)):
+            return Mismatch("outside_allowed", name)
+    for name, values in options.items():
+        if name not in arguments and "" not in values:
+            return Mismatch("missing_argument", name)
+    for name in tool.required:
+        if name not in arguments:
+            return Mismatch("required", name)
+    return None
 
 
-def _argument(value: Any, options: list[Any], schema: Any) -> bool:
+def _argument(value: Any, options: list[Any], types: list[str], item_types: list[str]) -> bool:
     kind = _kind(value)
     answer = _answer_kind(options)
-    declared = _declared(schema, kind) or answer or kind
+    fitting = next((name for name in types if name == kind or (name == "number" and kind == "integer")), None)
+    declared = fitting or next(iter(types), None) or answer or kind
     if declared == "number" and kind == "integer":
         kind = "number"
     if kind != declared:  # a variable in the place of a value: the answer has another type than the definition says
         return kind == answer and _plainly(value, options)
-    item = _declared(schema.get("items"), None) if isinstance(schema, dict) and kind == "array" else None
-    if item:
+    if kind == "array" and item_types:
         kinds = set(map(_kind, value))
-        if not any(not isinstance(option, list) or _items(kinds, option, item) for option in options):
+        if not any(not isinstance(option, list) or _items(kinds, option, item_types) for option in options):
             return False
     if answer not in (None, declared):
         return _plainly(value, options)
     if kind == "object":
         return any(isinstance(option, dict) and _object(value, option) for option in options)
     if kind == "array":
-        return any(_array(value, option, objects=item == "object") for option in options)
+        return any(_array(value, option, objects=item_types == ["object"]) for option in options)
     if kind == "string":
         return any(isinstance(option, str) and _standard(value) == _standard(option) for option in options)
     return _plainly(value, options)
@@ -113,18 +146,9 @@ def _answer_kind(options: list[Any]) -> str | None:
     return next((_kind(option) for option in options if option != ""), None)
 
 
-def _declared(schema: Any, kind: str | None) -> str | None:
-    """The declared type; of several the one that the value has (or widens to), else the first."""
-    declared = schema.get("type") if isinstance(schema, dict) else None
-    if isinstance(declared, list):
-        fitting = [name for name in declared if name == kind or (name == "number" and kind == "integer")]
-        declared = next(iter(fitting or declared), None)
-    return declared if isinstance(declared, str) else None
-
-
-def _items(kinds: set[str], option: list[Any], declared: str) -> bool:
-    widened = {"number", "integer"} if declared == "number" else {declared}
-    return kinds <= widened | {_answer_kind(option)}
+def _items(kinds: set[str], option: list[Any], declared: list[str]) -> bool:
+    widened = {*declared, "integer"} if "number" in declared else set(declared)
+    return kinds <= widened.union(map(_kind, option))
 
 
 def _plainly(value: Any, options: list[Any]) -> bool:

@@ -1,42 +1,61 @@
-r"""Tool calls in the text of a model's reply, in every dialect that is in use.
+r"""Tool calls in the text of a model's reply, in the dialects that write arguments as JSON.
 
 *Strict reading* (`parse_calls`). A call is a JSON object with a string `name` and an object under `arguments` or
 `parameters` (one of the two). It may have other keys, but an echoed tool definition is no call. Calls stand
 
 * after a marker: Phi-4-mini's `<|tool_call|>…<|/tool_call|>`, Hermes' and Qwen's `<tool_call>…</tool_call>`,
-  Llama-3's `<|python_tag|>`, Mistral's `[TOOL_CALLS]` (a list, or `name{arguments}`), `functools[…]`, and the
-  historical `<tool_call name="X">{arguments}</tool_call>`; or
+  Llama-3's `<|python_tag|>`, Mistral's `[TOOL_CALLS]` (a list, or `name{arguments}`), `functools[…]`, Glaive's
+  `<functioncall>`; or with the name in the marker and the arguments behind it: `<function=name>{…}</function>` (Llama
+  3.1), DeepSeek's `<｜tool▁call▁begin｜>`, harmony's `to=functions.name … <|message|>{…}`, and the historical
+  `<tool_call name="X">{…}</tool_call>`; or
 * without one (Llama-3's JSON), where they are the whole reply.
 
 Behind a marker stands one call, a list of calls, or several of them separated by commas (by semicolons too in
 Llama-3's form), and nothing else: up to the closing marker, or where that is missing up to the next marker or the
-end. Outside of marked calls there may be text. End-of-turn tokens and one leading `<think>` block are not looked at.
-One broken call makes the whole reply unreadable. An empty list reads as no calls.
+end; what opens `functools` or `[TOOL_CALLS]` also closes it. Outside of marked calls there may be text. Thoughts and
+tokens that end the turn are not looked at (`spoken`). One broken call makes the whole reply unreadable. An empty list
+reads as no calls.
 
 *Lenient reading* (`lenient_calls`), for diagnosis: also calls in code fences or inside prose, other key names,
 arguments given as JSON text, OpenAI's `{"function": {…}}` wrapper. The JSON itself stays strict in both readings;
-Python literals are never evaluated.
+Python literals are never evaluated. What neither reads may still be an attempt (`attempts`).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fledgling import strict_json
+from fledgling.tracks.spoken import spoken
 
 LENIENT_SIZE = 1 << 16  # characters that the lenient reading looks at, in
 LENIENT_TRIES = 64  # places: together they bound its time
 
+_NAME = r"[^<>｜|\s\"'={}]{1,256}"
 _MARKER = re.compile(
-    r'<\|tool_call\|>|<tool_call(?:\s{1,8}name="(?P<name>[^"<>]{1,256})")?\s{0,8}>'
-    r"|<\|python_tag\|>|\[TOOL_CALLS\]|functools(?=\[)"
+    r'<\|tool_calls?\|>|<tool_calls?(?:\s{1,8}name="(?P<tag>[^"<>]{1,256})")?\s{0,8}>'
+    r"|<\|python_tag\|>|\[TOOL_CALLS\]|functools(?=\[)|<functioncall>"
+    rf"|<function=(?P<function>{_NAME})>"
+    rf"|<｜tool▁call▁begin｜>(?:function<｜tool▁sep｜>(?P<v3>{_NAME})\s{{0,8}}```json\s|(?P<v31>{_NAME})<｜tool▁sep｜>)"
+    rf"|to=functions\.(?P<harmony>{_NAME})[^{{}}\[]{{0,128}}?<\|message\|>"
 )
-_CLOSING = {"<|tool_call|>": "<|/tool_call|>", "<tool_call": "</tool_call>"}
-_ATTEMPT = re.compile(r"```|\{|\[\s{0,64}[\[{\"]|\[[A-Za-z_][\w.]{0,256}\(|</?\|?/?tool_call")
+_NAMED = ("tag", "function", "v3", "v31", "harmony")  # groups of the marker that hold the name of the tool
+_CLOSING = {
+    "<|tool_calls|>": "<|/tool_calls|>",
+    "<|tool_call|>": "<|/tool_call|>",
+    "<tool_calls": "</tool_calls>",
+    "<tool_call": "</tool_call>",
+    "<functioncall>": "</functioncall>",
+    "<function=": "</function>",
+    "<｜tool▁call▁begin｜>": "<｜tool▁call▁end｜>",
+    "to=": "<|call|>",
+}
+_SELF_CLOSING = ("functools", "[TOOL_CALLS]")
+_GLAIVE = re.compile(r"""\{\s{0,8}"name"\s{0,8}:\s{0,8}"([^"\\]{1,256})"\s{0,8},\s{0,8}"arguments"\s{0,8}:\s{0,8}'""")
+_GLAIVE_END = re.compile(r"\s{0,8}'\s{0,8}\}")
 _BARE = re.compile(r"\s*(?:\{|\[\s*[\[{\"\]])")
 _MISTRAL_NAME = re.compile(r"([\w.\-]{1,256})\s{0,8}(?:\[CALL_ID\]\s{0,8}\w{1,64}\s{0,8})?(?:\[ARGS\])?\s{0,8}(?=\{)")
-_END_OF_TURN = ("<|end|>", "<|endoftext|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "</s>")
 _SCHEMA_KEYS = frozenset(
     (
         "type",
@@ -89,13 +108,16 @@ class Call:
 def parse_calls(text: str) -> list[Call] | None:
     """The calls of a reply by the strict reading, in order; [] for an empty list, None where there is no valid call."""
     try:
-        return _read(_reply(strict_json.checked(text)))
+        return _read(spoken(strict_json.checked(text)))
     except ValueError:
         return None
 
 
-def native_calls(tool_calls: list[dict[str, Any]]) -> list[Call] | None:
-    """The calls of a provider's `tool_calls` (OpenAI's form, arguments as strict JSON text); None if one is broken."""
+def native_calls(tool_calls: Sequence[object]) -> list[Call] | None:
+    """The calls of a provider's `tool_calls` (OpenAI's form, arguments as strict JSON text); None if one is broken.
+
+    Arguments that are blank, null or absent are none: endpoints write so for tools without parameters.
+    """
     try:
         return [_native(call) for call in tool_calls]
     except ValueError:
@@ -107,26 +129,6 @@ def lenient_calls(text: str) -> list[Call]:
     if len(text) > LENIENT_SIZE:
         return []
     return [call for value in _values(text) for call in _loose(value)]
-
-
-def attempts_call(text: str) -> bool:
-    """Whether a reply without a valid call begins like one (JSON, a code fence, code) or holds a dialect's marker."""
-    return bool(_ATTEMPT.match(text, strict_json.skip_space(text, 0)) or _MARKER.search(text))
-
-
-def _reply(text: str) -> str:
-    start, end = 0, len(text)
-    if text.startswith("<think>", strict_json.skip_space(text, 0)):
-        start = text.find("</think>") + len("</think>")
-        if start < len("</think>"):
-            raise ValueError("the reply ends inside its thoughts")
-    while True:
-        while end > start and text[end - 1] in " \t\n\r":
-            end -= 1
-        token = next((token for token in _END_OF_TURN if text.endswith(token, start, end)), None)
-        if token is None:
-            return text[start:end]
-        end -= len(token)
 
 
 def _read(text: str) -> list[Call]:
@@ -148,32 +150,49 @@ def _read(text: str) -> list[Call]:
 
 def _marked(text: str, marker: re.Match[str]) -> tuple[list[Call], int]:
     start = strict_json.skip_space(text, marker.end())
-    if marker["name"]:
+    name = next((marker[group] for group in _NAMED if marker[group]), None)
+    if name is None and marker[0] == "[TOOL_CALLS]" and (named := _MISTRAL_NAME.match(text, start)):
+        name, start = named[1], named.end()
+    self_closing = marker[0] in _SELF_CLOSING
+    if name is not None:
         arguments, end = strict_json.scan(text, start)
-        calls = [_call({"name": marker["name"], "arguments": arguments})]
-    elif marker[0] == "[TOOL_CALLS]" and (named := _MISTRAL_NAME.match(text, start)):
-        arguments, end = strict_json.scan(text, named.end())
-        calls = [_call({"name": named[1], "arguments": arguments})]
+        calls = [_call({"name": name, "arguments": arguments})]
+    elif marker[0] == "<functioncall>" and (quoted := _GLAIVE.match(text, start)):
+        calls, end = _quoted(text, quoted)
     else:
-        calls, end = _calls(text, start, ",;" if marker[0] == "<|python_tag|>" else ",")
+        separators = ",;" if marker[0] == "<|python_tag|>" else ","
+        calls, end = _calls(text, start, separators, text_may_follow=self_closing)
     end = strict_json.skip_space(text, end)
+    if marker["v3"] and text.startswith("```", end):
+        end = strict_json.skip_space(text, end + len("```"))
     closing = next((close for opening, close in _CLOSING.items() if marker[0].startswith(opening)), None)
     if closing and text.startswith(closing, end):
         return calls, end + len(closing)
-    if end < len(text) and not _MARKER.match(text, end):
+    if end < len(text) and not self_closing and not _MARKER.match(text, end):
         raise ValueError("text after the calls")
     return calls, end
 
 
-def _calls(text: str, start: int, separators: str) -> tuple[list[Call], int]:
+def _quoted(text: str, opening: re.Match[str]) -> tuple[list[Call], int]:
+    """Glaive's call, whose arguments are JSON between single quotes."""
+    arguments, end = strict_json.scan(text, strict_json.skip_space(text, opening.end()))
+    closing = _GLAIVE_END.match(text, end)
+    if closing is None:
+        raise ValueError("not a call")
+    return [_call({"name": opening[1], "arguments": arguments})], closing.end()
+
+
+def _calls(text: str, start: int, separators: str, *, text_may_follow: bool = False) -> tuple[list[Call], int]:
     calls: list[Call] = []
     while True:
         value, end = strict_json.scan(text, start)
         calls += [_call(item) for item in value] if isinstance(value, list) else [_call(value)]
-        end = strict_json.skip_space(text, end)
-        if end == len(text) or text[end] not in separators:
+        after = strict_json.skip_space(text, end)
+        if after == len(text) or text[after] not in separators:
+            return calls, after
+        start = strict_json.skip_space(text, after + 1)
+        if text_may_follow and text[start : start + 1] not in ("{", "["):
             return calls, end
-        start = strict_json.skip_space(text, end + 1)
 
 
 def _call(value: Any) -> Call:
@@ -211,13 +230,17 @@ def _is_schema(value: Any) -> bool:
     return all(isinstance(name, str) and _SCHEMA_TYPE.match(name) for name in names)
 
 
-def _native(call: Any) -> Call:
+def _native(call: object) -> Call:
     function = call.get("function") if isinstance(call, dict) else None
     if not isinstance(function, dict):
         raise ValueError("not a call")
     arguments = function.get("arguments")
     if isinstance(arguments, str):
-        arguments = strict_json.loads(arguments)
+        arguments = strict_json.loads(arguments) if arguments.strip() else {}
+    elif arguments is None:
+        arguments = {}
+    else:
+        strict_json.dumps(arguments)  # refuses what no JSON text could have said: NaN, depths
     return _call({"name": function.get("name"), "arguments": arguments})
 
 

@@ -1,10 +1,10 @@
 """Tracks whose answers are JSON of a given shape.
 
-The reply as a whole must be one JSON text; the lenient reading also takes the first object inside a code fence or
-prose. Every metric is 1 or 0 per row except the three `field_` means; an invalid reply has 0 throughout.
+The reply as a whole must be one JSON text, save for thoughts before it and tokens that end the turn; the lenient
+reading also takes the first object (the first array where the answer is one) inside a code fence or prose. Every metric is 1 or 0 per row except the three `field_` means; an invalid reply has 0 throughout.
 
 json_valid_rate     the reply is JSON by RFC 8259
-schema_valid_rate   it satisfies the row's JSON Schema (without one: it is an object)
+schema_valid_rate   it satisfies the row's JSON Schema (without one: it is an object, or an array like the answer)
 exact_match_rate    it equals the answer by JSON Schema equality
 field_precision     of the leaves of the reply, the share that the answer has too
 field_recall        of the leaves of the answer, the share that the reply has too
@@ -21,6 +21,7 @@ from fledgling import schema as json_schema
 from fledgling import strict_json
 from fledgling.records import Example, Prediction
 from fledgling.tracks.kinds import Kind, Scored, length
+from fledgling.tracks.spoken import spoken
 
 METRICS = (
     "json_valid_rate",
@@ -42,9 +43,9 @@ def score(example: Example, prediction: Prediction) -> Scored:
     if len(text) > strict_json.MAX_SIZE:
         return KIND.nothing("too_long")
     try:
-        value = strict_json.loads(text)
+        value = _strict_value(text)
     except ValueError:
-        found = lenient_value(text)
+        found = lenient_value(text, array=isinstance(example.answer, list))
         lenient = dict.fromkeys(METRICS, 0.0) if found is None else _scores(found, example)
         return Scored(
             dict.fromkeys(METRICS, 0.0), lenient, "empty" if not text or text.isspace() else "invalid_json", None
@@ -54,24 +55,38 @@ def score(example: Example, prediction: Prediction) -> Scored:
     return Scored(scores, scores, reason, value)
 
 
-def lenient_value(text: str) -> dict[str, Any] | None:
-    """The first JSON object inside a reply that is not JSON as a whole; None where there is none."""
-    position = text.find("{") if len(text) <= LENIENT_SIZE else -1
+def _strict_value(text: str) -> Any:
+    """The JSON value that a reply is; thoughts before it and tokens that end the turn are not looked at."""
+    try:
+        return strict_json.loads(text)
+    except ValueError:
+        said = spoken(strict_json.checked(text))
+        if len(said) == len(text):
+            raise
+    return strict_json.loads(said)
+
+
+def lenient_value(text: str, *, array: bool = False) -> Any:
+    """The first JSON object (or array) inside a reply that is not JSON as a whole; None where there is none."""
+    try:
+        text = spoken(strict_json.checked(text))
+    except ValueError:
+        pass  # it ends in its thoughts, or is not UTF-8: what stands in it is still worth a diagnosis
+    opening = "[" if array else "{"
+    position = text.find(opening) if len(text) <= LENIENT_SIZE else -1
     for _ in range(LENIENT_TRIES):
         if position < 0:
             break
         try:
-            value: dict[str, Any] = strict_json.scan(text, position)[0]
+            return strict_json.scan(text, position)[0]
         except ValueError:
-            position = text.find("{", position + 1)
-        else:
-            return value
+            position = text.find(opening, position + 1)
     return None
 
 
 def _scores(value: Any, example: Example) -> dict[str, float]:
     if example.schema is None:
-        valid = isinstance(value, dict)
+        valid = isinstance(value, type(example.answer) if isinstance(example.answer, list) else dict)
     else:
         valid = json_schema.compiled(example.schema).valid(value)
     given, expected = leaves(value), leaves(example.answer)

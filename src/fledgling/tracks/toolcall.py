@@ -1,7 +1,8 @@
 """Tracks whose answers are tool calls.
 
-A reply is *calls*, an *abstention* (`[]`, or text in which even the lenient reading finds no attempt at a call) or
-*invalid* (anything else: call markup that cannot be read strictly, a blank reply, an outcome other than ok).
+A reply is *calls*, an *abstention* (`[]`, or text that does not try to call a tool, see `attempts`) or *invalid*
+(anything else: an attempt that cannot be read strictly, a blank reply, one that ends in its thoughts, an outcome other
+than ok). Thoughts are not looked at.
 Every metric is 1 or 0 per row except the three `args_` means; an invalid reply has 0 throughout.
 
 valid_call_rate   the reply holds calls that can be read strictly, or abstains where that is right
@@ -19,16 +20,21 @@ throughout, save for abstain_rate. An argument is equal if it is one of the allo
 one that may be left out is expected only where it was given.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from fledgling import strict_json
 from fledgling.records import Example, Prediction
-from fledgling.tracks.assignment import best, perfect
+from fledgling.tracks.assignment import best
+from fledgling.tracks.attempts import attempts_call
 from fledgling.tracks.bfcl import allowed_of, ast_match
-from fledgling.tracks.dialects import Call, attempts_call, lenient_calls, native_calls, parse_calls
+from fledgling.tracks.bounds import EXTRA_CALLS, NATIVE_CALLS, in_one_order, too_many
+from fledgling.tracks.dialects import Call, lenient_calls, native_calls, parse_calls
 from fledgling.tracks.kinds import Kind, Scored, length
+from fledgling.tracks.matching import accepts, all_exact, right_arguments
+from fledgling.tracks.spoken import spoken
 
-__all__ = ["KIND", "Call", "ast_match", "native_calls", "parse_calls"]
+__all__ = ["KIND", "Call", "accepts", "ast_match", "native_calls", "parse_calls"]
 
 METRICS = (
     "valid_call_rate",
@@ -47,12 +53,11 @@ def score(example: Example, prediction: Prediction) -> Scored:
     if prediction.outcome != "ok":
         return KIND.nothing(f"outcome:{prediction.outcome}")
     text = prediction.raw or ""
-    if not prediction.tool_calls:
-        if len(text) > strict_json.MAX_SIZE:
-            return KIND.nothing("too_long")
-        if not text or text.isspace():
-            return KIND.nothing("empty")
-    calls, lenient = _readings(prediction.tool_calls, text)
+    if _too_long(prediction.tool_calls, text):
+        return KIND.nothing("too_long")
+    if not prediction.tool_calls and (not text or text.isspace()):
+        return KIND.nothing("empty")
+    calls, lenient = _readings(prediction.tool_calls, text, example.tools)
     allowed = example.allowed if example.allowed is not None or example.answer is None else allowed_of(example.answer)
     strict_scores = _scores(calls, allowed, example.tools)
     return Scored(
@@ -63,15 +68,34 @@ def score(example: Example, prediction: Prediction) -> Scored:
     )
 
 
-def _readings(tool_calls: list[dict[str, Any]] | None, text: str) -> tuple[list[Call] | None, list[Call] | None]:
+def _too_long(tool_calls: Sequence[object] | None, text: str) -> bool:
+    """Whether a reply is over the caps: of text, or of the provider's own calls and all that they hold."""
+    if not tool_calls:
+        return len(text) > strict_json.MAX_SIZE
+    left, stack = strict_json.MAX_SIZE, [*tool_calls[: NATIVE_CALLS + 1]]
+    while stack and left >= 0:
+        node = stack.pop()
+        left -= len(node) if isinstance(node, (str, dict, list)) else 1
+        if isinstance(node, (dict, list)):
+            stack.extend(node.values() if isinstance(node, dict) else node)
+    return left < 0 or len(tool_calls) > NATIVE_CALLS
+
+
+def _readings(
+    tool_calls: list[dict[str, Any]] | None, text: str, tools: list[dict[str, Any]] | None
+) -> tuple[list[Call] | None, list[Call] | None]:
     """The strict and the lenient reading: calls, [] for an abstention, None where there is neither."""
     calls = native_calls(tool_calls) if tool_calls else parse_calls(text)
     if calls is not None or tool_calls:
         return calls, calls
-    found = lenient_calls(text)
-    if found:
+    try:
+        said = spoken(strict_json.checked(text))
+    except ValueError:
+        return None, None
+    if found := lenient_calls(said):
         return None, found
-    nothing: list[Call] | None = None if attempts_call(text) else []
+    offered = [tool["function"]["name"] for tool in tools or []]
+    nothing: list[Call] | None = None if not said or attempts_call(said, offered) else []
     return nothing, nothing
 
 
@@ -84,8 +108,10 @@ def _scores(
         right = float(bool(calls) if allowed is None else not calls and not allowed)
         valid = float(bool(calls) or right)
         return dict.fromkeys(METRICS, right) | {"valid_call_rate": valid, "abstain_rate": float(not calls)}
-    names = sorted([call.name for call in calls]) == sorted([expected["name"] for expected in allowed])
-    exact = names and perfect(calls, allowed, _exact)
+    names = len(calls) == len(allowed) and sorted([call.name for call in calls]) == sorted(
+        [expected["name"] for expected in allowed]
+    )
+    exact = names and all_exact(calls, allowed)
     precision, recall, f1 = (1.0, 1.0, 1.0) if exact else _arguments(calls, allowed, names=names)
     return {
         "valid_call_rate": 1.0,
@@ -100,11 +126,23 @@ def _scores(
 
 
 def _arguments(calls: list[Call], allowed: list[dict[str, Any]], *, names: bool) -> tuple[float, float, float]:
-    """Precision, recall and F1 of the arguments under the assignment with the most right ones."""
-    many = 1 + len(allowed)  # so that one right argument outweighs any number of equal names
-    pairs = best(calls, allowed, lambda call, expected: _right(call, expected) * many + (call.name == expected["name"]))
-    right = sum(_right(calls[mine], allowed[theirs]) for mine, theirs in pairs)
+    """Precision, recall and F1 of the arguments under the assignment with the most right ones.
+
+    Of a reply with far more calls than are expected, the first ones are assigned; all its arguments count as given.
+    """
     given = sum(len(call.arguments) for call in calls)
+    calls = calls[: len(allowed) + EXTRA_CALLS]
+    if too_many(len(calls), allowed):
+        calls, allowed = in_one_order(calls, allowed)
+        pairs = [(at, at) for at in range(min(len(calls), len(allowed)))]
+    else:
+        many = 1 + len(allowed)  # so that one right argument outweighs any number of equal names
+        pairs = best(
+            calls,
+            allowed,
+            lambda call, expected: right_arguments(call, expected) * many + (call.name == expected["name"]),
+        )
+    right = sum(right_arguments(calls[mine], allowed[theirs]) for mine, theirs in pairs)
     expected = sum("" not in values for call in allowed for values in call["arguments"].values()) + sum(
         "" in values and name in calls[mine].arguments
         for mine, theirs in pairs
@@ -117,44 +155,6 @@ def _arguments(calls: list[Call], allowed: list[dict[str, Any]], *, names: bool)
         right / expected if expected else neither,
         2 * right / (given + expected) if given + expected else neither,
     )
-
-
-def _right(call: Call, expected: dict[str, Any]) -> int:
-    options = expected["arguments"]
-    if call.name != expected["name"]:
-        return 0
-    return sum(name in options and _equals_one(value, options[name]) for name, value in call.arguments.items())
-
-
-def _exact(call: Call, expected: dict[str, Any]) -> bool:
-    options = expected["arguments"]
-    return (
-        call.name == expected["name"]
-        and _right(call, expected) == len(call.arguments)
-        and all(name in call.arguments or "" in values for name, values in options.items())
-    )
-
-
-def _equals_one(value: Any, options: list[Any]) -> bool:
-    return any(_equals(value, option) for option in options)
-
-
-def _equals(value: Any, option: Any) -> bool:
-    if not isinstance(option, (dict, list)):
-        return strict_json.equal(value, option)
-    if isinstance(option, dict) and all(isinstance(values, list) for values in option.values()):
-        return (
-            isinstance(value, dict)
-            and all(key in option and _equals_one(item, option[key]) for key, item in value.items())
-            and all(key in value or "" in values for key, values in option.items())
-        )
-    if isinstance(option, list):
-        return (
-            isinstance(value, list)
-            and len(value) == len(option)
-            and all(_equals(mine, theirs) for mine, theirs in zip(value, option, strict=True))
-        )
-    return strict_json.equal(value, option)
 
 
 def _reason(calls: list[Call] | None, allowed: list[dict[str, Any]] | None, scores: dict[str, float]) -> str | None:

@@ -13,7 +13,7 @@ from fledgling.cli import run
 from fledgling.errors import UsageError
 from fledgling.graph.driver import where
 
-CONFIGS = Path("config/accelerate")
+CONFIGS = Path(__file__).parents[3] / "config/accelerate"
 
 
 def command(processes: int, *, deepspeed: bool) -> list[str]:

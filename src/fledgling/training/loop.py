@@ -16,11 +16,11 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from fledgling import checkpoints
 from fledgling.errors import DataError
 from fledgling.files import read_json, write_json
 from fledgling.models import adapter
 from fledgling.progress import progress_bar
-from fledgling.training import checkpoints
 from fledgling.training.objective import Batch, Objective
 from fledgling.training.recipe import Layout, Recipe, pack, rate
 from fledgling.training.tokens import IGNORED, Row

@@ -1,15 +1,19 @@
 """Examples as token rows: the prompt that inference gives, the completion that it should get."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fledgling.errors import DataError
-from fledgling.prompting import template as prompts
+from fledgling.prompting import template
 from fledgling.prompting.turns import Place
 from fledgling.records import Example
 
+log = logging.getLogger(__name__)
+
 IGNORED = -100  # label of a token without loss
+SAID = 5  # rows that a template refuses are named in the log, up to so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,15 +26,26 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows to train on, and how many examples were left out: too long, or without a gold answer."""
+    """The rows to train on, and how many examples were left out.
+
+    too_long: longer than the limit; no_answer: without a gold answer; refused: the chat template does not take them,
+    or writes for them what would not score as right.
+    """
 
     rows: list[Row]
     too_long: int
     no_answer: int
+    refused: int = 0
 
 
 def encode(
-    examples: Iterable[Example], tokenizer: Any, *, dialect: prompts.Dialect, schema: Place, max_length: int
+    examples: Iterable[Example],
+    tokenizer: Any,
+    *,
+    chat: template.Chat,
+    schema: Place,
+    max_length: int,
+    shots: Sequence[Example] = (),
 ) -> Rows:
     """Token rows of examples, in order; none is cut.
 
@@ -38,18 +53,29 @@ def encode(
     labels are masked by position and never by token id, since pad and end are one token in some
     tokenizers. Prompt and completion are tokenized apart, as generation does.
     """
-    end = prompts.end_of_turn(tokenizer)
     asked = list(examples)
-    kept = [example for example in asked if example.answer is not None]
+    starts: list[str] = []
+    ends: list[template.Completion] = []
+    no_answer = refused = 0
+    for example in asked:
+        if example.answer is None:
+            no_answer += 1
+            continue
+        try:
+            start = chat.prompt(example, schema=schema, shots=shots)
+            ends.append(chat.completion(example, schema=schema, shots=shots))
+            starts.append(start)
+        except template.Refused as error:
+            refused += 1
+            log.log(logging.WARNING if refused <= SAID else logging.DEBUG, "%s; left out", error)
     rows: list[Row] = []
-    if kept:
-        starts = _ids(tokenizer, [prompts.prompt(tokenizer, e, schema=schema, dialect=dialect) for e in kept])
-        ends = _ids(tokenizer, [prompts.completion(e, dialect) for e in kept])
-        for start, written in zip(starts, ends, strict=True):
-            ids = [*start, *written, end]
+    if starts:
+        written = _ids(tokenizer, [end.text for end in ends])
+        for prompt, answer, end in zip(_ids(tokenizer, starts), written, ends, strict=True):
+            ids = [*prompt, *answer, end.end]
             if len(ids) <= max_length:
-                rows.append(Row(input_ids=ids, labels=[IGNORED] * len(start) + ids[len(start) :]))
-    return Rows(rows=rows, too_long=len(kept) - len(rows), no_answer=len(asked) - len(kept))
+                rows.append(Row(input_ids=ids, labels=[IGNORED] * len(prompt) + ids[len(prompt) :]))
+    return Rows(rows=rows, too_long=len(starts) - len(rows), no_answer=no_answer, refused=refused)
 
 
 def micro_batches(rows: Sequence[Row], places: Iterable[Sequence[int]], tokenizer: Any) -> list[list[Row]]:
@@ -67,7 +93,7 @@ def check(rows: Rows, path: Any, max_length: int) -> None:
     if not rows.rows:
         raise DataError(
             f"{path}: no row to train on ({rows.too_long} longer than recipe.max_length {max_length}, "
-            f"{rows.no_answer} without a gold answer)"
+            f"{rows.no_answer} without a gold answer, {rows.refused} that the chat template refuses)"
         )
 
 

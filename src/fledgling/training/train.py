@@ -13,10 +13,9 @@ from fledgling.artefacts import Training
 from fledgling.errors import ConfigError
 from fledgling.files import copy_file, digest, read_json, sha256_file
 from fledgling.gpus import die_with_launcher
-from fledgling.models import adapter, memory, tensors
-from fledgling.models import checkpoint as manifest
+from fledgling.models import adapter, checkpoint, memory, tensors
 from fledgling.models.offline import offline_and_quiet
-from fledgling.prompting import template as prompts
+from fledgling.prompting import template
 from fledgling.prompting.turns import Place, schema_place
 from fledgling.records import read_examples
 from fledgling.training import tokens as token_rows
@@ -43,7 +42,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     die_with_launcher()
     recipe = Recipe.of(settings)
     where = settings.get("training", {})
-    base = manifest.load(model, verify=True)
+    base = checkpoint.load(model, verify=True)
     deepspeed = bool(where.get("deepspeed")) or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
     if deepspeed and find_spec("deepspeed") is None:
         raise ConfigError(
@@ -113,7 +112,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
             "recipe": recipe.to_json(),
             "history": result.history,
             "rows": len(rows.rows),
-            "left_out": {"too_long": rows.too_long, "no_answer": rows.no_answer},
+            "left_out": {"too_long": rows.too_long, "no_answer": rows.no_answer, "refused": rows.refused},
             "steps": result.steps,
             "candidates": kept,
             "final_loss": result.final_loss,
@@ -164,7 +163,7 @@ def _rows(path: Path, tokenizer: Any, settings: dict[str, Any], recipe: Recipe) 
     return token_rows.encode(
         read_examples(path),
         tokenizer,
-        dialect=prompts.dialect_of(tokenizer, choice),
+        chat=template.chat(tokenizer, choice),
         schema=schema,
         max_length=recipe.max_length,
     )

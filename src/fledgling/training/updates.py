@@ -104,7 +104,7 @@ class Summed:
 
     def backward(self, loss: torch.Tensor, *, last: bool) -> None:
         """See Update."""
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
     def forget(self) -> bool:
         """See Update."""

@@ -1,167 +1,371 @@
-"""The first screen: the verdict, the gaps against the margin, quality beside cost and time."""
+"""The first screen: the verdict, what to do next, what it saves, how sure it is, what is weak."""
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
+from fledgling.artefacts import GapOnMetric, SliceGap
 from fledgling.report import plots, text, words
-from fledgling.report.cost import economy
-from fledgling.report.load import Inputs
+from fledgling.report.load import TEACHER, Inputs
 
-HEADLINES = {
-    "teacher": "Keep the teacher",
-    "inconclusive": "Undecided: keep the teacher for now",
-    "invalid": "No verdict: the numbers cannot be trusted",
-}
+View = dict[str, object]
+Kind = Literal["swap", "keep", "fine_tune", "inconclusive", "invalid"]
+DEFAULT_MARGIN = 0.05  # decision.margin of config/config.yaml
+WEAK = 5  # weakest slices that the first screen names
 
 
-def verdict(inputs: Inputs) -> dict[str, Any]:
-    """The sentence, the reasons, the terms of the decision."""
-    verdict, compare = inputs.verdict, inputs.compare
-    invalid = any(body["finding"] == "invalid" for body in verdict["comparisons"].values())
-    basis = decisive(inputs)
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What kind of answer a verdict is.
+
+    fine_tune: the gate asks for training and nothing was trained. `trained` says whether anything was; `why` parts
+    the undecided by what stops them.
+    """
+
+    kind: Kind
+    trained: bool
+    why: Literal["rows", "noise", "coverage", "regression", ""] = ""
+
+
+def case(inputs: Inputs) -> Case:
+    """The kind of answer that the first screen is designed for."""
+    verdict, decisive = inputs.verdict, inputs.decisive
+    trained = any(rung["adapter"] for rung in inputs.ladder)
+    if any(body["finding"] == "invalid" for body in verdict["comparisons"].values()):
+        return Case("invalid", trained)
+    if verdict["deploy"] in verdict["comparisons"]:
+        return Case("swap", trained)
+    regression = verdict["regressions"].get(decisive["contender"])
+    lost = decisive["finding"] == "as_good" and regression is not None and regression["status"] != "none"
+    if verdict["deploy"] == TEACHER:
+        if not trained and inputs.gate["decision"] == "fine_tune":
+            return Case("fine_tune", trained)
+        return Case("keep", trained, "regression" if lost else "")
+    if any(noise["refused"] for noise in verdict["noise"].values()):
+        return Case("inconclusive", trained, "noise")
+    coverage = decisive["coverage"]
+    if coverage is not None and coverage < verdict["min_coverage"]:
+        return Case("inconclusive", trained, "coverage")
+    return Case("inconclusive", trained, "regression" if lost else "rows")
+
+
+def label(inputs: Inputs, name: str) -> str:
+    """What people call somebody who answers: the teacher, a contender by its label, a floor by what it does."""
+    if name == TEACHER:
+        return TEACHER
+    found = next((rung["label"] for rung in inputs.ladder if rung["name"] == name), None)
+    return text.clean(found, 60) if found else words.floor(name)
+
+
+def headline(inputs: Inputs) -> View:
+    """The answer in a few words, the verdict's own sentence, and what training has to do with it."""
+    verdict, found = inputs.verdict, case(inputs)
+    heads = {
+        "swap": f"Move to {label(inputs, verdict['deploy'])}",
+        "keep": "Keep the teacher",
+        "fine_tune": "Keep the teacher for now: train next",
+        "inconclusive": "Undecided: keep the teacher for now",
+        "invalid": "No verdict: the numbers cannot be trusted",
+    }
     return {
-        "deploy": verdict["deploy"],
-        "headline": HEADLINES["invalid"] if invalid else _headline(verdict),
+        "kind": found.kind,
+        "headline": heads[found.kind],
+        "tone": {"swap": "good", "invalid": "bad"}.get(found.kind, ""),
         "statement": text.prose(verdict["statement"]),
+        "tried": _tried(inputs, found),
         "reasons": [text.prose(reason) for reason in verdict["reasons"]],
-        "gate": compare["decision"].replace("_", "-"),
-        "gate_statement": text.prose(compare["statement"]),
         "rows": text.count(verdict["n"]),
-        "rows_missing": text.count(verdict["rows_missing"]) if verdict["rows_missing"] else None,
-        "margin": _size(verdict["margin"]),
-        "alpha": text.percent(verdict["alpha"], 0),
-        "coverage": text.percent(basis["coverage"]),
-        "decisive": words.contender(basis["contender"]),
+        "margin": text.size(verdict["margin"]),
+        "confidence": text.percent(1 - verdict["alpha"], 0),
+        "gate": {
+            "swap": "before training: good enough",
+            "fine_tune": "before training: not good enough",
+            "inconclusive": "before training: undecided",
+            "invalid": "before training: no verdict",
+        }[inputs.gate["decision"]],
+        "gate_statement": text.prose(inputs.gate["statement"]),
     }
 
 
-def _headline(verdict: Mapping[str, Any]) -> str:
-    label = next((rung["label"] for rung in verdict["ladder"] if rung["name"] == verdict["deploy"]), None)
-    return f"Move to {label}" if label else HEADLINES[verdict["deploy"]]
+def _tried(inputs: Inputs, found: Case) -> str:
+    """Whether training was tried and what it brought, where the headline leaves that open."""
+    if found.kind in ("swap", "invalid"):
+        return ""
+    if not found.trained:
+        return {
+            "never": "Training was not tried: the policy of this track is never to train.",
+            "always": "Training was asked for, but no contender has an adapter: nothing was trained.",
+            "auto": "Training was not tried: the gate asks for it only where the gap is above the margin.",
+        }[inputs.verdict["policy"]]
+    metric = inputs.verdict["core"][0]
+    parts = []
+    for rung in inputs.ladder:
+        before, after = rung["after"], rung["name"]
+        if rung["adapter"] and before and before in inputs.metrics:
+            parts.append(
+                f"{label(inputs, after)} has {_value(inputs, after, metric)}, "
+                f"{label(inputs, before)} {_value(inputs, before, metric)}"
+            )
+    what = f": {'; '.join(parts)} (teacher {_value(inputs, TEACHER, metric)})" if parts else ""
+    return f"Training was tried{what}."
 
 
-def _size(gap: float) -> str:
-    """A gap without its sign."""
-    return f"{100 * gap:g}"
+def _value(inputs: Inputs, name: str, metric: str) -> str:
+    return text.percent(inputs.metrics[name]["metrics"][metric]["value"])
 
 
-def decisive(inputs: Inputs) -> Mapping[str, Any]:
-    """The comparison that the verdict rests on."""
-    comparisons = inputs.verdict["comparisons"]
-    found: Mapping[str, Any] = comparisons[inputs.verdict["decisive"]]
+def sure(inputs: Inputs) -> View:
+    """How sure the answer is: one number for one risk, the number of the look, the margin where it is unusual."""
+    verdict, found = inputs.verdict, case(inputs)
+    big, metric = _certainty(inputs, found)
+    unusual = verdict["margin"] != DEFAULT_MARGIN
+    margin = f"Too bad: {text.size(verdict['margin'])} points or more below the teacher (the margin)."
+    if unusual:
+        more = "more" if verdict["margin"] > DEFAULT_MARGIN else "less"
+        margin += f" The usual margin is {text.size(DEFAULT_MARGIN)}: this track allows {more}."
+    return {
+        "big": big,
+        "metric": words.label(metric) if metric else "",
+        "chance": chance(inputs) if found.kind != "invalid" else "",
+        "margin": margin,
+        "unusual": unusual,
+        "rows": _evidence(inputs),
+    }
+
+
+def chance(inputs: Inputs) -> str:
+    """The one number for the one risk that this project promises to keep small, with the number of the look."""
+    looks = inputs.verdict["looks"]
+    risk = text.percent(looks["false_swap_at_most"] if looks else inputs.verdict["alpha"], 0)
+    if not looks:
+        seen = "earlier verdicts on these rows are not counted"
+    elif looks["number"] == 1:
+        seen = "first verdict on these rows"
+    else:
+        seen = f"verdict number {text.count(looks['number'])} on these rows; this is for all of them together"
+    return f"Chance that we call a too-bad model good: {risk} ({seen})."
+
+
+def _certainty(inputs: Inputs, found: Case) -> tuple[str, str]:
+    """The largest words of the panel, and the metric that they are about."""
+    known = {name: entry for name, entry in inputs.decisive["metrics"].items() if entry["core"]}
+    if found.kind == "invalid" or not known:
+        return "Not at all", ""
+    if found.why == "noise":
+        return "Answers do not repeat", ""
+    if found.why == "regression":
+        return "Worse than before training" if found.kind == "keep" else "Perhaps worse than before training", ""
+    if found.kind == "swap":
+        metric = inputs.verdict["core"][0]
+        return bound(known[metric]), metric
+    if found.kind in ("keep", "fine_tune"):
+        metric = max(known, key=lambda name: known[name]["gap"])
+        entry = known[metric]
+        proven = (
+            f"At least {text.gap(entry['low'])}"
+            if entry["low"] > 0
+            else f"Measured {text.gap(entry['gap'])}, not proven"
+        )
+        return proven, metric
+    unproven = {name: entry for name, entry in known.items() if not entry["non_inferior"]} or known
+    metric = max(unproven, key=lambda name: unproven[name]["high"])
+    entry = unproven[metric]
+    return (f"Could be up to {text.gap(entry['high'])}: not proven" if entry["high"] > 0 else "Not proven"), metric
+
+
+def _evidence(inputs: Inputs) -> str:
+    decisive = inputs.decisive
+    said = f"{text.count(decisive['n'])} test rows"
+    groups = decisive.get("groups")
+    if groups and groups < decisive["n"]:
+        said += f" from {text.count(groups)} source records"
+    if decisive["coverage"] is not None and decisive["coverage"] < 1:
+        said += f", {text.percent(decisive['coverage'])} of them answered by both"
+    if weight := inputs.datasheet.get("weight"):
+        said += f", standing for {text.count(float(str(weight)))} requests"
+    return f"{said}, the same for everybody."
+
+
+def bound(entry: GapOnMetric) -> str:
+    """The end of the interval that decides, in words."""
+    if entry["high"] < 0:
+        return f"At least {text.gap(entry['high'])}"
+    return f"At most {text.gap(entry['high'])}" if float(text.size(entry["high"])) else "No worse at all"
+
+
+def says(inputs: Inputs, name: str, entry: GapOnMetric) -> tuple[str, plots.Mark]:
+    """What one gap shows, in words, and its mark: green only where the verdict deploys, nothing where it is void."""
+    margin = inputs.verdict["margin"]
+    if case(inputs).kind == "invalid":
+        return "not judged", "void"
+    if entry["non_inferior"]:
+        return bound(entry).lower(), "good" if name == inputs.verdict["deploy"] else "holds"
+    if entry["gap"] > margin:
+        return text.gap(entry["gap"]), "bad"
+    return f"could be up to {text.gap(entry['high'])}: not proven", "open"
+
+
+def gaps(inputs: Inputs) -> View | None:
+    """The core gaps of all contenders against the margin; None where rows could not be paired."""
+    verdict = inputs.verdict
+    margin = 100 * verdict["margin"]
+    known = [(rung["name"], verdict["comparisons"][rung["name"]]) for rung in inputs.ladder]
+    entries = [
+        (name, metric, body["metrics"][metric])
+        for name, body in known
+        for metric in verdict["core"]
+        if metric in body["metrics"]
+    ]
+    if not entries:
+        return None
+    edges = [100 * entry[end] for _, _, entry in entries for end in ("low", "high")]
+    axis = plots.Axis.around([0, margin, *edges])
+    groups = []
+    for name, _ in known:
+        lanes = []
+        for owner, metric, entry in entries:
+            if owner == name:
+                said, mark = says(inputs, name, entry)
+                point = plots.Point(100 * entry["gap"], 100 * entry["low"], 100 * entry["high"], mark)
+                lanes.append(
+                    {
+                        "name": words.metric(metric),
+                        "note": said,
+                        "mark": mark,
+                        "bar": plots.lane(axis, point, margin=margin, zero=True, cap=True),
+                    }
+                )
+        groups.append({"name": text.capital(label(inputs, name)), "lanes": lanes})
+    return {
+        "groups": groups,
+        "scale": plots.scale(axis, [_tick(tick) for tick in axis.ticks], margin=(margin, f"margin {margin:g}")),
+    }
+
+
+def _tick(value: float) -> str:
+    return f"{abs(value):g}" if value >= 0 else f"{text.MINUS}{abs(value):g}"
+
+
+def table(inputs: Inputs) -> list[View]:
+    """All gaps in numbers, core metrics first."""
+    found = []
+    for rung in inputs.ladder:
+        for metric, entry in inputs.verdict["comparisons"][rung["name"]]["metrics"].items():
+            said, mark = says(inputs, rung["name"], entry)
+            counts = entry["counts"]
+            found.append(
+                {
+                    "contender": text.capital(label(inputs, rung["name"])),
+                    "metric": words.metric(metric),
+                    "core": entry["core"],
+                    "teacher": text.percent(entry["teacher"]),
+                    "value": text.percent(entry["contender"]),
+                    "gap": text.gap(entry["gap"]),
+                    "span": text.span(entry["low"], entry["high"]),
+                    "alone": f"{text.count(counts['teacher_only'])}, {text.count(counts['contender_only'])}",
+                    "p": None if entry["mcnemar_p"] is None else text.p_value(entry["mcnemar_p"]),
+                    "says": said if entry["core"] else "",
+                    "mark": mark,
+                }
+            )
     return found
 
 
-def gaps(inputs: Inputs, stamp: str) -> dict[str, Any]:
-    """Gaps of every metric of every candidate, the core ones drawn against the margin."""
-    margin = inputs.verdict["margin"]
-    drawn: list[plots.Group] = []
-    groups: list[dict[str, Any]] = []
-    for name, comparison in inputs.verdict["comparisons"].items():
-        lines = [_gap_line(metric, entry, margin) for metric, entry in comparison["metrics"].items()]
-        if lines:
-            core = [line for line in lines if line["core"]]
-            other = [line for line in lines if not line["core"]]
-            groups.append({"contender": words.contender(name), "core": core, "other": other})
-            entries = [(metric, entry) for metric, entry in comparison["metrics"].items() if entry["core"]]
-            drawn.append(plots.Group(words.contender(name), [_gap_drawn(*pair, margin) for pair in entries]))
-    said = "; ".join(
-        f"{group['contender']}, {line['metric']}: gap {line['gap']}, interval {line['low']} to {line['high']}, {line['says']}"
-        for group in groups
-        for line in group["core"]
-    )
-    plot = (
-        plots.gaps(
-            drawn,
-            100 * margin,
-            key="gaps",
-            title="Gap of every core metric against the margin",
-            desc=f"The margin is {_size(margin)} points. {said}.",
-            stamp=stamp,
-        )
-        if drawn
-        else ""
-    )
-    return {"plot": plot, "groups": groups, "more": any(group["other"] for group in groups)}
+@dataclass(frozen=True, slots=True)
+class Weak:
+    """A slice of the rows on which a contender is behind by more than the margin at the low end of its interval."""
+
+    dimension: str
+    value: str
+    rows: int
+    entry: SliceGap
 
 
-def _gap_drawn(metric: str, entry: Mapping[str, Any], margin: float) -> plots.Interval:
-    gap, low, high = (100 * entry[bound] for bound in ("gap", "low", "high"))
-    note = f"{text.points(entry['high'])} at most: {_says(entry, margin)}"
-    return plots.Interval(words.metric(metric), gap, low, high, note=note, good=entry["non_inferior"])
+def weak(inputs: Inputs, name: str) -> list[Weak]:
+    """The slices on which a contender's low bound is above the margin, largest gap first."""
+    found = [
+        Weak(dimension, value, part["n"], part["contenders"][name])
+        for dimension, values in inputs.verdict["slices"].items()
+        for value, part in values.items()
+        if part["contenders"][name]["low"] > inputs.verdict["margin"]
+    ]
+    return sorted(found, key=lambda one: (-one.entry["gap"], one.dimension, one.value))
 
 
-def _says(entry: Mapping[str, Any], margin: float) -> str:
-    """What one gap shows: worse only where the measured gap itself is above the margin."""
-    return "as good" if entry["non_inferior"] else "worse" if entry["gap"] > margin else "not shown"
-
-
-def _gap_line(metric: str, entry: Mapping[str, Any], margin: float) -> dict[str, Any]:
-    counts = entry["counts"]
-    return {
-        "metric": words.metric(metric),
-        "core": entry["core"],
-        "teacher": text.percent(entry["teacher"]),
-        "value": text.percent(entry["contender"]),
-        "gap": text.points(entry["gap"]),
-        "low": text.points(entry["low"]),
-        "high": text.points(entry["high"]),
-        "holds": entry["non_inferior"],
-        "says": _says(entry, margin),
-        "teacher_only": text.count(counts["teacher_only"]),
-        "contender_only": text.count(counts["contender_only"]),
-        "p": text.p_value(entry["mcnemar_p"]),
-        "method": words.plain(entry["method"]),
-    }
-
-
-def side(inputs: Inputs, name: str) -> dict[str, Any]:
-    """One contender: its first core metric, what a request costs, how long a row takes."""
-    document = inputs.metrics[name]
-    latency, tokens = document["latency_s"] or {}, document["tokens"]
-    price = inputs.settings.get("slm", {}).get("price_per_hour")
-    economics = economy(inputs.metrics["teacher"], document, price)
-    core = inputs.verdict["core"][0]
-    entry = document["metrics"][core]
-    return {
-        "name": name,
-        "label": words.contender(name),
-        "what": words.described(name),
-        "metric": words.metric(core),
-        "value": text.percent(entry["value"]),
-        "interval": f"{text.percent(entry['low'])} to {text.percent(entry['high'])}",
-        "cost": text.money(economics.teacher if name == "teacher" else economics.contender, economics.currency),
-        "cost_known": (economics.teacher if name == "teacher" else economics.contender) is not None,
-        "estimated": bool(document["cost"].get("estimated")) and name == "teacher",
-        "p50": text.seconds(latency.get("p50")),
-        "p95": text.seconds(latency.get("p95")),
-        "prompt_tokens": text.count(_each(tokens["prompt"], document["n"])),
-        "completion_tokens": text.count(_each(tokens["completion"], document["n"])),
-        "without_usage": text.count(tokens["rows_without_usage"]) if tokens["rows_without_usage"] else None,
-    }
-
-
-def _each(total: float | None, rows: int) -> float | None:
-    return None if total is None or not rows else total / rows
-
-
-def break_even(inputs: Inputs) -> dict[str, Any]:
-    """Costs of teacher and last candidate, and the volume from which they part."""
-    price = inputs.settings.get("slm", {}).get("price_per_hour")
+def weakest(inputs: Inputs) -> View:
+    """What the first screen says of slices, about the contender that the verdict rests on."""
     name = inputs.verdict["decisive"]
-    result = economy(inputs.metrics["teacher"], inputs.metrics[name], price)
+    found = _other_rows(weak(inputs, name)) if case(inputs).kind != "invalid" else []
     return {
-        "contender": words.contender(name),
-        "priced": price is not None,
-        "price": text.money(price, result.currency),
-        "currency": result.currency,
-        "teacher": text.money(result.teacher, result.currency),
-        "own": text.money(result.contender, result.currency),
-        "teacher_known": result.teacher is not None,
-        "break_even": text.count(result.break_even) if result.break_even is not None else None,
-        "capacity": text.count(result.capacity) if result.capacity is not None else None,
-        "per_unit": text.count(result.per_unit) if result.per_unit is not None else None,
-        "reachable": result.break_even is not None
-        and result.capacity is not None
-        and result.break_even <= result.capacity,
+        "contender": label(inputs, name),
+        "lines": [
+            {
+                "what": f"{words.dimension(one.dimension)}: {text.clean(one.value, 80)}",
+                "gap": text.gap(one.entry["gap"]),
+                "rest": f"at least {text.size(one.entry['low'])}, on {text.count(one.rows)} rows",
+                "proof": "proven"
+                if one.entry["differs"]
+                else f"not proven after correction for many looks (p {text.p_value(one.entry['p_holm'])})",
+            }
+            for one in found[:WEAK]
+        ],
+        "more": max(0, len(found) - WEAK),
+        "looked": sum(len(values) for values in inputs.verdict["slices"].values()),
     }
+
+
+def _other_rows(found: list[Weak]) -> list[Weak]:
+    """The same without slices that hold the rows of one before them under another name."""
+    kept: dict[tuple[int, float, float, float], Weak] = {}
+    for one in found:
+        kept.setdefault((one.rows, one.entry["gap"], one.entry["low"], one.entry["high"]), one)
+    return list(kept.values())
+
+
+def caveats(inputs: Inputs) -> list[str]:
+    """Everything that a reader should know beside the answer: the verdict's caveats, and what only the files show."""
+    return [*(text.sentence(text.prose(one)) for one in inputs.verdict["caveats"]), *map(text.sentence, _own(inputs))]
+
+
+def _own(inputs: Inputs) -> list[str]:
+    said = []
+    known = " ".join(inputs.verdict["caveats"])
+    for name, seal in inputs.seals.items():
+        for limit in seal["limits"] if name in inputs.answerers else ():
+            if limit["rows"] and limit["key"] not in known:
+                said.append(
+                    f"{limit['key']} ({text.count(limit['value'])}) decided {text.count(limit['rows'])} rows of "
+                    f"{label(inputs, name)}: {text.prose(limit['what'])}"
+                )
+        if name in inputs.answerers and seal["given_up"]:
+            said.append(f"{text.count(seal['given_up'])} rows of {label(inputs, name)} were given up without an answer")
+    unwinnable = _rows_of(inputs.datasheet.get("unwinnable"))
+    if unwinnable:
+        said.append(f"{text.count(unwinnable)} rows can be got right by nobody: their own rules refuse their gold")
+    for name in inputs.answerers:
+        document = inputs.metrics[name]
+        unread = sum(number for code, number in document["reasons"].items() if code.startswith("invalid"))
+        if unread > document["n"] / 2:
+            said.append(
+                f"{text.percent(unread / document['n'])} of the replies of {label(inputs, name)} cannot be read: more "
+                "likely a wrong chat template or dialect than a weak model; read some raw replies first"
+            )
+    if inputs.verdict["simulated"] and not inputs.datasheet["generated"] and _embedded(inputs):
+        said.append(
+            "the small model is the embedded one, which knows nothing but its generated rows: on rows of your own "
+            "its scores say nothing about a real small model"
+        )
+    return said
+
+
+def _embedded(inputs: Inputs) -> bool:
+    models = inputs.section("models")
+    used = {rung["model"] for rung in inputs.ladder}
+    return any(
+        isinstance(block, dict) and block.get("source") == "embedded" for name, block in models.items() if name in used
+    )
+
+
+def _rows_of(found: object) -> int:
+    """Rows counted by a part of the datasheet, as a number or as {"rows": number, …}."""
+    number = found.get("rows") if isinstance(found, dict) else found
+    return number if isinstance(number, int) else 0

@@ -1,16 +1,18 @@
-"""Where everything comes from: rows, training, who answered."""
+"""Where everything comes from: rows, training, who answered, with which settings."""
 
 from collections.abc import Mapping
-from typing import Any
 
+from fledgling.artefacts import Datasheet, JsonObject, Training
 from fledgling.report import plots, text, words
 from fledgling.report.load import Inputs
+from fledgling.report.sections.answer import View, label
+
+LISTED = 5  # files of one source that are named
 
 
-def data(inputs: Inputs) -> dict[str, Any]:
-    """The datasheet: splits, sources, rejects, links."""
+def data(inputs: Inputs) -> View:
+    """The datasheet: splits, sources, what was rejected, what was cut."""
     sheet = inputs.datasheet
-    links = sheet["leaks"]
     return {
         "generated": sheet["generated"],
         "splits": [
@@ -18,131 +20,221 @@ def data(inputs: Inputs) -> dict[str, Any]:
                 "name": name,
                 "rows": text.count(part["rows"]),
                 "groups": text.count(part["groups"]),
-                "median": text.count(part["request_characters"]["0.5"]),
-                "longest": text.count(part["request_characters"]["1.0"]),
+                "median": text.count(part["request_characters"].get("0.5")),
+                "longest": text.count(part["request_characters"].get("1.0")),
                 "sha256": part["sha256"],
             }
             for name, part in sheet["splits"].items()
         ],
         "sources": [
             {
-                "name": ", ".join(text.clean(part["name"], 100) for part in source["parts"][:5]) or text.ABSENT,
-                "more": max(0, len(source["parts"]) - 5),
-                "formats": ", ".join(source["formats"]) or text.ABSENT,
-                "rows": {key: text.count(number) for key, number in source["rows"].items()},
+                "name": ", ".join(text.clean(str(part.get("name")), 100) for part in source["parts"][:LISTED])
+                or text.ABSENT,
+                "more": max(0, len(source["parts"]) - LISTED),
+                "formats": ", ".join(text.clean(name, 60) for name in source["formats"]) or text.ABSENT,
+                "rows": "; ".join(
+                    f"{words.plain(key)} {text.count(number)}" for key, number in source["rows"].items() if number
+                ),
             }
             for source in sheet["sources"]
         ],
         "rejects": [
             {
-                "code": words.plain(code),
+                "code": text.clean(words.plain(code), 80),
                 "rows": text.count(entry["rows"]),
                 "first": [text.clean(line, 300) for line in entry["first"]],
             }
             for source in sheet["sources"]
             for code, entry in source["rejected"].items()
         ],
-        "facts": [
-            (
-                "links between splits, found and cut",
-                ", ".join(f"{words.plain(kind)} {text.count(number)}" for kind, number in links["links"].items()),
-            ),
-            (
-                "rows left out for a link",
-                ", ".join(f"{name} {text.count(number)}" for name, number in links["dropped"].items()),
-            ),
-            (
-                "near-duplicates",
-                "not looked for"
-                if links["near_duplicate"] is None
-                else f"from a similarity of {links['near_duplicate']:g}",
-            ),
-            ("prompts with more than one answer", text.count(sheet["conflicting_answers"])),
-            (
-                "gold outside its tool's own schema",
-                text.count(sum(source["gold_outside_tool_schema"]["rows"] for source in sheet["sources"])),
-            ),
-            ("key of the split", text.clean(sheet["split_key"], 100)),
-        ],
-        "pairs": [text.clean(pair, 300) for pair in links["pairs"]],
+        "facts": _facts(sheet),
+        "pairs": [text.value(pair, 300) for pair in sheet["leaks"]["pairs"]],
     }
 
 
-def training(inputs: Inputs, stamp: str) -> dict[str, Any] | None:
-    """The loss curve with the facts of the run; None where nothing was trained."""
-    document = next(iter(inputs.training.values()), None)
-    if document is None:
-        return None
-    history = document.get("history", [])
-    train = [(float(entry["step"]), float(entry["loss"])) for entry in history if entry.get("loss") is not None]
-    held_out = [
-        (float(entry["step"]), float(entry["eval_loss"])) for entry in history if entry.get("eval_loss") is not None
+def _facts(sheet: Datasheet) -> list[tuple[str, str]]:
+    """What was looked for in the rows, and what was found; what was not found is not listed."""
+    leaks = sheet["leaks"]
+    outside = sum(source["gold_outside_tool_schema"]["rows"] for source in sheet["sources"])
+    unwinnable = sheet.get("unwinnable")
+    number = _whole(unwinnable.get("rows") if isinstance(unwinnable, dict) else unwinnable)
+    found = [
+        ("links between splits, found and cut", _tally(leaks["links"])),
+        ("rows left out for a link", _tally(leaks["dropped"])),
+        ("near-duplicates", "not looked for" if leaks["near_duplicate"] is None else ""),
+        (
+            "questions with more than one answer",
+            text.count(sheet["conflicting_answers"]) if sheet["conflicting_answers"] else "",
+        ),
+        ("rows whose right answer its own tool refuses", text.count(outside) if outside else ""),
+        ("rows that nobody can get right", text.count(number) if number else ""),
     ]
-    facts = [
-        (key.replace("_", " "), text.value(value, 120).strip('"'))
-        for key, value in document.items()
-        if key not in ("history", "format") and not isinstance(value, dict | list) and value is not None
-    ]
-    if selection := document.get("selection"):
-        facts.append(("adapter kept", _kept(selection)))
-    ends = (
-        f"Training loss falls from {train[0][1]:.3f} to {train[-1][1]:.3f} in {train[-1][0]:.0f} steps."
-        if train
-        else ""
-    )
-    plot = (
-        plots.curve(train, held_out, key="curve", title="Loss over training steps", desc=ends, stamp=stamp)
-        if train
-        else ""
-    )
-    return {"plot": plot, "facts": facts, "ends": ends}
+    return [(key, value) for key, value in found if value]
 
 
-def _kept(selection: dict[str, Any]) -> str:
-    reached = "; ".join(
-        f"step {each['step']}: "
-        + ", ".join(f"{text.clean(name, 60)} {value:.3f}" for name, value in each["metrics"].items())
-        for each in selection["candidates"]
-    )
-    return (
-        f"after step {selection['step']}, by what it answers to {text.count(selection['rows'])} rows of val ({reached})"
+def _whole(value: object) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _tally(counts: Mapping[str, int]) -> str:
+    return ", ".join(
+        f"{text.clean(words.plain(kind), 60)} {text.count(number)}" for kind, number in counts.items() if number
     )
 
 
-def provenance(inputs: Inputs) -> dict[str, Any]:
-    """Digests, models, versions and settings."""
+def training(inputs: Inputs) -> list[View]:
+    """Each adapter: its loss, what its candidates reached on val, the recipe that was used."""
+    return [_trained(inputs, name, document) for name, document in inputs.training.items()]
+
+
+def _trained(inputs: Inputs, name: str, document: Training) -> View:
+    train, held_out = _series(document, "loss"), _series(document, "eval_loss")
+    if document["eval_loss"] is not None and not held_out:
+        held_out = [(float(document["steps"]), document["eval_loss"])]
+    ends = ""
+    if train:
+        ends = f"Training loss falls from {train[0][1]:.3g} to {train[-1][1]:.3g} in {text.count(document['steps'])} steps."
+        ends = ends.replace("falls", "falls" if train[-1][1] < train[0][1] else "goes")
+    users = [rung for rung in inputs.ladder if rung["adapter"] == name]
+    kept = [float(step) for step in document.get("candidates", [])] or _steps(document)
     return {
+        "name": text.clean(name, 80),
+        "who": " and ".join(label(inputs, rung["name"]) for rung in users),
+        "plot": plots.curves(
+            train,
+            held_out,
+            kept,
+            key=f"loss-{text.clean(name, 40)}",
+            title=f"Loss over training steps, {text.clean(name, 40)}",
+            desc=ends,
+        )
+        if len(train) > 1
+        else "",
+        "ends": ends,
+        "held_out": bool(held_out),
+        "kept": bool(kept),
+        "candidates": _candidates(document),
+        "facts": _training_facts(document),
+        "recipe": [(words.plain(key), text.value(value, 120).strip('"')) for key, value in document["recipe"].items()],
+    }
+
+
+def _series(document: Training, key: str) -> list[tuple[float, float]]:
+    found = []
+    for entry in document["history"]:
+        step, value = entry.get("step"), entry.get(key)
+        if isinstance(step, int | float) and isinstance(value, int | float):
+            found.append((float(step), float(value)))
+    return found
+
+
+def _steps(document: Training) -> list[float]:
+    selection = document.get("selection")
+    return [float(one["step"]) for one in selection["candidates"]] if selection else []
+
+
+def _candidates(document: Training) -> View | None:
+    """What each candidate reached on val, the one that was kept marked; None where there was no choice."""
+    selection = document.get("selection")
+    if not selection:
+        return None
+    values = [100 * value for one in selection["candidates"] for value in one["metrics"].values()]
+    axis = plots.Axis.around(values, pad=0.15)
+    metrics = list(selection["candidates"][0]["metrics"])
+    return {
+        "rows": text.count(selection["rows"]),
+        "step": text.count(selection["step"]),
+        "groups": [
+            {
+                "name": words.metric(metric),
+                "lanes": [
+                    {
+                        "name": f"after step {text.count(one['step'])}{', kept' if one['step'] == selection['step'] else ''}",
+                        "note": text.percent(one["metrics"][metric]),
+                        "mark": "",
+                        "bar": plots.lane(
+                            axis,
+                            plots.Point(
+                                100 * one["metrics"][metric],
+                                mark="holds" if one["step"] == selection["step"] else "open",
+                            ),
+                        ),
+                    }
+                    for one in selection["candidates"]
+                ],
+            }
+            for metric in metrics
+        ],
+        "scale": plots.scale(axis, [f"{tick:g} %" for tick in axis.ticks]),
+    }
+
+
+def _training_facts(document: Training) -> list[tuple[str, str]]:
+    found = [
+        ("rows learnt from", text.count(document["rows"])),
+        ("rows left out", _tally(document["left_out"])),
+        ("steps", text.count(document["steps"])),
+        ("time", text.seconds(document["seconds"])),
+        ("processes", text.count(document["world_size"])),
+        ("loss at the end", f"{document['final_loss']:.3g}"),
+        ("loss on val", "" if document["eval_loss"] is None else f"{document['eval_loss']:.3g}"),
+        ("back-end", text.clean(document["backend"], 60)),
+        ("base (fingerprint)", document["base_fingerprint"][:16]),
+    ]
+    return [(key, value) for key, value in found if value]
+
+
+def provenance(inputs: Inputs) -> View:
+    """Models, versions, digests and the settings that were used."""
+    return {
+        "models": _models(inputs),
         "contenders": [
             {
-                "label": words.contender(name),
+                "label": text.capital(label(inputs, name)),
                 "models": _counted(inputs.metrics[name]["models"]),
                 "fingerprints": _counted(inputs.metrics[name]["fingerprints"]),
-                "predictions": inputs.metrics[name].get("predictions_sha256") or text.ABSENT,
+                "predictions": inputs.metrics[name]["predictions_sha256"],
             }
-            for name in [*inputs.contenders, *inputs.floors]
+            for name in inputs.answerers
         ],
-        "facts": _facts(inputs),
-        "settings": text.plain(inputs.settings, 20_000),
+        "test_sha256": inputs.verdict["test_sha256"] or inputs.metrics["teacher"]["data_sha256"],
+        "settings": text.plain(dict(_used(inputs)), 20_000) if inputs.settings else "",
     }
 
 
-def _facts(inputs: Inputs) -> list[tuple[str, str]]:
-    teacher, models = inputs.settings.get("teacher", {}), inputs.settings.get("models", {})
-    found = {
-        "digest of the test rows (sha256)": inputs.metrics["teacher"]["data_sha256"],
-        "teacher": " ".join(str(teacher[key]) for key in ("provider", "model") if teacher.get(key)),
-        **{
-            f"checkpoint {name}": " ".join(
-                str(model[key]) for key in ("source", "repo_id", "path", "revision") if model.get(key)
-            )
-            for name, model in models.items()
-        },
-        "base of the adapter (fingerprint)": ", ".join(
-            sorted({one["base_fingerprint"] for one in inputs.training.values()})
-        ),
-    }
-    return [(key, text.clean(value, 300)) for key, value in found.items() if value]
+def _models(inputs: Inputs) -> list[tuple[str, str]]:
+    """One line a model: the teacher, then each checkpoint with the contenders that are asked on it."""
+    teacher = inputs.section("teacher")
+    models = inputs.section("models")
+    shown = [("teacher", _words(teacher, "provider", "model", "base_url"))]
+    for name in dict.fromkeys(rung["model"] for rung in inputs.ladder):
+        block = models.get(name)
+        users = ", ".join(label(inputs, rung["name"]) for rung in inputs.ladder if rung["model"] == name)
+        what = _words(block if isinstance(block, dict) else {}, "source", "repo_id", "path", "revision")
+        shown.append((f"checkpoint {text.clean(name, 60)}", f"{what or name} (asked as {users})"))
+    return [(key, value) for key, value in shown if value]
+
+
+def _words(block: JsonObject, *keys: str) -> str:
+    return " ".join(text.clean(str(block[key]), 200) for key in keys if block.get(key))
+
+
+def _used(inputs: Inputs) -> JsonObject:
+    """The settings as they were used: where an adapter was trained, its own recipe instead of the general one."""
+    used = dict(inputs.settings)
+    if inputs.training:
+        used.pop("recipe", None)
+        track = used.get("track")
+        if isinstance(track, dict):
+            used["track"] = {key: value for key, value in track.items() if key != "recipe"}
+        used["recipes"] = {name: document["recipe"] for name, document in inputs.training.items()}
+    else:
+        used.pop("recipe", None)
+    return used
 
 
 def _counted(counts: Mapping[str, int]) -> list[str]:
-    return [f"{text.clean(str(name), 80)} × {text.count(number)}" for name, number in counts.items()]
+    return [
+        text.clean(str(name), 80) + (f" × {text.count(number)}" if len(counts) > 1 else "")
+        for name, number in counts.items()
+    ]

@@ -1,174 +1,214 @@
-"""What every contender scored: metrics, floors, readings, outcomes, slices."""
+"""What everybody scored: metrics, floors, readings, outcomes, slices."""
 
 from collections.abc import Mapping
-from typing import Any
 
+from fledgling.artefacts import Rate, SliceGap
 from fledgling.report import plots, text, words
-from fledgling.report.load import Inputs
-from fledgling.report.sections.answer import decisive
+from fledgling.report.load import FLOOR, TEACHER, Inputs
+from fledgling.report.sections.answer import View, case, label
 
-SLICES = 24  # slices of one dimension that are shown, largest first
+SLICES = 24  # slices of one kind that are shown, largest gaps first
 
 
-def metrics(inputs: Inputs, stamp: str) -> dict[str, Any]:
-    """All metrics of all contenders and floors; the core ones drawn."""
-    names = [*inputs.contenders, *inputs.floors]
+def metrics(inputs: Inputs) -> View:
+    """All metrics of everybody and of the floors; the core ones drawn."""
+    names = [*inputs.answerers, *inputs.floors]
     core = inputs.verdict["core"]
-    known = list(dict.fromkeys([*core, *(metric for name in names for metric in inputs.metrics[name]["metrics"])]))
-    table = []
-    for metric in known:
-        cells = [text.rate(inputs.metrics[name]["metrics"].get(metric)) for name in names]
-        table.append(
+    known = dict.fromkeys([*core, *(metric for name in names for metric in inputs.metrics[name]["metrics"])])
+    axis = plots.Axis(0.0, 100.0, (0.0, 25.0, 50.0, 75.0, 100.0))
+    return {
+        "names": [text.capital(label(inputs, name)) for name in names],
+        "table": [
             {
                 "name": metric,
                 "label": words.metric(metric),
                 "what": words.MEANINGS.get(metric, ""),
                 "core": metric in core,
-                "cells": cells,
+                "cells": [text.rate(inputs.metrics[name]["metrics"].get(metric)) for name in names],
             }
-        )
-    groups = [
-        plots.Group(
-            words.metric(metric),
-            [
-                _interval(name, inputs.metrics[name]["metrics"][metric], inputs.mark(name))
-                for name in names
-                if metric in inputs.metrics[name]["metrics"]
-            ],
-        )
-        for metric in core
-    ]
-    desc = "; ".join(
-        f"{line['label']}: "
-        + ", ".join(f"{words.contender(name)} {cell['value']}" for name, cell in zip(names, line["cells"], strict=True))
-        for line in table
-        if line["core"]
-    )
-    return {
-        "names": [words.contender(name) for name in names],
-        "table": table,
-        "plot": plots.metrics(
-            groups, key="metrics", title="Core metrics of all contenders and floors", desc=f"{desc}.", stamp=stamp
-        ),
+            for metric in known
+        ],
+        "groups": [
+            {
+                "name": words.metric(metric),
+                "lanes": [
+                    _lane(inputs, name, axis, inputs.metrics[name]["metrics"][metric])
+                    for name in [*inputs.answerers, *_best(inputs, metric)]
+                    if metric in inputs.metrics[name]["metrics"]
+                ],
+            }
+            for metric in core
+        ],
+        "scale": plots.scale(axis, ["0 %", "25", "50", "75", "100 %"]),
+        "readings": _readings(inputs),
     }
 
 
-def _interval(name: str, entry: Mapping[str, Any], mark: str) -> plots.Interval:
-    value, low, high = (None if entry[key] is None else 100 * entry[key] for key in ("value", "low", "high"))
-    return plots.Interval(words.contender(name), value, low, high, note=text.percent(entry["value"]), mark=mark)
-
-
-def floors(inputs: Inputs) -> list[dict[str, Any]]:
-    """The decisive candidate against every floor."""
-    comparison = decisive(inputs)
-    return [
-        {
-            "contender": words.contender(comparison["contender"]),
-            "floor": words.contender(floor),
-            "metric": words.metric(metric),
-            "value": text.percent(entry["floor"]),
-            "other": text.percent(entry["contender"]),
-            "beaten": entry["beaten"],
-        }
-        for floor, metrics in comparison["floors"].items()
-        for metric, entry in metrics.items()
-    ]
-
-
-def readings(inputs: Inputs, stamp: str) -> dict[str, Any]:
-    """Core metrics by the strict and the lenient reading."""
-    table, groups = [], []
-    for metric in inputs.verdict["core"]:
-        shown = []
-        for name in inputs.contenders:
-            strict = inputs.metrics[name]["metrics"][metric]["value"]
-            lenient = inputs.metrics[name]["lenient"].get(metric, {}).get("value")
-            if strict is None or lenient is None:
-                continue
-            table.append(
-                {
-                    "contender": words.contender(name),
-                    "metric": words.metric(metric),
-                    "strict": text.percent(strict),
-                    "lenient": text.percent(lenient),
-                    "format": text.points(lenient - strict),
-                }
-            )
-            shown.append(
-                plots.Interval(
-                    words.contender(name),
-                    100 * strict,
-                    None,
-                    100 * lenient,
-                    note=text.points(lenient - strict),
-                    mark=inputs.mark(name),
-                )
-            )
-        if shown:
-            groups.append(plots.Group(words.metric(metric), shown))
-    desc = "; ".join(
-        f"{row['contender']} {row['metric']}: strict {row['strict']}, lenient {row['lenient']}" for row in table
-    )
-    plot = plots.readings(groups, key="readings", title="Strict and lenient readings", desc=f"{desc}.", stamp=stamp)
-    return {"table": table, "plot": plot if groups else ""}
-
-
-def outcomes(inputs: Inputs) -> dict[str, Any]:
-    """How rows were answered, and why they are not right."""
-    codes = [
-        code for code in words.OUTCOMES if any(inputs.metrics[name]["outcomes"].get(code) for name in inputs.contenders)
-    ]
-    reasons = dict.fromkeys(code for name in inputs.contenders for code in inputs.metrics[name]["reasons"])
-    totals = {code: sum(inputs.metrics[name]["reasons"].get(code, 0) for name in inputs.contenders) for code in reasons}
+def _lane(inputs: Inputs, name: str, axis: plots.Axis, rate: Rate) -> View:
+    floor = name.startswith(FLOOR)
+    mark: plots.Mark = "floor" if floor else "base" if name == TEACHER else "open"
+    if name == inputs.verdict["deploy"] and not floor and name != TEACHER and case(inputs).kind != "invalid":
+        mark = "good"
+    low, high = (None, None) if floor else (100 * rate["low"], 100 * rate["high"])
     return {
-        "outcomes": [{"label": words.OUTCOMES[code], "cells": _shares(inputs, "outcomes", code)} for code in codes],
+        "name": ("best without a model: " if floor else "") + label(inputs, name),
+        "note": text.percent(rate["value"]),
+        "mark": "floor" if floor else "",
+        "bar": plots.lane(axis, plots.Point(100 * rate["value"], low, high, mark)),
+    }
+
+
+def _best(inputs: Inputs, metric: str) -> list[str]:
+    """The floor that scores highest on a metric, in a list; [] without floors."""
+    known = [name for name in inputs.floors if metric in inputs.metrics[name]["metrics"]]
+    return [max(known, key=lambda name: inputs.metrics[name]["metrics"][metric]["value"])] if known else []
+
+
+def _readings(inputs: Inputs) -> list[View]:
+    """Core metrics that a lenient reading would raise; those that it leaves alone are left out."""
+    found: list[View] = []
+    for metric in inputs.verdict["core"]:
+        for name in inputs.answerers:
+            strict = inputs.metrics[name]["metrics"][metric]["value"]
+            lenient = inputs.metrics[name]["lenient"].get(metric, {}).get("value", strict)
+            if f"{lenient - strict:.4f}" != f"{0:.4f}":
+                found.append(
+                    {
+                        "contender": text.capital(label(inputs, name)),
+                        "metric": words.metric(metric),
+                        "strict": text.percent(strict),
+                        "lenient": text.percent(lenient),
+                        "format": f"{text.size(lenient - strict)} points",
+                    }
+                )
+    return found
+
+
+def outcomes(inputs: Inputs) -> View:
+    """How rows ended where not all were answered, and why rows are not right."""
+    names = inputs.answerers
+    codes = [code for code in words.OUTCOMES if any(inputs.metrics[name]["outcomes"].get(code) for name in names)]
+    totals: dict[str, int] = {}
+    for name in names:
+        for code, number in inputs.metrics[name]["reasons"].items():
+            totals[code] = totals.get(code, 0) + number
+    return {
+        "names": [text.capital(label(inputs, name)) for name in names],
+        "outcomes": []
+        if codes == ["ok"]
+        else [{"label": words.OUTCOMES[code], "cells": _shares(inputs, code, outcome=True)} for code in codes],
         "reasons": [
-            {"label": words.plain(code), "cells": _shares(inputs, "reasons", code)}
-            for code in sorted(reasons, key=lambda code: (-totals[code], code))
+            {"label": text.clean(words.reason(code), 80), "cells": _shares(inputs, code, outcome=False)}
+            for code in sorted(totals, key=lambda code: (-totals[code], code))
+            if totals[code]
         ],
     }
 
 
-def _shares(inputs: Inputs, key: str, code: str) -> list[dict[str, str]]:
-    cells = []
-    for name in inputs.contenders:
+def _shares(inputs: Inputs, code: str, *, outcome: bool) -> list[Mapping[str, str]]:
+    cells: list[Mapping[str, str]] = []
+    for name in inputs.answerers:
         document = inputs.metrics[name]
-        number = document[key].get(code, 0)
-        cells.append(
-            {"count": text.count(number), "share": text.percent(number / document["n"]) if document["n"] else ""}
-        )
+        number = (document["outcomes"] if outcome else document["reasons"]).get(code, 0)
+        cells.append({"count": text.count(number), "share": text.percent(number / document["n"]) if number else ""})
     return cells
 
 
-def slices(inputs: Inputs) -> dict[str, Any]:
-    """The first core metric by kind of row, with gaps and corrected differences."""
-    candidates = list(inputs.verdict["comparisons"])
-    tables = []
-    for dimension, values in inputs.verdict["slices"].items():
-        ordered = sorted(values.items(), key=lambda item: (-item[1]["n"], item[0]))
-        tables.append(
+def slices(inputs: Inputs) -> View | None:
+    """The first core metric by kind of row: the decisive contender drawn, all in numbers; None without slices."""
+    verdict = inputs.verdict
+    if not verdict["slices"]:
+        return None
+    name = verdict["decisive"]
+    margin = 100 * verdict["margin"]
+    parts = [part["contenders"][name] for values in verdict["slices"].values() for part in values.values()]
+    axis = plots.Axis.around([0, margin, *(100 * part[end] for part in parts for end in ("low", "high"))])
+    groups, tables = [], []
+    for dimension, values in verdict["slices"].items():
+        ordered = sorted(values.items(), key=lambda item: (-item[1]["contenders"][name]["gap"], item[0]))
+        more = max(0, len(ordered) - SLICES)
+        heading = f"By {words.dimension(dimension)}"
+        groups.append(
             {
-                "label": words.DIMENSIONS.get(dimension, words.plain(dimension)),
-                "lines": [
-                    {
-                        "value": text.clean(str(value), 80),
-                        "n": text.count(entry["n"]),
-                        "teacher": text.rate(entry["teacher"]),
-                        "cells": [_slice(entry["contenders"][name]) for name in candidates],
-                    }
-                    for value, entry in ordered[:SLICES]
+                "name": heading,
+                "more": more,
+                "lanes": [
+                    _slice_lane(
+                        inputs,
+                        axis,
+                        margin,
+                        f"{text.clean(value, 60)} ({text.count(part['n'])})",
+                        part["contenders"][name],
+                    )
+                    for value, part in ordered[:SLICES]
                 ],
-                "more": max(0, len(ordered) - SLICES),
             }
         )
-    return {"candidates": [words.contender(name) for name in candidates], "tables": tables}
-
-
-def _slice(entry: Mapping[str, Any]) -> dict[str, Any]:
+        tables.append(
+            {
+                "name": heading,
+                "column": text.capital(words.dimension(dimension)),
+                "lines": [
+                    {
+                        "value": text.clean(value, 80),
+                        "n": text.count(part["n"]),
+                        "teacher": text.rate({**part["teacher"]}),
+                        "cells": [_cell(part["contenders"][rung["name"]]) for rung in inputs.ladder],
+                    }
+                    for value, part in ordered[:SLICES]
+                ],
+            }
+        )
     return {
-        "value": text.percent(entry["value"]),
-        "gap": text.points(entry["gap"]),
-        "interval": f"{text.points(entry['low'])} to {text.points(entry['high'])}",
-        "differs": entry["differs"],
-        "p": text.p_value(entry["p_holm"]),
+        "metric": words.metric(verdict["core"][0]),
+        "contender": label(inputs, name),
+        "names": [text.capital(label(inputs, rung["name"])) for rung in inputs.ladder],
+        "groups": groups,
+        "long": any(len(values) > 8 for values in verdict["slices"].values()),
+        "scale": plots.scale(
+            axis, [f"{tick:g}".replace("-", text.MINUS) for tick in axis.ticks], margin=(margin, f"margin {margin:g}")
+        ),
+        "tables": tables,
     }
+
+
+def _slice_lane(inputs: Inputs, axis: plots.Axis, margin: float, name: str, part: SliceGap) -> View:
+    limit = inputs.verdict["margin"]
+    void = case(inputs).kind == "invalid"
+    worse = part["low"] > limit or (part["differs"] and part["gap"] > 0)
+    mark: plots.Mark = "void" if void else "bad" if worse else "holds" if part["high"] < limit else "open"
+    proof = "" if not worse or void else ", proven" if part["differs"] else ", not proven"
+    return {
+        "name": name,
+        "note": text.gap(part["gap"]) + proof,
+        "mark": "bad" if mark == "bad" else "",
+        "bar": plots.lane(
+            axis, plots.Point(100 * part["gap"], 100 * part["low"], 100 * part["high"], mark), margin=margin, zero=True
+        ),
+    }
+
+
+def _cell(part: SliceGap) -> View:
+    return {
+        "value": text.percent(part["value"]),
+        "gap": text.gap(part["gap"]),
+        "span": text.span(part["low"], part["high"]),
+        "differs": part["differs"],
+        "p": text.p_value(part["p_holm"]),
+    }
+
+
+def floors(inputs: Inputs) -> list[str]:
+    """Floors that the decisive contender or the teacher is not shown to beat, a sentence each."""
+    decisive = inputs.decisive
+    found = []
+    for name, against in ((decisive["contender"], decisive["floors"]), (TEACHER, decisive["teacher_floors"])):
+        for floor, entries in against.items():
+            for metric, entry in entries.items():
+                if not entry["beaten"]:
+                    found.append(
+                        f"{text.capital(label(inputs, name))} scores {text.percent(entry['contender'])} on "
+                        f"{words.metric(metric).lower()}, not shown to be better than {words.floor(floor)} "
+                        f"({text.percent(entry['floor'])})."
+                    )
+    return found

@@ -1,78 +1,101 @@
-"""How far the verdict carries: other readings of doubtful rows, regression, rows needed, looks."""
+"""How far the verdict carries: other readings of doubtful rows, regression, rows needed, second runs."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from fledgling.artefacts import IfWrong, Scenario
 from fledgling.report import text, words
 from fledgling.report.load import Inputs
+from fledgling.report.sections.answer import View, chance, label
 
 
-def trust(inputs: Inputs) -> dict[str, Any]:
+def trust(inputs: Inputs) -> View:
     """What would change the verdict, and what it rests on."""
     verdict = inputs.verdict
-    sensitivity, forgiven, looks = (verdict[key] for key in ("sensitivity", "if_labels_are_wrong", "looks"))
+    sensitivity, forgiven = verdict["sensitivity"], verdict["if_labels_are_wrong"]
     scenarios = [
-        {"meaning": text.clean(scenario["meaning"], 200), **_answer(scenario)}
-        for scenario in (sensitivity or {"scenarios": {}})["scenarios"].values()
+        {"meaning": text.capital(text.prose(scenario["meaning"])), **_answer(inputs, scenario)}
+        for scenario in (sensitivity["scenarios"] if sensitivity else {}).values()
     ]
     if forgiven:
-        scenarios.append(
-            {
-                "meaning": f"gold is wrong on every suspected label error (rows: {text.count(forgiven['rows'])})",
-                **_answer(forgiven),
-            }
-        )
+        meaning = f"The labels of all {text.count(forgiven['rows'])} rows that look mislabelled are wrong"
+        scenarios.append({"meaning": meaning, **_answer(inputs, forgiven)})
+    lost = [
+        (name, rows) for name, rows in (sensitivity["rows"] if sensitivity else {}).items() if name != "any" and rows
+    ]
     return {
-        "lost": [(words.contender(name), text.count(rows)) for name, rows in sensitivity["rows"].items()]
-        if sensitivity
-        else [],
+        "chance": chance(inputs),
         "scenarios": scenarios,
-        "agreement": text.rate(verdict["agreement"]) if verdict["agreement"] else None,
-        "suspects": text.count(len(verdict["suspected_label_errors"])),
-        "looks": looks
-        and {"number": text.count(looks["number"]), "at_most": text.percent(looks["false_swap_at_most"], 0)},
-        "regressions": [_regression(name, regression) for name, regression in verdict["regressions"].items()],
-        "noise": [text.clean(entry["reason"], 400) for entry in verdict["noise"].values()],
-        "needed": [
-            {
-                "contender": words.contender(name),
-                "metric": words.metric(metric),
-                "n": text.count(entry["n"]),
-                "seen": text.count(entry["rows_needed"]) if entry["rows_needed"] is not None else "no number suffices",
-                "equal": text.count(entry["rows_needed_if_equal"]),
-                "discordance": text.percent(entry["discordance"]),
-                "effect": f"{entry['design_effect']:.2f}",
-            }
-            for name, comparison in verdict["comparisons"].items()
-            for metric, entry in comparison["metrics"].items()
-            if entry["core"]
-        ],
+        "lost": ", ".join(f"{label(inputs, name)} {text.count(rows)}" for name, rows in lost),
+        "any": text.count(sensitivity["rows"]["any"]) if sensitivity else "",
+        "agreement": text.rate({**verdict["agreement"]}) if verdict["agreement"] else None,
+        "suspects": len(verdict["suspected_label_errors"]),
+        "regressions": _regressions(inputs),
+        "noise": [text.sentence(text.prose(entry["reason"])) for entry in verdict["noise"].values()],
+        "needed": _needed(inputs),
         "power": text.percent(verdict["power"], 0),
     }
 
 
-def _regression(name: str, regression: Mapping[str, Any]) -> dict[str, Any]:
+def _answer(inputs: Inputs, scenario: Scenario | IfWrong) -> View:
+    deploy = scenario["deploy"]
     return {
-        "before": words.contender(regression["after"]),
-        "after": words.contender(name),
-        "status": {
-            "none": "Fine-tuning cost nothing",
-            "worse": "Fine-tuning made something worse",
-            "unclear": "Fine-tuning may have cost something",
-        }[regression["status"]],
-        "lines": [
-            {
-                "metric": words.metric(metric),
-                "before": text.percent(entry["before"]),
-                "after": text.percent(entry["after"]),
-                "gap": text.points(entry["gap"]),
-                "interval": f"{text.points(entry['low'])} to {text.points(entry['high'])}",
-                "fine": entry["non_inferior"] and not entry["worse"],
-            }
-            for metric, entry in regression["metrics"].items()
-        ],
+        "deploy": "undecided" if deploy == "inconclusive" else label(inputs, deploy),
+        "changes": scenario["changes"],
     }
 
 
-def _answer(scenario: Mapping[str, Any]) -> dict[str, Any]:
-    return {"deploy": scenario["deploy"], "changes": scenario["changes"]}
+def _regressions(inputs: Inputs) -> list[View]:
+    """Each contender against the one that it comes after."""
+    found: list[View] = []
+    for name, body in inputs.verdict["regressions"].items():
+        heads = {
+            "none": f"{text.capital(label(inputs, name))}: training made nothing worse",
+            "worse": f"{text.capital(label(inputs, name))}: training made something worse",
+            "unclear": f"{text.capital(label(inputs, name))}: whether training made anything worse is open",
+        }
+        found.append(
+            {
+                "heading": heads[body["status"]],
+                "tone": "bad" if body["status"] == "worse" else "",
+                "reasons": [text.sentence(text.prose(reason)) for reason in body["reasons"]],
+                "lines": [
+                    {
+                        "metric": words.metric(metric),
+                        "before": text.percent(entry["before"]),
+                        "after": text.percent(entry["after"]),
+                        "gap": text.gap(entry["gap"]),
+                        "span": text.span(entry["low"], entry["high"]),
+                        "says": "worse"
+                        if entry["worse"]
+                        else "not worse"
+                        if entry["non_inferior"]
+                        else "a loss is not ruled out",
+                        "bad": entry["worse"] or not entry["non_inferior"],
+                    }
+                    for metric, entry in body["metrics"].items()
+                ],
+            }
+        )
+    return found
+
+
+def _needed(inputs: Inputs) -> View:
+    lines = []
+    grouped = False
+    for rung in inputs.ladder:
+        for metric, entry in inputs.verdict["comparisons"][rung["name"]]["metrics"].items():
+            if not entry["core"]:
+                continue
+            grouped |= entry["design_effect"] > 1.005
+            lines.append(
+                {
+                    "contender": text.capital(label(inputs, rung["name"])),
+                    "metric": words.metric(metric),
+                    "n": text.count(entry["n"]),
+                    "seen": "more rows will not help: it is worse"
+                    if entry["rows_needed"] is None
+                    else text.count(entry["rows_needed"]),
+                    "equal": text.count(entry["rows_needed_if_equal"]),
+                    "differ": text.percent(entry["discordance"]),
+                    "effect": f"× {entry['design_effect']:.2f}",
+                }
+            )
+    return {"lines": lines, "grouped": grouped}

@@ -1,0 +1,1 @@
+"""The `fledgling` command: one module a subcommand, each a thin entry to the library."""

@@ -1,0 +1,28 @@
+"""Options that several subcommands share, spelt the same everywhere."""
+
+import argparse
+from pathlib import Path
+
+from fledgling.config import Config, load
+
+DEFAULT = Path("config/config.yaml")
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """--config FILE…, or --configfile as Snakemake spells it: merged over config/config.yaml, later over earlier."""
+    parser.add_argument(
+        "--config",
+        "--configfile",
+        dest="config",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="configuration files over config/config.yaml, later over earlier, as with snakemake --configfile",
+    )
+
+
+def configured(args: argparse.Namespace) -> Config:
+    """The configuration that the options name, as the graph sees it."""
+    files = [file for file in args.config if file != DEFAULT]
+    return load(DEFAULT, *files)

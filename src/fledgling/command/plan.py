@@ -1,0 +1,36 @@
+"""Say what a run would ask, cost and take before it does: rows, calls, tokens, money and GPU minutes a job.
+
+    fledgling plan                                                    the embedded default
+    fledgling plan --config config/config.yaml config/phi4-mini.yaml  the same files as for snakemake
+
+Reads the configuration, the prepared rows and the journal; asks nobody. What is unknown is called unknown. Below the
+table: whether the test rows can suffice, as the chance that an equally good model passes.
+`snakemake -n` says which of these jobs would run.
+"""
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from fledgling.command.options import add_config, configured
+from fledgling.forecast.enough import sentences
+from fledgling.forecast.plan import plan, table
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    add_config(parser)
+    parser.add_argument("--results", type=Path, default=Path("results"), help="what is built")
+    parser.add_argument("--journal", type=Path, help="folder of paid replies (default: the configuration's)")
+    parser.add_argument("--json", action="store_true", help="for programs")
+
+
+def call(args: argparse.Namespace) -> None:
+    """Print the plan."""
+    config = configured(args)
+    lines = plan(config, results=args.results, journal=args.journal or Path(config["journal"]))
+    if args.json:
+        print(json.dumps([asdict(line) for line in lines], indent=2))
+        return
+    print("\n".join([table(lines), *sentences(config, results=args.results)]))

@@ -1,0 +1,120 @@
+"""Rows out of tables (Parquet, CSV) without loss: what a column holds is what a row gets.
+
+A number of 32 bits is the shortest decimal that it stands for, a date or time its ISO text, a decimal its own digits.
+A table gives every row all keys that any row has, with null where a row had none: such nulls are left out of objects,
+since the table does not know them from real ones; those in lists stay. Text in a CSV file stays text.
+"""
+
+import base64
+import csv
+import math
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fledgling import strict_json
+from fledgling.artefacts import Json, JsonObject
+from fledgling.data.invalid import Unusable
+from fledgling.data.text_files import Raw
+from fledgling.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow  # type: ignore[import-untyped]
+
+ROWS = 512  # read at once
+_CELL = 1 << 24  # characters of one cell of a CSV file
+
+
+def parquet_rows(path: Path) -> Iterator[Raw]:
+    """The rows of a Parquet file, numbered from 1.
+
+    Raises:
+        DataError: not a Parquet file that can be read to its end.
+    """
+    import pyarrow
+    import pyarrow.parquet  # type: ignore[import-untyped]
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as table:
+            single = _single_precision(table.schema_arrow)
+            for batch in table.iter_batches(ROWS):
+                for row in batch.to_pylist():
+                    number += 1
+                    try:
+                        yield number, _object(row, single)
+                    except ValueError as error:
+                        yield number, Unusable("column", str(error))
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path}: cannot be read to its end ({error}); replace the file") from None
+
+
+def csv_rows(path: Path) -> Iterator[Raw]:
+    """The rows of a CSV file with a header, every cell a text; empty cells are left out.
+
+    Raises:
+        DataError: not UTF-8, or not CSV.
+    """
+    csv.field_size_limit(_CELL)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as stream:
+            for row in (reader := csv.DictReader(stream, strict=True)):
+                if None in row or None in row.values():
+                    yield reader.line_num, Unusable("column", "the row has more or fewer cells than the header")
+                else:
+                    yield reader.line_num, {name: cell for name, cell in row.items() if cell != ""}
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: not CSV in UTF-8 ({error}); replace the file") from None
+
+
+def _single_precision(schema: "pyarrow.Schema") -> frozenset[str]:
+    """Columns that hold numbers of 32 or 16 bits, at any depth: their digits beyond are not the data's."""
+    names = []
+    for column in schema:
+        text = str(column.type)
+        if any(kind in text.replace("double", "") for kind in ("float", "halffloat")):
+            names.append(column.name)
+    return frozenset(names)
+
+
+def _object(row: dict[str, object], single: frozenset[str]) -> JsonObject:
+    return {name: _value(item, name in single) for name, item in row.items() if item is not None}
+
+
+def _value(value: object, single: bool) -> Json:
+    if isinstance(value, dict):
+        return {str(name): _value(item, single) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        if value and all(isinstance(item, tuple) and len(item) == 2 for item in value):  # Arrow's map
+            return {str(item[0]): _value(item[1], single) for item in value}
+        return [_value(item, single) for item in value]
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return _number(value, single)
+    if isinstance(value, Decimal):
+        whole = value == value.to_integral_value()
+        return int(value) if whole else strict_json.loads(str(value)) if value.is_finite() else _refuse(value)
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    return _refuse(value)
+
+
+def _number(value: float, single: bool) -> float:
+    if not math.isfinite(value):
+        return _refuse(value)
+    if single:
+        import numpy as np
+
+        return float(str(np.float32(value)))
+    return value
+
+
+def _refuse(value: object) -> float:
+    raise ValueError(f"{value!r} ({type(value).__name__}) has no form in JSON; write the column as text")

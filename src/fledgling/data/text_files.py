@@ -1,0 +1,100 @@
+"""Rows out of JSON and JSON Lines, read strictly."""
+
+import gzip
+from collections.abc import Iterator
+from typing import IO
+
+from fledgling import strict_json
+from fledgling.data.invalid import Unusable
+from fledgling.errors import DataError
+from fledgling.files import read_lines
+
+MAX_ROW = 4 << 20  # bytes of one row: more than any model reads
+# A row as parsed, or why its text could not be parsed.
+Raw = tuple[int, object]
+
+
+def json_lines(name: str) -> Iterator[Raw]:
+    """The rows of a .jsonl or .jsonl.gz file by line number; a line that is no JSON is an Unusable.
+
+    Raises:
+        DataError: not to be read to its end, or not UTF-8.
+    """
+    try:
+        for number, raw in _lines(name):
+            if raw is None:
+                yield number, Unusable("row_too_long", f"the row has over {MAX_ROW:,} bytes; leave it out")
+                continue
+            try:
+                yield number, strict_json.parse(raw)
+            except ValueError as error:
+                yield number, Unusable("not_json", f"not JSON ({error}); one JSON object a line is read")
+    except (EOFError, OSError) as error:  # a damaged .gz too
+        raise DataError(f"{name}: cannot be read to its end ({error}); replace the file") from None
+
+
+def json_document(name: str, field: str | None = None) -> Iterator[Raw]:
+    """The rows of a .json file: a list, a list under `field`, or JSON Lines under another name.
+
+    Raises:
+        DataError: it is none of these.
+    """
+    text = "\n".join(line for _, line in read_lines(name))
+    try:
+        rows = strict_json.parse(text)
+    except ValueError as error:
+        first = text.partition("\n")[0]
+        if not text.startswith("{") or not _is_object(first):
+            raise DataError(f"{name}: not JSON ({error})") from None
+        yield from json_lines(name)
+        return
+    if field is not None and isinstance(rows, dict):
+        rows = rows.get(field)
+    if isinstance(rows, dict):
+        rows = [rows] if "\n" not in text.strip() else rows  # JSON Lines of a single row
+    if not isinstance(rows, list):
+        raise DataError(f"{name}: expected a JSON list of rows, found {type(rows).__name__}")
+    yield from enumerate(rows, 1)
+
+
+def _is_object(line: str) -> bool:
+    try:
+        return isinstance(strict_json.parse(line), dict)
+    except ValueError:
+        return False
+
+
+def _lines(name: str) -> Iterator[tuple[int, str | None]]:
+    """The lines of a file with their numbers, blank ones left out; None for one that is too long to hold.
+
+    The same as `files.read_lines`, within bounded memory.
+    """
+    with _open(name) as stream:
+        number = 0
+        while raw := stream.readline(MAX_ROW + 1):
+            number += 1
+            too_long = len(raw) > MAX_ROW
+            while too_long and raw and not raw.endswith(b"\n"):
+                raw = stream.readline(MAX_ROW)
+            if too_long:
+                yield number, None
+                continue
+            if number == 1:
+                if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+                    raise DataError(f"{name}:1: UTF-16 at byte 0; save the file as UTF-8")
+                raw = raw.removeprefix(b"\xef\xbb\xbf")
+            try:
+                text = raw.decode("utf-8").rstrip("\r\n")
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{name}:{number}: not UTF-8 at byte {error.start} of the line; save the file as UTF-8"
+                ) from None
+            if text.strip():
+                yield number, text
+
+
+def _open(name: str) -> IO[bytes]:
+    try:
+        return gzip.open(name, "rb") if name.endswith(".gz") else open(name, "rb")  # type: ignore[return-value]
+    except FileNotFoundError:
+        raise DataError(f"{name}: no such file") from None

@@ -1,0 +1,33 @@
+"""Locks of the kernel, with an error that says what to change where a file system has none."""
+
+import errno
+import fcntl
+from pathlib import Path
+
+from fledgling.errors import ConfigError
+
+# What file systems without locks answer: Lustre without -o flock, NFS without a lock daemon, some FUSE mounts.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOTTY)
+
+
+def lock(fd: int, path: str | Path, remedy: str, *, shared: bool = False, wait: bool = False) -> bool:
+    """Lock an open file for as long as it is open; False: someone else holds it (only where it does not wait).
+
+    Several may hold a `shared` lock, and nobody an exclusive one beside it. `remedy` ends the error's sentence:
+    which key or variable names another folder.
+
+    Raises:
+        ConfigError: the file system has no locks; names the folder and the remedy.
+    """
+    try:
+        fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise ConfigError(
+            f"{Path(path).parent.absolute()}: this file system cannot lock files ({error.strerror}), so two runs could "
+            f"not be kept apart; {remedy}"
+        ) from None
+    return True

@@ -1,0 +1,266 @@
+"""What a finished reply says, whatever its provider makes of the protocol. Pure functions of what is kept."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fledgling.records import Outcome, Prediction
+from fledgling.teacher.refusals import refusal
+
+# Reasons to end a reply, in the words of those who serve. None and "" come from servers that never say.
+FINISHED = frozenset(
+    [
+        "stop",
+        "tool_calls",
+        "tool_use",
+        "function_call",
+        "eos",
+        "eos_token",
+        "end_turn",
+        "stop_sequence",
+        "end",
+        "complete",
+        "completed",
+    ]
+)
+CUT_OFF = frozenset(("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"))
+FILTERED = frozenset(
+    ("content_filter", "safety", "recitation", "blocklist", "prohibited_content", "spii", "sensitive", "guardrail")
+)
+REFUSED = frozenset(("refusal",))
+BROKEN_OFF = frozenset(
+    (
+        "error",
+        "abort",
+        "aborted",
+        "cancelled",
+        "canceled",
+        "network_error",
+        "insufficient_system_resource",
+        "malformed_function_call",
+    )
+)
+THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # fields that hold thoughts beside the answer
+MOST_CALLS = 1_000  # of one reply that reach the prediction; no row asks for more
+MOST_TOKENS = re.compile(r"([0-9]{1,9})(?:\.0+)?")  # a count of tokens that can be one
+
+
+class Digits(str):
+    """A number of a reply as it was written, of any size."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a finished reply says; the fields of a Prediction that do not name its row.
+
+    `reason` says why the outcome is not ok, in the provider's words where there are any; outcome error is no answer.
+    """
+
+    outcome: Outcome
+    raw: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    finish_reason: str | None = None
+    usage: dict[str, int] = field(default_factory=dict)
+    model: str | None = None
+    fingerprint: str | None = None
+    reason: str | None = None
+
+
+def read(status: int, text: str) -> Answer | None:
+    """What a finished reply says, or None where it is no finished reply."""
+    if not 200 <= status < 300:
+        return _read_refusal(status, text)
+    try:
+        body = json.loads(text, parse_float=Digits, parse_int=Digits, parse_constant=Digits)
+        return _read(body)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def prediction(row: str, key: str, record: Mapping[str, Any]) -> Prediction:
+    """The prediction of a row from the record that the journal keeps under its key."""
+    answer = read(record["status"], record["body"]) or Answer("error", reason="the kept reply cannot be read")
+    return Prediction(
+        id=row,
+        outcome=answer.outcome,
+        raw=answer.raw,
+        tool_calls=answer.tool_calls,
+        finish_reason=answer.finish_reason,
+        usage=answer.usage,
+        latency_s=record["latency_s"],
+        model=answer.model,
+        fingerprint=answer.fingerprint,
+        request=key,
+        reason=answer.reason,
+        in_flight=record.get("in_flight"),
+    )
+
+
+def usage_of(text: str | None) -> dict[str, int]:
+    """The tokens that a reply says it took, also where the rest of it cannot be read."""
+    try:
+        body = json.loads(text or "", parse_float=Digits, parse_int=Digits, parse_constant=Digits)
+    except (ValueError, RecursionError):
+        return {}
+    return _usage(body) if isinstance(body, dict) else {}
+
+
+def _read(body: dict[str, Any]) -> Answer | None:
+    choice = body["choices"][0]
+    message = choice["message"]
+    content, refused = _content(message.get("content"))
+    calls = _calls(message)
+    finish = _text(choice.get("finish_reason"))
+    outcome, reason = _outcome((finish or "").lower(), content, calls, message)
+    if refused or message.get("refusal"):
+        if outcome in ("ok", "empty"):
+            outcome, reason = "refusal", None
+        content = content or refused or str(message["refusal"])
+    if calls and len(calls) > MOST_CALLS:
+        reason = f"{len(calls):,} calls in one reply; the first {MOST_CALLS:,} are kept here, the journal has them all"
+        calls = calls[:MOST_CALLS]
+    return Answer(
+        outcome,
+        content,
+        [_call(call) for call in calls] if calls else None,
+        finish,
+        _usage(body),
+        _text(body.get("model")),
+        _text(body.get("system_fingerprint")),
+        reason,
+    )
+
+
+def _outcome(
+    finish: str, content: str | None, calls: list[dict[str, Any]] | None, message: Mapping[str, Any]
+) -> tuple[Outcome, str | None]:
+    if finish in CUT_OFF:
+        return "length", None
+    if finish in FILTERED:
+        return "content_filter", None
+    if finish in REFUSED:
+        return "refusal", None
+    if finish in BROKEN_OFF:
+        return "error", f"the endpoint broke the reply off (finish_reason {finish})"
+    if finish and finish not in FINISHED:
+        return "error", f"finish_reason {finish!r} is not known"
+    if calls or (content or "").strip():
+        return "ok", None
+    elsewhere = next((name for name in THOUGHTS if message.get(name)), None)
+    return "empty", f"all that came is in message.{elsewhere}" if elsewhere else None
+
+
+def _content(value: object) -> tuple[str | None, str]:
+    """Text of a message's content, and of a refusal in it; content is text, a list of parts, or the object that it means.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if value is None or (isinstance(value, str) and not isinstance(value, Digits)):
+        return value, ""
+    if isinstance(value, dict):
+        return written(value), ""
+    if not isinstance(value, list):
+        raise TypeError
+    texts, refusals = [], []
+    for part in value:
+        kind = part if isinstance(part, str) else part.get("type", "text")
+        if isinstance(part, str):
+            texts.append(part)
+        elif kind == "refusal":
+            refusals.append(str(part.get("refusal", "")))
+        elif kind in ("text", "output_text"):
+            inner = part.get("text", "")
+            texts.append(str(inner.get("value", "")) if isinstance(inner, dict) else str(inner))
+    return "".join(texts), "".join(refusals)
+
+
+def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """The calls of a message, in today's form and in the one before (`function_call`).
+
+    Raises:
+        TypeError: they are no list of objects.
+    """
+    calls = message.get("tool_calls") or None
+    if calls is None and message.get("function_call"):
+        calls = [{"type": "function", "function": message["function_call"]}]
+    if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
+        raise TypeError
+    return calls
+
+
+def _call(call: dict[str, Any]) -> dict[str, Any]:
+    """A call as it came, but arguments are text, as the protocol has them, and numbers can be written again."""
+    function = call.get("function")
+    rest = {key: plain(value) for key, value in call.items() if key != "function"}
+    if "function" not in call:
+        return rest
+    if not isinstance(function, dict):
+        return rest | {"function": plain(function)}
+    named = {key: plain(value) for key, value in function.items() if key != "arguments"}
+    if "arguments" in function:
+        arguments = function["arguments"]
+        as_text = isinstance(arguments, str) and not isinstance(arguments, Digits)
+        named["arguments"] = arguments if as_text else written(arguments)
+    ordered = {key: named[key] for key in function}
+    return {key: ordered if key == "function" else rest[key] for key in call}
+
+
+def written(value: object) -> str:
+    """The JSON text of a value of a reply, its numbers as they were written."""
+    if isinstance(value, Digits):
+        return str(value)
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_quoted(key)}: {written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(written, value)) + "]"
+    return _quoted(value)
+
+
+def _quoted(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def plain(value: object) -> object:
+    """A value of a reply with numbers for its digits; a number that is none of JSON's stays text."""
+    if isinstance(value, Digits):
+        short = len(value) < 300
+        if short and re.fullmatch(r"-?[0-9]+", value):
+            return int(value)
+        number = float(value) if short else float("inf")
+        return number if abs(number) < float("inf") else str(value)
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _read_refusal(status: int, text: str) -> Answer | None:
+    """A 4xx that is about this one row: its outcome."""
+    said = refusal(text)
+    if said.filters(status):
+        return Answer("content_filter", finish_reason="content_filter", reason=said.words)
+    if said.is_too_long(status):
+        return Answer("length", reason=said.words)
+    if said.is_about_the_row(status):
+        return Answer("error", reason=said.words)
+    return None
+
+
+def _usage(body: Mapping[str, Any]) -> dict[str, int]:
+    usage = body.get("usage")
+    if not isinstance(usage, dict):
+        return {}
+    found = {}
+    for name, other in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")):
+        count = usage.get(name, usage.get(other))
+        if isinstance(count, Digits) and (number := MOST_TOKENS.fullmatch(count)):
+            found[name] = int(number[1])
+    return found
+
+
+def _text(value: object) -> str | None:
+    return value[:500] if isinstance(value, str) and not isinstance(value, Digits) else None

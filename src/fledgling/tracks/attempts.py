@@ -1,0 +1,117 @@
+"""Whether a reply that holds no readable call tries to call a tool all the same.
+
+A reply that tries and fails is wrong, one that does not try abstains, which may be right: so that a call in a dialect
+that is not read never passes for an abstention. An attempt is
+
+* markup that dialects of tool calls use, wherever it stands;
+* a reply that begins, perhaps in a fence, like JSON of a call: a name and arguments, or a broken text with either;
+* a list of Python calls at the beginning;
+* the name of an *offered* tool next to arguments or markup: `name(city="Oslo")`, `name {"city": …}`, `<name>`,
+  `"name": "…"`, `Action: name`, `name --city Oslo`.
+
+Naming a tool is no attempt ("None of get_weather and refund fits", "get_weather (the tool) does not apply",
+"get_weather() is not the right one"), nor is a fence or an object that is no call (`{"answer": …}`).
+"""
+
+import re
+from collections.abc import Iterable
+
+from fledgling import strict_json
+
+_MARKUP = re.compile(
+    r"</?[|｜]?/?(?:tool[_▁]?calls?|function[_▁]?calls?|tool_use|tool_code|invoke|arg_key|minimax:tool_call|seed:tool_call)\b"
+    r"|</?(?:function|parameter)(?:=|\s{1,4}name=)"
+    r"|<[|｜](?:python_tag|plugin|action_start|START_ACTION|tools_prefix|tool[_▁])"
+    r"|\[TOOL_CALLS\]|functools\[|✿FUNCTION✿|```tool_c|to=functions\.|<start_function_call>"
+)
+_FENCE = re.compile(r"```[\w-]{0,32}[ \t]{0,8}\n\s{0,64}")
+_KEY = re.compile(r"[\"']([A-Za-z_]{2,16})[\"']\s{0,8}:")
+_NAMES = frozenset(("name", "function", "function_name", "tool", "tool_name", "recipient_name"))
+_ARGUMENTS = frozenset(("arguments", "parameters", "args", "params", "kwargs", "input", "action_input"))
+_PYTHON = re.compile(r"\[\s{0,64}[A-Za-z_][\w.]{0,256}\((?:\s{0,8}\)|\s{0,8}\w{1,64}\s{0,4}=)")
+_WINDOW = 160  # characters around a name that are looked at
+_MENTIONS = 5_000  # of offered names that are looked at; a reply with more is no abstention
+
+_PARENTHESIS = re.compile(r"[\"'`*]{0,4}(?:\.\w{1,20})?\(")
+_SPACED = re.compile(r"[\"'`*]{0,4}\s{1,3}\(\s{0,4}(?:\w{1,64}\s{0,4}=|\w{1,64}:\s{0,4}[\"'\d{\[]|[\"'{\[\d])")
+_BRACE = re.compile(
+    r"[\"'`*\s:=,>.\-]{0,16}"
+    r"(?:(?:with|using|and|the|following|arguments?|args|parameters?|params|inputs?|json)[\"'`*\s:=,>.\-]{1,8}){0,5}"
+    r"\{\s{0,16}(?:[\"'}]|\w{1,64}\s{0,4}:)",
+    re.IGNORECASE,
+)
+_AFTER = re.compile(
+    r"\s{0,4}(?:\[ARGS\]|\[CALL_ID\]|<[|｜]|:\d{1,4}<|<(?:param|arg|input)|--?\w)"
+    r"|[`*\"']{0,4}\s{0,8}\n\W{0,4}(?:action[ _]?input|input|arguments|parameters|args|params)\b\W{0,3}[:=]",
+    re.IGNORECASE,
+)
+_QUOTED = re.compile(
+    r"[\"']?(?:name|tool|tool_name|function|function_name|recipient_name|action|api|call)[\"']?\s{0,4}[:=]\s{0,4}"
+    r"[\"'](?:functions\.)?$",
+    re.IGNORECASE,
+)
+_ELEMENT = re.compile(
+    r"<(?:tool|name|tool_name|function|function_name|invoke|action|api|call)\b[^<>]{0,64}>\s{0,8}$", re.IGNORECASE
+)
+_LABEL = re.compile(
+    r"(?:^|\n)\W{0,6}(?:action|tool|tool_name|function|function_name|api|call|invoke)\W{0,4}[:=]\W{0,8}(?:functions\.)?$",
+    re.IGNORECASE,
+)
+_LINE_ENDS = re.compile(r"[`\"'*]{0,4}[ \t]{0,8}(?:\r?\n|$)")
+
+
+def attempts_call(text: str, offered: Iterable[str] = ()) -> bool:
+    """Whether a reply, its thoughts left out, tries to call a tool; `offered` names those that the row has."""
+    start = strict_json.skip_space(text, 0)
+    if fence := _FENCE.match(text, start):
+        start = fence.end()
+    if _MARKUP.search(text) or _PYTHON.match(text, start) or _begins_like_call(text, start):
+        return True
+    left = _MENTIONS
+    for name in offered:
+        at = text.find(name) if name else -1
+        while at >= 0:
+            left -= 1
+            if left < 0 or _is_used(text, at, at + len(name)):
+                return True
+            at = text.find(name, at + len(name))
+    return False
+
+
+def _begins_like_call(text: str, start: int) -> bool:
+    if text[start : start + 1] not in ("{", "["):
+        return False
+    keys = set(_KEY.findall(text, start, start + (1 << 16)))
+    named, arguments = keys & _NAMES, keys & _ARGUMENTS
+    if "tool_calls" in keys or (named and arguments):
+        return True
+    if not named and not arguments:
+        return False
+    try:
+        strict_json.scan(text, start)
+    except ValueError:
+        return True
+    return False
+
+
+def _is_used(text: str, start: int, end: int) -> bool:
+    """Whether the name between two places stands next to arguments or markup."""
+    if _is_word(text[start - 1 : start]) or _is_word(text[end : end + 1]):
+        return False
+    before, after = text[max(0, start - _WINDOW) : start], text[end : end + _WINDOW]
+    if opening := _PARENTHESIS.match(after):
+        if after[opening.end() :].lstrip()[:1] != ")":
+            return True
+        line = text[text.rfind("\n", 0, start) + 1 : start] + after.partition("\n")[0]
+        return not re.search(r"\w", line.replace("functions", "").replace("print", ""))
+    if _SPACED.match(after) or _BRACE.match(after) or _AFTER.match(after):
+        return True
+    if before.endswith((">>>", "<", "</")) and (before[-1] != "<" or after[:1] in (">", " ", "/", "\n")):
+        return True
+    if _QUOTED.search(before) and after[:1] in ("'", '"'):
+        return True
+    return bool(_ELEMENT.search(before) or (_LABEL.search(before) and _LINE_ENDS.match(after)))
+
+
+def _is_word(character: str) -> bool:
+    return character.isalnum() or character == "_"

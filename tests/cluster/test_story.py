@@ -1,0 +1,186 @@
+"""The embedded default on a cluster, small: both verdicts through each profile, GPUs that no two jobs share, paid once."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+
+import pytest
+
+from tests.project import copy_project
+
+from .conftest import HERE, Project, until
+
+TRACKS = ("toolcall", "structured")
+
+
+@pytest.fixture
+def project(request, root, cluster, tmp_path):
+    """The real graph over the small configuration, through one profile."""
+    copy_project(root, tmp_path / "project")
+    shutil.copy(HERE / "small.yaml", tmp_path / "project")
+    made = Project(tmp_path / "project", cluster, getattr(request, "param", "slurm-generic"))
+    yield made
+    made.close()
+
+
+def overlay(project, name, **value):
+    """Write a further configuration file."""
+    (project.folder / name).write_text(json.dumps(value))
+    return ["--configfile", "small.yaml", name]
+
+
+def local(project, *targets):
+    """Build something on this machine; a test is about what comes after."""
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "2", "--configfile", "small.yaml", "--", *targets],
+        cwd=project.folder,
+        env=project.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """When a job ran by Slurm's clock, where, and on which GPUs."""
+
+    start: datetime
+    end: datetime
+    node: str
+    gpus: frozenset[int]
+
+    @classmethod
+    def of(cls, cluster, number):
+        text = cluster.ask("scontrol", "show", "job", "-d", number)
+        said = dict(re.findall(r"(\S+?)=(\S*)", text))
+        first, _, last = re.search(r"\(IDX:([0-9]+)(-([0-9]+))?\)", text).groups()
+        numbers = range(int(first), int(last or first) + 1)
+        times = [datetime.fromisoformat(said[key]) for key in ("StartTime", "EndTime")]
+        return cls(*times, said["NodeList"], frozenset(numbers))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("project", "gpus"), [("slurm-generic", 2), ("slurm", 4)], indirect=["project"])
+def test_both_verdicts_and_no_gpu_is_shared(project, gpus):
+    """Two trainings of two GPUs run side by side on a node of four, two of four one after another."""
+    files = overlay(project, "gpus.yaml", training={"gpus": gpus})
+    driver = project.start(*files, target="all")
+    assert driver.wait(580) == 0, project.log()[-8000:]
+    for track in TRACKS:
+        verdict = json.loads((project.folder / f"results/verdict/{track}.json").read_text())
+        assert verdict["deploy"] in ("slm", "tuned", "teacher", "inconclusive")
+        assert [rung["name"] for rung in verdict["ladder"]] == ["slm", "tuned"]
+        assert "<svg" in (project.folder / f"results/report/{track}.html").read_text()
+    names = [path.stem for path in (project.folder / ".snakemake/fledgling/jobs").glob("*.json")]
+    assert sum("small" in name for name in names) <= 4, "small jobs go out together"
+    ran = {}
+    for path in (project.folder / ".snakemake/fledgling/jobs").glob("fledgling-train-*.json"):
+        record = json.loads(path.read_text())
+        track = re.search(r"track=(\w+)", record["targets"][0])[1]
+        ran[track] = Ran.of(project.cluster, record["id"])
+        claimed = re.search(r"claimed GPU (.*)", (project.folder / f"logs/train/{track}/sft.log").read_text())[1]
+        assert {int(name) for name in claimed.split(", ")} == ran[track].gpus, "our claim is the scheduler's"
+        assert len(ran[track].gpus) == gpus
+    one, other = (ran[track] for track in TRACKS)
+    at_once = one.node == other.node and one.start < other.end and other.start < one.end
+    assert at_once == (gpus == 2)
+    assert not at_once or not one.gpus & other.gpus
+
+
+def entries(journal):
+    """{kind: {key: times}} of a teacher's journal."""
+    found = {"intent": Counter(), "result": Counter(), "failure": Counter()}
+    for line in (journal / "teacher.jsonl").read_text().splitlines():
+        entry = json.loads(line)
+        found[entry["kind"]][entry["key"]] += 1
+    return found
+
+
+ASKED = "results/predictions/toolcall/teacher.jsonl"
+SLOWLY = {"simulated": {"error_rate": 0.06, "rate_429": 0.0, "latency_s": 0.4, "content_filter_rate": 0.0}}
+
+
+@pytest.mark.timeout(240)
+def test_two_drivers_on_two_nodes_with_one_journal_pay_once(project, root, tmp_path):
+    other = Project(tmp_path / "other", project.cluster, "slurm-generic")
+    shutil.copytree(project.folder, other.folder)
+    journal = tmp_path / "journal"
+    pair = ((project, "n1"), (other, "n2"))
+    try:
+        drivers = []
+        for one, node in pair:
+            files = overlay(one, "shared.yaml", journal=str(journal), teacher=SLOWLY)
+            drivers.append(one.start(*files, target=ASKED, partition="all", extra=f"-w {node}"))
+        for (one, _), driver in zip(pair, drivers, strict=True):
+            assert driver.wait(200) == 0, one.log()[-5000:]
+    finally:
+        other.close()
+    rows = (project.folder / ASKED).read_text().splitlines()
+    assert len(rows) > 30
+    found = entries(journal)
+    assert set(found["result"].values()) == {1}
+    assert found["intent"] == found["result"]
+    assert len(found["result"]) <= len(rows)
+    assert [json.loads(row)["raw"] for row in rows] == [
+        json.loads(row)["raw"] for row in (other.folder / ASKED).read_text().splitlines()
+    ]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("project", ["slurm", "slurm-generic"], indirect=True)
+def test_an_ask_that_is_cancelled_pays_at_most_the_calls_in_flight_again(project):
+    files = overlay(project, "slowly.yaml", teacher=SLOWLY)
+    local(project, "results/data/toolcall/test.jsonl")
+    driver = project.start(*files, target=ASKED)
+    journal = project.folder / ".journal/teacher.jsonl"
+    until(lambda: journal.exists() and '"result"' in journal.read_text(), "the first reply", 90, project.log)
+    jobs = project.folder / ".snakemake/fledgling/jobs"
+    project.cluster.ask("scancel", json.loads(next(jobs.glob("*.json")).read_text())["id"])
+    assert driver.wait(200) == 0, project.log()[-5000:]
+    rows = len((project.folder / ASKED).read_text().splitlines())
+    found = entries(journal.parent)
+    assert len(list(jobs.glob("*.json"))) == 2
+    assert set(found["result"].values()) == {1}
+    assert sum(found["intent"].values()) <= rows + 8
+
+
+@pytest.mark.timeout(400)
+def test_a_training_that_was_preempted_twice_ends_like_an_undisturbed_one(project, tmp_path):
+    target = "results/candidates/toolcall/sft/training.json"
+    local(project, "results/data/toolcall/train.jsonl", "results/models/slm/manifest.json")
+    other = Project(tmp_path / "other", project.cluster, "slurm-generic")
+    shutil.copytree(project.folder, other.folder, symlinks=True)
+    try:
+        undisturbed = project.start("--configfile", "small.yaml", target=target)
+        assert undisturbed.wait(200) == 0, project.log()[-5000:]
+        driver = other.start("--configfile", "small.yaml", target=target)
+        checkpoints = other.folder / "results/candidates/toolcall/sft/checkpoints"
+        for step in (5, 10):
+            until((checkpoints / f"checkpoint-{step}/seal.json").exists, f"step {step}", 120, other.log)
+            number = (
+                other.cluster.ask("squeue", "-h", "--me", "-t", "R", "-o", "%i %j")
+                .split("fledgling-train")[0]
+                .split()[-1]
+            )
+            other.cluster.ask("scontrol", "requeue", number)
+            until(
+                lambda number=number: "PENDING" in other.cluster.ask("squeue", "-h", "-j", number, "-o", "%T"),
+                "requeued",
+            )
+            other.cluster.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
+        assert driver.wait(200) == 0, other.log()[-5000:]
+    finally:
+        other.close()
+    assert "going on from checkpoint-" in (other.folder / "logs/train/toolcall/sft.log").read_text()
+    for number in (1, 2):
+        name = f"results/candidates/toolcall/sft/{number}/adapter_model.safetensors"
+        assert (project.folder / name).read_bytes() == (other.folder / name).read_bytes()
+    assert os.path.exists(other.folder / target)
