@@ -19,7 +19,8 @@ from fledgling import contenders
 from fledgling.config import section, validate, where
 from fledgling.errors import FledglingError
 from fledgling.files import canonical, digest, sha256_file
-from fledgling.graph import sees, slurm, work
+from fledgling import slurm
+from fledgling.graph import sees, work
 from fledgling.graph.digests import digests
 from fledgling.graph.driver import adopt_jobs, exits, hold_folder
 from fledgling.tracks.floors import FLOORS

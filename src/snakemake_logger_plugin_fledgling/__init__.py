@@ -6,6 +6,7 @@ A dry run prints what Snakemake itself prints.
 """
 
 import copy
+import json
 import logging
 import os
 import re
@@ -100,7 +101,9 @@ class LogHandler(LogHandlerBase):
         try:
             if self._plain:
                 self._plain.handle(_shortened(record))
-            if not self.common_settings.dryrun:
+            if self.common_settings.dryrun:
+                _write_plan(translate(record))
+            else:
                 with self._lock:
                     for event in translate(record):
                         self._take(event, record)
@@ -189,6 +192,13 @@ class LogHandler(LogHandlerBase):
             for event in self._stages.read():
                 if event["event"] in ("progress", "note", "failed"):
                     self._terminal.handle(event)
+
+
+def _write_plan(events: "list[Event]") -> None:
+    """Append the events of a dry run to the file that FLEDGLING_PLAN names: what would run, for who starts runs."""
+    if events and (path := os.environ.get("FLEDGLING_PLAN")):
+        with open(path, "a", encoding="utf-8") as stream:
+            stream.writelines(json.dumps(event) + "\n" for event in events)
 
 
 def _shortened(record: logging.LogRecord) -> logging.LogRecord:

@@ -847,4 +847,12 @@ GUARDS = [
         "        secrets = [key] if isinstance(key, str) else []\n",
         ADDRESSES + "test_further_headers_come_from_variables",
     ),
+    Guard(
+        "billing",
+        "what a killed process had under way stays counted",
+        "teacher/spending.py",
+        "        self._others += self._others_open.pop(key, Tokens())\n",
+        "        self._others_open.pop(key, None)\n",
+        UNIT + "test_spending.py::test_what_a_killed_process_had_under_way_stays_counted",
+    ),
 ]

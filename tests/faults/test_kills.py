@@ -155,6 +155,26 @@ def test_budget_of_one_run_counts_the_calls_of_all_its_stages(work: Work) -> Non
         assert 4 in codes
 
 
+def test_budget_of_money_of_one_run_counts_what_all_its_stages_have_under_way(work: Work) -> None:
+    """Two stages, one of them killed with calls under way: what these may cost stays counted."""
+    prices = {"input_per_million": 1000.0, "output_per_million": 1000.0, "currency": "EUR"}
+    teacher = {"budget": {"money": 0.6}, "prices": prices, "max_tokens": 20, "concurrency": 4}
+    with server({"latency_s": 0.05}) as at:
+        driver = {DRIVER: identity(1)} if Path("/proc/1/stat").exists() else {}
+        killed = work(200, at.url, out="killed.jsonl", **teacher).start(**driver)
+        wait_for_calls(at, 6)
+        killed.kill()
+        killed.communicate()
+        jobs = [work(count, at.url, out=f"{count}.jsonl", **teacher) for count in (90, 95)]
+        processes = [job.start(**driver) for job in jobs]
+        for process in processes:
+            _, error = process.communicate(timeout=60)
+            assert process.returncode == 4, error
+            assert "budget of 0.6" in error
+        counts = at.counts()
+    assert 0.3 < counts["received"] * 18 / 1000 <= 0.6
+
+
 def test_a_run_without_anything_to_ask_needs_no_key_and_no_client(work: Work) -> None:
     with server() as at:
         job = work(5, at.url)

@@ -19,7 +19,7 @@ from fledgling.records import Prediction, read_examples
 from fledgling.score import score
 from fledgling.tracks.registry import kind
 
-ROWS = int(os.environ.get("FLEDGLING_FUZZ", "300"))
+ROWS = int(os.environ.get("FLEDGLING_FUZZ", "200"))
 PARAMETERS = {
     "type": "object",
     "properties": {

@@ -284,7 +284,7 @@ def test_every_line_is_json_with_a_checksum(tmp_path: Path) -> None:
 
 def _command(folder: Path, name: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, str(Path(__file__).parents[2] / "scripts" / "journal.py"), name, "--journal", str(folder)],
+        [sys.executable, "-m", "fledgling", "journal", name, "--journal", str(folder)],
         capture_output=True,
         text=True,
     )
@@ -350,8 +350,7 @@ def test_verify_names_damage_rightly(tmp_path: Path) -> None:
 
 
 def _take_back(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    script = str(Path(__file__).parents[2] / "scripts" / "journal.py")
-    command = [sys.executable, script, "take-back", "--journal", str(folder), *arguments]
+    command = [sys.executable, "-m", "fledgling", "journal", "take-back", "--journal", str(folder), *arguments]
     return subprocess.run(command, capture_output=True, text=True)
 
 

@@ -4,11 +4,14 @@ import gzip
 import json
 import subprocess
 import sys
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from fledgling.data.prepare import prepare
+from fledgling.data.text_files import json_lines
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import read_jsonl, sha256_file
 from fledgling.records import read_examples
@@ -824,6 +827,21 @@ def test_a_row_too_long_to_hold_is_refused_and_the_next_is_read(made):
     assert ids("test") == ["r2"]
 
 
+def test_a_row_of_any_length_takes_bounded_memory(tmp_path):
+    path = tmp_path / "l.jsonl"
+    with open(path, "w") as stream:
+        for _ in range(100):
+            stream.write("x" * (1 << 20))
+        stream.write("\n{}\n")
+    tracemalloc.start()
+    try:
+        rows = list(json_lines(str(path)))
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
+    assert [(number, isinstance(row, dict)) for number, row in rows] == [(1, False), (2, True)]
+
+
 def test_arrays_are_answers_and_say_so(made):
     from fledgling.prompting.template import completion
 
@@ -887,3 +905,43 @@ def test_calls_of_the_history_are_read_in_every_form_of_the_answer(made, turn):
     call = lines("test")[0]["messages"][1]["tool_calls"][0]
     assert (call["type"], call["function"]["name"]) == ("function", "book")
     assert json.loads(call["function"]["arguments"]) == {"seats": 1}
+
+
+MEGA = 1 << 20
+HOSTILE = {
+    "objects in the text": {"messages": [{"role": "user", "content": '{"a":1} ' * (MEGA // 4)}], "answer": []},
+    "braces": {"messages": [{"role": "user", "content": "{" * (3 * MEGA)}], "answer": []},
+    "a long text without spaces": {"messages": [{"role": "user", "content": "帮我查一下" * (MEGA // 8)}], "answer": []},
+    "very many tools": call_row(1, tools=[{"name": f"f{i}"} for i in range(20_000)]),
+    "very many calls": call_row(1, answer=[{"name": "book", "arguments": {"seats": i}} for i in range(20_000)]),
+    "very many values": call_row(1, allowed=[{"name": "book", "arguments": {"seats": list(range(100_000))}}]),
+    "markers": call_row(
+        1, messages=[{"role": "user", "content": "x"}, {"role": "assistant", "content": "<tool_call>{" * 90_000}]
+    ),
+    "a schema that doubles": call_row(
+        1,
+        tools=[
+            {
+                "name": "book",
+                "parameters": {
+                    "$defs": {f"a{i}": {"anyOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(40)}
+                    | {"a40": {"type": "null"}},
+                    "$ref": "#/$defs/a0",
+                },
+            }
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_row_takes_at_most_a_second_whatever_it_holds(made, name):
+    made({"rows_": [call_row(1)], "split": "test"}, finetune="never")  # what is imported once is imported now
+    Path("h.jsonl").write_text(json.dumps(HOSTILE[name], ensure_ascii=False) + "\n")
+    start = time.process_time()
+    made(
+        {"path": "h.jsonl", "split": "test", "on_invalid": "reject"},
+        {"rows_": [call_row(2)], "split": "test"},
+        finetune="never",
+    )
+    assert time.process_time() - start < 1

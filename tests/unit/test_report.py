@@ -306,11 +306,11 @@ def test_weakest_slices_stand_on_the_first_screen(inputs: Inputs) -> None:
 def test_what_settings_decided_and_what_nobody_can_get_right_is_said(inputs: Inputs) -> None:
     limit = {"key": "slm.max_prompt_tokens", "value": 512, "rows": 19, "what": "the prompt did not fit"}
     seals = {**inputs.seals, "tuned": {**inputs.seals["tuned"], "limits": [limit], "given_up": 4}}
-    sheet = {**inputs.datasheet, "unwinnable": {"rows": 17, "first": []}}
+    sheet = {**inputs.datasheet, "unwinnable": {"rows": 17, "reasons": {"gold": 17}, "first": ["a:3: x"]}}
     shown = words_of(render(replace(inputs, seals=seals, datasheet=sheet)))  # type: ignore[arg-type]
     assert "Slm.max_prompt_tokens (512) decided 19 rows of the tuned model: the prompt did not fit." in shown
     assert "4 rows of the tuned model were given up without an answer." in shown
-    assert "17 rows can be got right by nobody" in shown
+    assert "17 rows of the sources were left out, since nobody could get them right" in shown
     known = changed(inputs, caveats=["slm.max_prompt_tokens (512) cut 19 rows"])
     assert "decided 19 rows" not in words_of(render(replace(known, seals=seals)))  # said once
 
@@ -561,6 +561,7 @@ def test_what_a_month_saves(inputs: Inputs) -> None:
     assert "2 machines always on 730 USD" in shown
     shown = settled(inputs, price=0.5, requests=100_000)
     assert "Nothing: it costs 254 USD more" in shown  # 111 − 365
+    assert "at the stated traffic a move costs more than it saves: wait with it." in shown
     metrics = {**inputs.metrics, "teacher": {**inputs.metrics["teacher"], "cost": {"amount": None, "currency": None}}}
     unpriced = words_of(render(replace(inputs, metrics=metrics)))  # type: ignore[arg-type]
     assert "teacher.prices what the teacher's tokens cost" in unpriced
@@ -599,6 +600,26 @@ def test_an_embedded_checkpoint_on_own_rows_is_a_caveat(inputs: Inputs) -> None:
     assert "98.6 % of the replies of the slm as it is cannot be read" in words_of(
         render(replace(inputs, metrics=unread))
     )
+
+
+def test_weights_families_and_power_are_shown_where_there_are_any(inputs: Inputs) -> None:
+    shown = words_of(render(inputs))
+    assert "standing for" not in shown
+    assert "Requests they stand for" not in shown
+    assert text.prose(inputs.gate["split_power"]["sentence"]).replace(text.NBSP, " ") in shown
+    held = {"p": 0.012, "level": 0.025, "passed": True, "why": ""}
+    other = {"p": None, "level": None, "passed": False, "why": "the one before it did not pass"}
+    family = {"name": "holm", "promise": "At most 5 %.", "nominee": None, "stopped": "all were tested"}
+    family |= {"rungs": {"slm": other, "tuned": held}}
+    weighted: Any = copy.deepcopy(inputs.datasheet)
+    weighted["splits"]["test"]["weight"] = 1234.0
+    comparisons: Any = copy.deepcopy(inputs.verdict["comparisons"])
+    comparisons["tuned"]["requests"] = 1234
+    shown = words_of(render(replace(changed(inputs, family=family, comparisons=comparisons), datasheet=weighted)))
+    assert "420 test rows, standing for 1,234 requests" in shown
+    assert "right alone counts requests" in shown
+    assert "The tuned model 0.012 2.5 % yes" in shown
+    assert "The slm as it is n/a not tested no: the one before it did not pass" in shown
 
 
 def test_no_caveat_no_panel(inputs: Inputs) -> None:

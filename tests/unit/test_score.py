@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from fledgling.decision.scored import read_rows
 from fledgling.errors import DataError, UsageError
 from fledgling.files import read_jsonl, write_jsonl
 from fledgling.score import score
@@ -396,3 +397,15 @@ def test_rows_of_the_graph_are_of_their_own_kind(tmp_path):
         score(tmp_path / "test.jsonl", tmp_path / "p.jsonl", "structured", tmp_path / "out.json")
     metrics = score(tmp_path / "test.jsonl", tmp_path / "p.jsonl", "toolcall", tmp_path / "out.json")
     assert metrics["metrics"]["ast_match_rate"]["k"] == 3
+
+
+@pytest.mark.parametrize("group", [0, "", "0", "g"])
+def test_a_group_that_looks_like_nothing_reaches_the_gate(run, tmp_path, group):
+    run([row | {"group": group} for row in rows(3)], [reply(i) for i in range(3)])
+    assert read_rows(tmp_path / "rows.jsonl").groups == (str(group),) * 3
+    write_jsonl(
+        tmp_path / "hand.jsonl", [{"id": str(i), "group": group, "outcome": "ok", "scores": {"m": 1}} for i in range(3)]
+    )
+    assert read_rows(tmp_path / "hand.jsonl").groups == (str(group),) * 3
+    write_jsonl(tmp_path / "none.jsonl", [{"id": str(i), "outcome": "ok", "scores": {"m": 1}} for i in range(3)])
+    assert read_rows(tmp_path / "none.jsonl").groups == ("0", "1", "2")

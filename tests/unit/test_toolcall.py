@@ -785,3 +785,12 @@ def test_a_million_calls_in_the_providers_form_are_too_long(form):
     scored = KIND.score(Example("1", "1", [], [F]), Prediction("1", "ok", tool_calls=native))
     assert time.process_time() - start < 1
     assert (scored.reason, scored.parsed) == ("too_long", None)
+
+
+def test_right_calls_before_very_many_others_are_still_found():
+    answer, allowed = gold_of(3, 2)
+    calls = [*answer[::-1], *({"name": "a", "arguments": {"x": i}} for i in range(20_000))]
+    scored = KIND.score(Example("1", "1", [], answer, allowed=allowed), Prediction("1", "ok", raw=json.dumps(calls)))
+    assert scored.reason == "extra_call"
+    assert scored.scores["args_recall"] == 1
+    assert scored.scores["args_precision"] == 6 / 20_006

@@ -74,6 +74,7 @@ _RUNS = re.compile(f"[{_DENSE}]+|[^{_DENSE}]+")
 
 
 _DECODER = json.JSONDecoder()
+_MAX_VALUES = 2_000  # objects of one text that are sorted
 _MAX_FAILURES = 64  # braces that open no JSON are common in prose and code; a text of nothing else stays cheap
 
 
@@ -81,7 +82,7 @@ def _sorted_json(text: str) -> str:
     """Every JSON object inside a text written canonically."""
     pieces, at, failures = [], 0, 0
     start = text.find("{")
-    while start >= 0 and failures < _MAX_FAILURES:
+    while start >= 0 and failures < _MAX_FAILURES and len(pieces) < 2 * _MAX_VALUES:
         try:
             value, end = _DECODER.raw_decode(text, start)
             pieces += [text[at:start], json.dumps(value, sort_keys=True, ensure_ascii=False)]

@@ -15,6 +15,7 @@ from fledgling.tracks.dialects import Call, native_calls, parse_calls
 from fledgling.tracks.matching import all_exact
 
 MAX_CALLS = 256  # gold calls of a row
+MAX_TOOLS = 2_000  # of a row; providers take 128
 MAX_ALLOWED = 20_000  # allowed values of a row, parts of values counted; together they bound the time of one score
 # Why nobody can get a row right; codes of Unusable.
 UNWINNABLE = (
@@ -71,6 +72,8 @@ def _toolcall(row: Parsed) -> Checked:
     nulls = 0
     problems: list[str] = []
     if row.tools is not None:
+        if len(row.tools) > MAX_TOOLS:
+            raise Unusable("too_many_tools", f"{len(row.tools):,} tools; rows of up to {MAX_TOOLS:,} are read")
         parameters = _parameters(row.tools)
         if answer is None and not row.tools:
             raise Unusable("tools", "some call is right, but there are no tools; correct the answer or the tools")

@@ -107,7 +107,8 @@ def read_rows(path: str | PathLike[str], name: str | None = None) -> Scored:
             )
         seen[row["id"]] = number
         weights.append(float(weight))
-        groups.append(str(row.get("group") or row["id"]))
+        group = row.get("group")  # 0 and "" are groups like any other
+        groups.append(str(row["id"] if group is None else group))
         outcomes.append(row["outcome"])
         slices.append(row.get("slice") or {})
         scores.append(row["scores"])

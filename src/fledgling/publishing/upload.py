@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import httpx
@@ -26,6 +27,7 @@ from huggingface_hub.utils.tqdm import disable_progress_bars
 
 from fledgling.artefacts import HubMarker, MadeFrom
 from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable
+from fledgling.publishing import token as tokens
 from fledgling.publishing.files import File, records
 from fledgling.publishing.secrets import scan, secret_values
 
@@ -59,10 +61,11 @@ class Landed:
     sent: tuple[str, ...]
 
 
-def upload(files: Sequence[File], target: Target, message: str) -> Landed:
+def upload(files: Sequence[File], target: Target, message: str, *, token: str | None = None) -> Landed:
     """Bring files to the Hub in one commit; what is there already is not sent again.
 
-    The token is HF_TOKEN or the stored login, the endpoint HF_ENDPOINT. A repository that does not
+    The token is the one given, HF_TOKEN, the one that the console keeps for this folder, or the stored login; the
+    endpoint is HF_ENDPOINT. A repository that does not
     exist is created. A commit whose reply is lost, or that meets somebody else's, is looked for
     before it is tried once more.
 
@@ -72,10 +75,10 @@ def upload(files: Sequence[File], target: Target, message: str) -> Landed:
         DataError: a file holds a credential (nothing was sent), or did not arrive as it is here.
         Unavailable: the Hub cannot be reached, is overloaded or full; the same call goes on from there.
     """
-    token = get_token()
+    token = token or os.environ.get("HF_TOKEN") or tokens.read(Path.cwd()) or get_token()
     refuse_secrets(files, {**secret_values(os.environ), **({"the Hub login": token} if token else {})})
     if token is None:
-        raise ConfigError("no Hub token: set HF_TOKEN, or log in with: hf auth login")
+        raise ConfigError("no Hub token: set HF_TOKEN, set one in the console, or log in with: hf auth login")
     with _explained(target):
         api = _connect(token)
         if "/" not in target.repo_id:
@@ -209,7 +212,7 @@ def _land(api: HfApi, target: Target, files: Sequence[File], message: str) -> tu
                 raise
             retried = True
             continue
-        except (RuntimeError, PermissionError) as error:  # what upload threads and hf_xet raise
+        except (RuntimeError, PermissionError, ConnectionError) as error:  # what upload threads and hf_xet raise
             raise explain(error, target, _endpoint()) from error
         if lost := _missing(api, target, files, made.oid):
             raise DataError(
@@ -345,7 +348,7 @@ def explain(error: Exception, target: Target, endpoint: str) -> FledglingError:
         return ConfigError(f"HF_ENDPOINT {endpoint}: {first}")
     if isinstance(cause, PermissionError):
         return ConfigError(f"{name}: this token may not write there ({first}); set HF_TOKEN to one with write access")
-    if isinstance(cause, httpx.HTTPError | json.JSONDecodeError | RuntimeError | KeyError):
+    if isinstance(cause, httpx.HTTPError | json.JSONDecodeError | RuntimeError | KeyError | ConnectionError):
         return Unavailable(
             f"{endpoint}: no usable reply ({type(cause).__name__}: {first}); the same command goes on from here"
         )

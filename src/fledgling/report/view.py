@@ -19,6 +19,7 @@ def page(inputs: Inputs) -> View:
         "kind": {"toolcall": "tool calls", "structured": "structured records"}[verdict["kind"]],
         "simulated": verdict["simulated"],
         "metric": words.metric(verdict["core"][0]),
+        "much": len(inputs.ladder) > 3 or len(verdict["slices"]) > 3 or len(verdict["caveats"]) > 8,
         "answer": answer.headline(inputs),
         "steps": steps.steps(inputs),
         "sure": answer.sure(inputs),

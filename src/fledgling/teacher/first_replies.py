@@ -170,7 +170,7 @@ def _unread_call(sent: Sent) -> bool:
     raw = sent.answer.raw or ""
     if sent.answer.tool_calls or not _calls(sent) or not ("{" in raw or "(" in raw):
         return False
-    from fledgling.tracks.toolcall import parse_calls
+    from fledgling.tracks.dialects import parse_calls
 
     return parse_calls(raw) is None
 

@@ -86,6 +86,7 @@ class Spent:
         most = Tokens(*entry.record.get("most", (0, 0)))
         if entry.kind == "intent":
             self._others_calls += 1
+            self._lose(entry.key)
             self._others_open[entry.key] = most
         elif entry.kind == "result":
             answer = read(entry.record["status"], entry.record["body"])
@@ -122,6 +123,7 @@ class Spent:
                     f"the next call could exceed the budget of {self._most_money:g} ({self._cost(spent):.4f} are spent); "
                     "raise teacher.budget.money or run again"
                 )
+        self._lose(key)
         self.calls += 1
         self._open[key] = bound
         self._open_sum += bound
@@ -163,6 +165,10 @@ class Spent:
             return f"{counted}; cost unknown (no teacher.prices)" + (f"; {maybe}" if maybe else "")
         cost = f"{counted}; cost {self._cost(self.tokens):.4f} {self.prices.currency}"
         return cost + (f", and up to {self._cost(self.possible):.4f} more for {maybe}" if maybe else "")
+
+    def _lose(self, key: str) -> None:
+        """A request is asked again: what was under way for it ended with its process, and may have been billed."""
+        self._others += self._others_open.pop(key, Tokens())
 
     def _spent(self) -> Tokens:
         return self.tokens + self.possible + self._others

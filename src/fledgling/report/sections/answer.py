@@ -75,6 +75,7 @@ def headline(inputs: Inputs) -> View:
         "reasons": [text.prose(reason) for reason in verdict["reasons"]],
         "rows": text.count(verdict["n"]),
         "margin": text.size(verdict["margin"]),
+        "weighted": "requests" in inputs.decisive,
         "confidence": text.percent(1 - verdict["alpha"], 0),
         "gate": {
             "swap": "before training: good enough",
@@ -142,6 +143,8 @@ def chance(inputs: Inputs) -> str:
         seen = "first verdict on these rows"
     else:
         seen = f"verdict number {text.count(looks['number'])} on these rows; this is for all of them together"
+    if len(inputs.ladder) > 1:
+        seen = f"any of {len(inputs.ladder)} contenders; {seen}"
     return f"Chance that we call a too-bad model good: {risk} ({seen})."
 
 
@@ -180,8 +183,8 @@ def _evidence(inputs: Inputs) -> str:
         said += f" from {text.count(groups)} source records"
     if decisive["coverage"] is not None and decisive["coverage"] < 1:
         said += f", {text.percent(decisive['coverage'])} of them answered by both"
-    if weight := inputs.datasheet.get("weight"):
-        said += f", standing for {text.count(float(str(weight)))} requests"
+    if "requests" in decisive:
+        said += f", standing for {text.count(decisive['requests'])} requests"
     return f"{said}, the same for everybody."
 
 
@@ -336,11 +339,17 @@ def _own(inputs: Inputs) -> list[str]:
                     f"{limit['key']} ({text.count(limit['value'])}) decided {text.count(limit['rows'])} rows of "
                     f"{label(inputs, name)}: {text.prose(limit['what'])}"
                 )
-        if name in inputs.answerers and seal["given_up"]:
+        if name in inputs.answerers and seal["given_up"] and "given up without an answer" not in known:
             said.append(f"{text.count(seal['given_up'])} rows of {label(inputs, name)} were given up without an answer")
-    unwinnable = _rows_of(inputs.datasheet.get("unwinnable"))
+    unwinnable = inputs.datasheet["unwinnable"]["rows"]
     if unwinnable:
-        said.append(f"{text.count(unwinnable)} rows can be got right by nobody: their own rules refuse their gold")
+        said.append(
+            f"{text.count(unwinnable)} rows of the sources were left out, since nobody could get them right: their own "
+            "rules refuse their gold"
+        )
+    power = inputs.gate.get("split_power")
+    if power and power["low"] and inputs.verdict["deploy"] not in inputs.verdict["comparisons"]:
+        said.append(text.prose(power["sentence"]).removesuffix("."))
     for name in inputs.answerers:
         document = inputs.metrics[name]
         unread = sum(number for code, number in document["reasons"].items() if code.startswith("invalid"))
@@ -363,9 +372,3 @@ def _embedded(inputs: Inputs) -> bool:
     return any(
         isinstance(block, dict) and block.get("source") == "embedded" for name, block in models.items() if name in used
     )
-
-
-def _rows_of(found: object) -> int:
-    """Rows counted by a part of the datasheet, as a number or as {"rows": number, …}."""
-    number = found.get("rows") if isinstance(found, dict) else found
-    return number if isinstance(number, int) else 0

@@ -15,10 +15,13 @@ def data(inputs: Inputs) -> View:
     sheet = inputs.datasheet
     return {
         "generated": sheet["generated"],
+        "summary": text.sentence(text.clean(sheet["summary"], 500)),
+        "weighted": any(part["weight"] != part["rows"] for part in sheet["splits"].values()),
         "splits": [
             {
                 "name": name,
                 "rows": text.count(part["rows"]),
+                "weight": text.count(part["weight"]) if part["weight"] != part["rows"] else "",
                 "groups": text.count(part["groups"]),
                 "median": text.count(part["request_characters"].get("0.5")),
                 "longest": text.count(part["request_characters"].get("1.0")),
@@ -47,8 +50,20 @@ def data(inputs: Inputs) -> View:
             for source in sheet["sources"]
             for code, entry in source["rejected"].items()
         ],
+        "lists": [
+            (name, [text.clean(line, 300) for line in lines])
+            for name, lines in [
+                ("Rows that nobody could get right, the first", sheet["unwinnable"]["first"]),
+                ("Questions with more than one answer, the first", sheet["conflicts"]),
+                (
+                    "Copies that another row stands for, the first",
+                    [line for one in sheet["sources"] for line in one["copies"]],
+                ),
+                ("Linked rows that were left out, the first", sheet["leaks"]["pairs"]),
+            ]
+            if lines
+        ],
         "facts": _facts(sheet),
-        "pairs": [text.value(pair, 300) for pair in sheet["leaks"]["pairs"]],
     }
 
 
@@ -56,8 +71,14 @@ def _facts(sheet: Datasheet) -> list[tuple[str, str]]:
     """What was looked for in the rows, and what was found; what was not found is not listed."""
     leaks = sheet["leaks"]
     outside = sum(source["gold_outside_tool_schema"]["rows"] for source in sheet["sources"])
-    unwinnable = sheet.get("unwinnable")
-    number = _whole(unwinnable.get("rows") if isinstance(unwinnable, dict) else unwinnable)
+    number = sheet["unwinnable"]["rows"]
+    reasons = ", ".join(
+        f"{text.clean(words.plain(code), 80)} {text.count(rows)}"
+        for code, rows in sheet["unwinnable"]["reasons"].items()
+    )
+    copies = sum(part["near_copies"] for part in sheet["splits"].values())
+    bare = sum(source["without_tools_or_schema"] for source in sheet["sources"])
+    nulls = sum(source["nulls_left_out"] for source in sheet["sources"])
     found = [
         ("links between splits, found and cut", _tally(leaks["links"])),
         ("rows left out for a link", _tally(leaks["dropped"])),
@@ -67,13 +88,12 @@ def _facts(sheet: Datasheet) -> list[tuple[str, str]]:
             text.count(sheet["conflicting_answers"]) if sheet["conflicting_answers"] else "",
         ),
         ("rows whose right answer its own tool refuses", text.count(outside) if outside else ""),
-        ("rows that nobody can get right", text.count(number) if number else ""),
+        ("left out, as nobody could get them right", f"{text.count(number)} ({reasons})" if number else ""),
+        ("rows that nearly repeat another one and share its group", text.count(copies) if copies else ""),
+        ("rows without tools or a schema of their own", text.count(bare) if bare else ""),
+        ("empty arguments that a table gave to every call", text.count(nulls) if nulls else ""),
     ]
     return [(key, value) for key, value in found if value]
-
-
-def _whole(value: object) -> int:
-    return value if isinstance(value, int) else 0
 
 
 def _tally(counts: Mapping[str, int]) -> str:

@@ -7,6 +7,7 @@ from fledgling.report import plots, text, words
 from fledgling.report.load import FLOOR, TEACHER, Inputs
 from fledgling.report.sections.answer import View, case, label
 
+PRINTED = 6  # of these on paper
 SLICES = 24  # slices of one kind that are shown, largest gaps first
 
 
@@ -164,7 +165,7 @@ def slices(inputs: Inputs) -> View | None:
         "contender": label(inputs, name),
         "names": [text.capital(label(inputs, rung["name"])) for rung in inputs.ladder],
         "groups": groups,
-        "long": any(len(values) > 8 for values in verdict["slices"].values()),
+        "long": any(len(values) > PRINTED for values in verdict["slices"].values()),
         "scale": plots.scale(
             axis, [f"{tick:g}".replace("-", text.MINUS) for tick in axis.ticks], margin=(margin, f"margin {margin:g}")
         ),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fledgling.report import text
 from fledgling.report.load import TEACHER, Inputs
+from fledgling.report.sections import money
 from fledgling.report.sections.answer import Case, case, label
 
 FAR = 20  # so many times the rows there are is no plan
@@ -61,12 +62,22 @@ def _swap(inputs: Inputs, _: Case) -> list[Step]:
     else:
         serve = Step(f"Serve {name}: the checkpoint {rung['model']}, asked as it was here (see Where it comes from).")
     return [
+        *_not_yet(inputs),
         serve,
         Step(
             "Move a small part of the traffic first. Then add rows from those days to the sources and measure again:",
             _again(inputs),
         ),
     ]
+
+
+def _not_yet(inputs: Inputs) -> list[Step]:
+    """A word before a move that is good enough and costs more than it saves."""
+    known = money.of(inputs, inputs.verdict["deploy"])
+    if known.saved is None or known.saved >= 0:
+        return []
+    from_ = f" A move pays from {text.count(known.break_even)} requests a day." if known.break_even else ""
+    return [Step(f"Good enough, but at the stated traffic a move costs more than it saves: wait with it.{from_}")]
 
 
 def _train(inputs: Inputs, _: Case) -> list[Step]:

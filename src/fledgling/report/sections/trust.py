@@ -9,6 +9,7 @@ from fledgling.report.sections.answer import View, chance, label
 def trust(inputs: Inputs) -> View:
     """What would change the verdict, and what it rests on."""
     verdict = inputs.verdict
+    power = inputs.gate.get("split_power")
     sensitivity, forgiven = verdict["sensitivity"], verdict["if_labels_are_wrong"]
     scenarios = [
         {"meaning": text.capital(text.prose(scenario["meaning"])), **_answer(inputs, scenario)}
@@ -22,6 +23,8 @@ def trust(inputs: Inputs) -> View:
     ]
     return {
         "chance": chance(inputs),
+        "power_sentence": text.sentence(text.prose(power["sentence"])) if power else "",
+        "family": _family(inputs),
         "scenarios": scenarios,
         "lost": ", ".join(f"{label(inputs, name)} {text.count(rows)}" for name, rows in lost),
         "any": text.count(sensitivity["rows"]["any"]) if sensitivity else "",
@@ -31,6 +34,26 @@ def trust(inputs: Inputs) -> View:
         "noise": [text.sentence(text.prose(entry["reason"])) for entry in verdict["noise"].values()],
         "needed": _needed(inputs),
         "power": text.percent(verdict["power"], 0),
+    }
+
+
+def _family(inputs: Inputs) -> View | None:
+    """How one error rate was shared over all contenders; None where each stands alone."""
+    found = inputs.verdict.get("family")
+    if not found:
+        return None
+    return {
+        "promise": text.prose(found["promise"]),
+        "stopped": text.prose(found["stopped"]),
+        "rungs": [
+            {
+                "contender": text.capital(label(inputs, name)),
+                "p": text.p_value(held["p"]),
+                "level": "not tested" if held["level"] is None else f"{100 * held['level']:.3g}{text.NBSP}%",
+                "passed": "yes" if held["passed"] else f"no: {text.prose(held['why'])}",
+            }
+            for name, held in found["rungs"].items()
+        ],
     }
 
 
