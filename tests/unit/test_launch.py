@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -13,9 +14,9 @@ from fledgling.training.launch import command
 )
 def test_accelerate_starts_several_processes(root, processes, deepspeed, name):
     given = command(processes, deepspeed=deepspeed)
-    file = f"config/accelerate/{name}.yaml"
+    file = str(root / f"config/accelerate/{name}.yaml")
     assert given[1:] == ["-m", "accelerate.commands.launch", "--config_file", file, "--num_processes", str(processes)]
-    assert yaml.safe_load((root / file).read_text())["main_process_port"] == 0
+    assert yaml.safe_load(Path(file).read_text())["main_process_port"] == 0
 
 
 @pytest.mark.parametrize("deepspeed", [False, True])
