@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from fledgling import selection
 from fledgling.errors import ConfigError
 
 Config = dict[str, Any]
@@ -34,6 +35,7 @@ WHERE: dict[str, tuple[str, ...]] = {
 }
 # Not "where", but no part of what a paid call or a GPU job makes: they count money, or are judged later.
 BESIDE: dict[str, tuple[str, ...]] = {"teacher": ("prices", "allow_mixed_models")}
+SLM = selection.MODEL  # also the section on how local models answer
 MODEL_PATH = "SLM_MODEL_PATH"  # the folder of a checkpoint that takes the place of models.slm
 # What a configuration may leave out.
 DEFAULTS: Config = {
@@ -50,11 +52,13 @@ TRACK_DEFAULTS: Config = {
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = CHECKOUT) -> Config:
+def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = CHECKOUT, selected: bool = True) -> Config:
     """Merge configuration files, later ones over earlier ones, and validate the result.
 
+    `selected` puts the model that was chosen for this folder (model_selection.json) in the place of models.slm.
+
     Raises:
-        ConfigError: a file is missing or no YAML, or a key is wrong.
+        ConfigError: a file is missing or no YAML, a key is wrong, or the selection cannot be used.
     """
     merged: Config = {}
     for file in files:
@@ -68,7 +72,7 @@ def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = CHECKOUT
         if not isinstance(value, dict):
             raise ConfigError(f"{file}: expected keys and values, found {type(value).__name__}")
         _merge(merged, value)
-    return validate(merged, files=files, root=root)
+    return validate(selection.apply(merged, Path(root)) if selected else merged, files=files, root=root)
 
 
 def validate(

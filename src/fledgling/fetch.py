@@ -22,7 +22,8 @@ def fetch(settings: dict[str, Any], out: Path, *, seed: int) -> Model:
     """Bring the checkpoint that a block `models.<name>` of the configuration describes, and publish its manifest.
 
     What is downloaded or trained goes to the folder `checkpoint` beside the manifest `out`; a
-    download that was broken off goes on. The manifest comes last, so its existence means that all is here.
+    download that was broken off goes on. Adapters under `merge` are merged into it, in the folder `merged`.
+    The manifest comes last, so its existence means that all is here.
 
     Raises:
         ConfigError: the folder or the repository does not exist, or access is refused.
@@ -37,6 +38,10 @@ def fetch(settings: dict[str, Any], out: Path, *, seed: int) -> Model:
         model = from_hub(settings["repo_id"], settings["revision"], folder)
     else:
         model = embedded(folder, seed=seed, steps=settings.get("steps"))
+    if chain := settings.get("merge"):
+        from fledgling.models.merge import merge
+
+        model = merge(model, [Path(place) for place in chain], out.parent / "merged")
     checkpoint.write(out, model)
     return model
 

@@ -7,7 +7,6 @@ whoever chooses. Without a selection the configuration stands as it is.
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from fledgling import strict_json
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import copy_file, sha256_file, write_json
 
+MODEL = "slm"  # the model that contenders have unless they name another, and the section on how they answer
 CATALOG = Path("config/model_catalog.json")
 SELECTION = Path("model_selection.json")
 LAST = Path(".fledgling/model_selection.json")  # the last selection that was whole
@@ -33,6 +33,7 @@ LONGEST = {"label": 200, "description": 2000, "path": 500}
 MOST = 1000  # entries that are read
 LARGEST = 4 << 20  # bytes of either file
 ADAPTER = ("adapter_model.safetensors", "adapter_config.json", "manifest.json")
+FURTHER = ("training.json",)  # kept with it where it is there
 
 
 class Choice(TypedDict):
@@ -179,7 +180,7 @@ def _checked(entry: Entry, entries: Mapping[str, Entry], root: Path) -> Entry:
     if base is None or base.source == "local_adapter" or base.problem:
         return _with(entry, f"base {entry.base!r} is no usable checkpoint of this catalog")
     try:
-        check_adapter(adapter_folder(root, entry.path), base)
+        check_adapter(adapter_folder(root, entry.path), base, root)
     except (ConfigError, DataError) as error:
         return _with(entry, str(error))
     return entry
@@ -206,13 +207,16 @@ def adapter_folder(root: Path, path: str) -> Path:
         raise ConfigError(f"{path}: leads out of this project")
     if not (folder / ADAPTER[-1]).is_file():
         below = sorted(place.parent for place in folder.glob(f"*/{ADAPTER[-1]}"))
-        if len(below) != 1:
+        if len(below) > 1:
+            named = ", ".join(place.name for place in below)
+            raise ConfigError(f"{path}: several adapters are there ({named}); name one of them in {CATALOG}")
+        if not below:
             raise ConfigError(f"{path}: no adapter is there yet; train it first")
         folder = below[0]
     return folder
 
 
-def check_adapter(folder: Path, base: Entry) -> None:
+def check_adapter(folder: Path, base: Entry, root: Path) -> None:
     """Refuse an adapter that is not whole, or not of this base.
 
     Raises:
@@ -285,14 +289,45 @@ def select(root: Path, model_id: str) -> Choice:
 
 
 def _keep_adapter(root: Path, entry: Entry) -> None:
-    """Copy the adapter to .fledgling/bases/{id}; an earlier copy of the same adapter stays."""
-    source, kept = adapter_folder(root, entry.path or ""), root / BASES / entry.id
-    if all((kept / name).is_file() and sha256_file(kept / name) == sha256_file(source / name) for name in ADAPTER):
-        return
-    shutil.rmtree(kept, ignore_errors=True)
-    for name in ADAPTER:  # the manifest comes last, so its existence means that the copy is whole
-        (kept / name).parent.mkdir(parents=True, exist_ok=True)
-        copy_file(source / name, kept / name)
+    """Copy the adapter aside, to .fledgling/bases/{id}-{digest}, and note the chain of adapters that make its model.
+
+    The chain is the adapter alone, or, where it was trained on a model into which others were merged, those before it.
+    """
+    source = adapter_folder(root, entry.path or "")
+    kept = BASES / f"{entry.id}-{sha256_file(source / ADAPTER[0])[:12]}"
+    if not (root / kept / ADAPTER[-1]).is_file():
+        (root / kept).mkdir(parents=True, exist_ok=True)
+        for name in (*(name for name in FURTHER if (source / name).is_file()), *ADAPTER):  # the manifest comes last
+            copy_file(source / name, root / kept / name)
+    now = _merged_now(root) if _trained_on_now(root, source) else []
+    chain = [place for place in now if place != str(kept)] + [str(kept)]
+    write_json(root / BASES / f"{entry.id}.json", {"merge": chain})
+
+
+def _merged_now(root: Path) -> list[str]:
+    """The adapters that are merged into the model that is selected now."""
+    choice = read_selection(root).choice
+    return _chain(root, choice["modelId"]) if choice else []
+
+
+def _chain(root: Path, model_id: str) -> list[str]:
+    try:
+        found = _read(root / BASES / f"{model_id}.json")
+    except ConfigError:
+        return []
+    chain = found.get("merge") if isinstance(found, dict) else None
+    return [str(place) for place in chain] if isinstance(chain, list) else []
+
+
+def _trained_on_now(root: Path, adapter: Path) -> bool:
+    """Whether an adapter was trained on the very model that lies in results/models/slm."""
+    try:
+        model = _read(root / "results/models/slm/manifest.json")
+        block = _read(adapter / ADAPTER[-1])
+    except ConfigError:
+        return False
+    trained = _text(block.get("base"), "fingerprint") if isinstance(block, dict) else None
+    return trained is not None and trained == _text(model, "fingerprint")
 
 
 def model_block(entry: Entry, entries: Mapping[str, Entry], root: Path) -> dict[str, object]:
@@ -304,10 +339,10 @@ def model_block(entry: Entry, entries: Mapping[str, Entry], root: Path) -> dict[
     if entry.source == "huggingface":
         return {"source": "hub", "repo_id": entry.model_id, "revision": entry.revision}
     if entry.source == "local_adapter":
-        kept = BASES / entry.id
-        if not (root / kept / ADAPTER[-1]).is_file():
-            raise ConfigError(f"{SELECTION}: the copy of {entry.id} in {kept} is gone; choose it again")
-        return {**model_block(entries[entry.base or ""], entries, root), "adapter": str(kept)}
+        chain = _chain(root, entry.id)
+        if not chain or not all((root / place / ADAPTER[-1]).is_file() for place in chain):
+            raise ConfigError(f"{SELECTION}: the copy of {entry.id} in {BASES} is gone; choose it again")
+        return {**model_block(entries[entry.base or ""], entries, root), "merge": chain}
     if entry.path:
         return {"source": "path", "path": entry.path}
     return {"source": "embedded", **({"steps": entry.steps} if entry.steps else {})}
@@ -331,13 +366,13 @@ def apply(config: Mapping[str, object], root: Path) -> dict[str, object]:
         raise ConfigError(f"{SELECTION}: {name} cannot be used: {entry.problem}; choose another, or delete the file")
     models = config.get("models")
     block = model_block(entry, catalog.entries, root)
-    return {**config, "models": {**(models if isinstance(models, dict) else {}), "slm": block}}
+    return {**config, "models": {**(models if isinstance(models, dict) else {}), MODEL: block}}
 
 
 def matching(config: Mapping[str, object], catalog: Catalog, root: Path) -> str | None:
     """The id of the entry that the configuration itself names; None where none does."""
     models = config.get("models")
-    block = models.get("slm") if isinstance(models, dict) else None
+    block = models.get(MODEL) if isinstance(models, dict) else None
     for entry in catalog.entries.values():
         if not entry.problem and entry.source != "local_adapter" and model_block(entry, catalog.entries, root) == block:
             return entry.id

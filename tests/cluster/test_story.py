@@ -22,6 +22,7 @@ TRACKS = ("toolcall", "structured")
 @pytest.fixture
 def project(request, root, cluster, tmp_path):
     """The real graph over the small configuration, through one profile."""
+    (tmp_path / "project").mkdir()
     copy_project(root, tmp_path / "project")
     shutil.copy(HERE / "small.yaml", tmp_path / "project")
     made = Project(tmp_path / "project", cluster, getattr(request, "param", "slurm-generic"))
@@ -152,6 +153,13 @@ def test_an_ask_that_is_cancelled_pays_at_most_the_calls_in_flight_again(project
     assert sum(found["intent"].values()) <= rows + 8
 
 
+def requeue(cluster, number):
+    """What preemption does; Slurm would hold the job for two minutes."""
+    cluster.ask("scontrol", "requeue", number)
+    until(lambda: "PENDING" in cluster.ask("squeue", "-h", "-j", number, "-o", "%T"), "requeued")
+    cluster.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
+
+
 @pytest.mark.timeout(400)
 def test_a_training_that_was_preempted_twice_ends_like_an_undisturbed_one(project, tmp_path):
     target = "results/candidates/toolcall/sft/training.json"
@@ -165,17 +173,8 @@ def test_a_training_that_was_preempted_twice_ends_like_an_undisturbed_one(projec
         checkpoints = other.folder / "results/candidates/toolcall/sft/checkpoints"
         for step in (5, 10):
             until((checkpoints / f"checkpoint-{step}/seal.json").exists, f"step {step}", 120, other.log)
-            number = (
-                other.cluster.ask("squeue", "-h", "--me", "-t", "R", "-o", "%i %j")
-                .split("fledgling-train")[0]
-                .split()[-1]
-            )
-            other.cluster.ask("scontrol", "requeue", number)
-            until(
-                lambda number=number: "PENDING" in other.cluster.ask("squeue", "-h", "-j", number, "-o", "%T"),
-                "requeued",
-            )
-            other.cluster.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
+            record = next((other.folder / ".snakemake/fledgling/jobs").glob("fledgling-train-*.json"))
+            requeue(other.cluster, json.loads(record.read_text())["id"])
         assert driver.wait(200) == 0, other.log()[-5000:]
     finally:
         other.close()

@@ -1,6 +1,7 @@
 """Requests that must fail, over real sockets: host, origin, bodies, sizes, slow clients (docs/console.md, policy)."""
 
 import json
+import os
 import socket
 import threading
 import time
@@ -265,9 +266,13 @@ def test_a_large_body_is_refused_unread(served):
         chunk = b"10000\r\n" + b" " * 0x10000 + b"\r\n"
         connection.sendall(chunk * 2)
         assert receive(connection).status == 413
-    status = (f"/proc/{served.process.pid}/status", "VmHWM")
-    peak = next(int(line.split()[1]) for line in Path(status[0]).read_text().splitlines() if line.startswith(status[1]))
-    assert peak < 300_000  # KiB
+    assert memory(served.process.pid, "VmHWM") < 300_000
+
+
+def memory(pid, kind):
+    """KiB of a process: VmHWM is the most that it ever had."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith(kind))
 
 
 def closes_within(connection, seconds, send=b"", every=0.0):
@@ -400,7 +405,7 @@ def test_ten_thousand_ranges(served):
 
 
 def test_a_fault_says_nothing_of_what_was_sent(own):
-    own.env["PYTHONPATH"] = f"{own.folder / 'patched'}:{__import__('os').environ.get('PYTHONPATH', '')}"
+    own.env["PYTHONPATH"] = f"{own.folder / 'patched'}:{os.environ.get('PYTHONPATH', '')}"
     (own.folder / "patched").mkdir()
     (own.folder / "patched/sitecustomize.py").write_text(
         "import fledgling.publishing.token as t\n"

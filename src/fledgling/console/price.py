@@ -4,12 +4,11 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from fledgling.console.policy import Refused
-from fledgling.console.reading import Folder, Object, real, text
+from fledgling.console.reading import Folder, Object, obj, text
 from fledgling.console.runs import Runs, end_of, spawn
 from fledgling.errors import FledglingError
 from fledgling.files import digest
@@ -45,7 +44,9 @@ class Price:
             "total": total,
             "more": any(job["rule"] == "compare" for job in jobs),
         }
-        return {**body, "confirm": digest(body)}
+        # Snakemake lists jobs in another order each time; what is confirmed is which they are, and their price.
+        which = sorted(f"{job['rule']} {job['name']}" for job in jobs)
+        return {**body, "confirm": digest([body["command"], which, lines])}
 
     def _dry_run(self, wanted: list[str]) -> list[Object]:
         with tempfile.TemporaryDirectory(prefix="fledgling-plan-") as place:
@@ -66,8 +67,10 @@ class Price:
         return [
             {
                 "rule": events.text(event, "rule"),
-                "name": " ".join(events.wildcards(event).values()),
-                "track": events.wildcards(event).get("track", ""),
+                "name": events.name(event),
+                "track": (names := events.wildcards(event)).get("track", ""),
+                "who": names.get("contender") or names.get("adapter") or ("teacher" if event["rule"] == "ask" else ""),
+                "part": names.get("part", ""),
                 "outputs": events.texts(event, "outputs"),
                 "reason": reason(events.text(event, "reason")),
             }
@@ -75,23 +78,32 @@ class Price:
             if event["event"] == "job_started" and events.text(event, "rule") != "all"
         ]
 
-    def _lines(self, config: Mapping[str, object], jobs: list[Object]) -> list[Object]:
+    def _lines(self, config: Object, jobs: list[Object]) -> list[Object]:
         """The forecast of the paid and GPU jobs that are in the plan, or that its gate may ask for."""
         from fledgling.forecast.plan import plan
 
         root = self._folder.root
         journal = root / (text(config.get("journal")) or ".journal")
+        planned = {text(job["track"]) for job in jobs}
+        tracks = {name: block for name, block in obj(config["tracks"]).items() if name in planned}
         try:
-            lines = [asdict(line) for line in plan(dict(config), results=root / "results", journal=journal)]
+            lines = [
+                asdict(line) for line in plan({**config, "tracks": tracks}, results=root / "results", journal=journal)
+            ]
         except FledglingError as error:
-            return [{"rule": "", "track": "", "note": f"unknown: {error}"}]
-        now = {(job["rule"], job["track"]) for job in jobs}
+            unknown = dict.fromkeys(
+                ("rows", "kept", "calls", "prompt_tokens", "completion_tokens", "money", "gpu_minutes")
+            )
+            return [{"rule": "ask", "track": "", "note": f"unknown: {error}", **unknown}]
+        now = {(job["rule"], job["track"], job["who"], job["part"]) for job in jobs}
         gates = {job["track"] for job in jobs if job["rule"] == "compare"}
-        return [
-            line
-            for line in lines
-            if (line["rule"], line["track"]) in now or (line["track"] in gates and "gate" in text(line["note"]))
-        ]
+
+        def runs(line: Object) -> bool:
+            part = "repeat/" if line["repeat"] else "val/" if line["split"] == "val" else ""
+            asked_for = (line["rule"], line["track"], line["contender"], part) in now
+            return asked_for or (line["track"] in gates and "gate" in text(line["note"]))
+
+        return [line for line in lines if runs(line)]
 
 
 def reason(said: str) -> str:
@@ -116,7 +128,8 @@ def _total(lines: list[Object]) -> Object:
 
     def sum_of(key: str, paid: bool) -> float | None:
         values = [line.get(key) for line in lines if not paid or text(line.get("rule")).startswith("ask")]
-        return None if any(value is None for value in values) else sum(real(value) or 0 for value in values)
+        known = [value for value in values if isinstance(value, (int, float))]
+        return sum(known) if len(known) == len(values) else None
 
     return {
         "calls": sum_of("calls", True),

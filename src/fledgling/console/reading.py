@@ -126,23 +126,23 @@ class Folder:
         return self._config.get(tuple(self.root / file for file in files), self._configure)
 
     def _configure(self) -> tuple[Object, str]:
+        problem = ""
+        for selected in (True, False):
+            try:
+                return self._load(selected=selected), problem
+            except FledglingError as error:
+                problem = problem or str(error)
+        return {}, problem
+
+    def _load(self, *, selected: bool) -> Object:
         from fledgling.config import load
 
-        try:
-            config: Object = dict(load(*(self.root / file for file in self.configfiles), root=self.root))
-        except FledglingError as error:
-            return {}, str(error)
-        try:
-            return selection.apply(config, self.root), ""
-        except FledglingError as error:
-            return config, str(error)
+        return dict(load(*(self.root / file for file in self.configfiles), root=self.root, selected=selected))
 
     def plain_configuration(self) -> Object:
         """The configuration without the selection; empty where it is broken."""
-        from fledgling.config import load
-
         try:
-            return dict(load(*(self.root / file for file in self.configfiles), root=self.root))
+            return self._load(selected=False)
         except FledglingError:
             return {}
 

@@ -14,6 +14,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import IO
 
@@ -111,7 +112,7 @@ class Watch:
             self._jobs[runs.text(event, "job")] = Job(
                 runs.text(event, "job"),
                 runs.text(event, "rule"),
-                " ".join(names.values()),
+                runs.name(event),
                 names.get("track", ""),
                 runs.texts(event, "outputs"),
                 runs.texts(event, "logs"),
@@ -187,7 +188,9 @@ def _lives(record: Object) -> bool:
 
 def targets(argv: list[str]) -> list[str]:
     """The targets that a command line of Snakemake names."""
-    return [part for part in argv[1:] if part.startswith("results/") or part == "all"]
+    counts = ("--cores", "-c", "--jobs", "-j", "--local-cores")  # whose `all` is no target
+    given = [part for before, part in pairwise(argv) if before not in counts]
+    return [part for part in given if part.startswith("results/") or part == "all"]
 
 
 @dataclass

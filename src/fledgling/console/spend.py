@@ -1,52 +1,37 @@
 """What was paid: confirmed, possibly billed, and what the journal saved, by track and by run."""
 
-import threading
-from collections import Counter
-from pathlib import Path
-
-from fledgling.console.reading import Folder, Object, obj, real, text, whole
+from fledgling.console.reading import Cached, Folder, Object, obj, real, text, whole
 from fledgling.console.runs import Runs
+from fledgling.teacher.ledger import Account, account
 
 
 class Spend:
-    """Counts the teacher's journal once and goes on from there."""
+    """The account of the teacher's journal, made again when the journal has changed."""
 
     def __init__(self, folder: Folder, runs: Runs) -> None:
         self._folder, self._runs = folder, runs
-        self._lock = threading.Lock()
-        self._path = Path()
-        self._mark: tuple[int, int] = (0, 0)
-        self._forget()
-
-    def _forget(self) -> None:
-        self._place = 0
-        self._kinds: Counter[str] = Counter()
-        self._owed: Counter[str] = Counter()
-        self._keys: set[str] = set()
-        self._tokens: Counter[str] = Counter()
-        self._billed = 0
+        self._accounts: Cached[Account] = Cached(2)
 
     def read(self) -> Object:
         """All that is known of what was spent. None is unknown, which is never 0."""
         config, _ = self._folder.configuration()
         teacher = obj(config.get("teacher"))
         prices, budget = obj(teacher.get("prices")), obj(teacher.get("budget"))
-        with self._lock:
-            self._count(self._folder.root / (text(config.get("journal")) or ".journal") / "teacher.jsonl")
-            tokens = (self._tokens["prompt_tokens"], self._tokens["completion_tokens"])
-            journal: Object = {
-                "replies": len(self._keys),
-                "calls": self._kinds["intent"],
-                "failed": self._kinds["failure"],
-                "possiblyBilled": sum(count for count in self._owed.values() if count > 0) + self._billed,
-                "promptTokens": tokens[0],
-                "completionTokens": tokens[1],
-                "money": _cost(prices, *tokens),
-                "currency": prices.get("currency"),
-            }
+        path = self._folder.root / (text(config.get("journal")) or ".journal") / "teacher.jsonl"
+        known = self._accounts.get((path,), lambda: account(path) if path.is_file() else Account())
+        prompt, completion = known.tokens["prompt_tokens"], known.tokens["completion_tokens"]
         return {
             "simulated": teacher.get("provider") == "simulated",
-            "confirmed": journal,
+            "confirmed": {
+                "replies": known.finished,
+                "calls": known.calls,
+                "failed": known.failures,
+                "possiblyBilled": known.lost,
+                "promptTokens": prompt,
+                "completionTokens": completion,
+                "money": _cost(prices, prompt, completion),
+                "currency": prices.get("currency"),
+            },
             "tracks": [found for name in self._folder.track_names() if (found := self._track(name))],
             "runs": [
                 {key: run[key] for key in ("run", "state", "start", "calls", "kept")}
@@ -73,36 +58,6 @@ class Spend:
             "currency": cost.get("currency"),
             "estimated": cost.get("estimated"),
         }
-
-    def _count(self, path: Path) -> None:
-        from fledgling.journal.line import decode, is_whole
-        from fledgling.teacher.answers import read
-
-        try:
-            found = path.stat()
-        except OSError:
-            self._forget()
-            return
-        if (path, found.st_ino) != (self._path, self._mark[0]) or found.st_size < self._place:
-            self._forget()  # another journal, or one that was compacted
-            self._path = path
-        self._mark = (found.st_ino, found.st_size)
-        with open(path, "rb") as stream:
-            stream.seek(self._place)
-            for line in stream:
-                if not line.endswith(b"\n"):
-                    break
-                self._place += len(line)
-                if not is_whole(line):
-                    continue
-                entry = decode(line)
-                self._kinds[entry.kind] += 1
-                self._owed[entry.key] += 1 if entry.kind == "intent" else -1
-                if entry.kind == "result":
-                    self._keys.add(entry.key)
-                    answer = read(entry.record.get("status", 0), entry.record.get("body", ""))
-                    self._tokens.update(answer.usage if answer else {})
-                self._billed += entry.kind == "failure" and entry.record.get("billed") != "no"
 
 
 def _cost(prices: Object, prompt: int, completion: int) -> float | None:

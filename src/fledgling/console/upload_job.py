@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from fledgling import artefacts
 from fledgling.console.bodies import Upload
 from fledgling.console.hub import allowed, error_of
 from fledgling.console.reading import Object, obj
@@ -62,7 +63,7 @@ def _upload(folder: Path, began: float) -> Object:
     target = Target(request.repoId, request.repoType, request.private, request.branch)
     landed = upload(chosen.files, target, request.commitMessage, token=tokens.read(root))
     made = marker(landed, target, chosen.files, path_in_repo=request.pathInRepo, manifest=None, made_from={})
-    write_json(folder / "marker.json", made)
+    artefacts.write(artefacts.HubMarker, folder / "marker.json", made)
     kind = "datasets/" if request.repoType == "dataset" else ""
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
     return {

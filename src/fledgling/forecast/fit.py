@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
 
-from fledgling.config import Config
+from fledgling.config import SLM, Config
 from fledgling.contenders import Job, adapter_model, answering, jobs, ladder, limits, of
 from fledgling.contenders import recipe as recipe_of
 from fledgling.errors import ConfigError
@@ -98,7 +98,7 @@ def check(config: Config, *, results: Path, machine: Machine) -> Report:
 
 
 def _too_many(config: Config, machine: Machine) -> Iterator[str]:
-    wanted_by = {"training.gpus": config["training"]["gpus"], "slm.gpus": config["slm"].get("gpus", 0)}
+    wanted_by = {"training.gpus": config["training"]["gpus"], "slm.gpus": config[SLM].get("gpus", 0)}
     for one in ladder(config):
         if "gpus" in config["contenders"][one.name]:
             wanted_by[f"contenders.{one.name}.gpus"] = config["contenders"][one.name]["gpus"]

@@ -147,3 +147,8 @@ def wildcards(event: Event) -> dict[str, str]:
     """The wildcards of a job: track, contender …"""
     value = event.get("wildcards")
     return {str(key): str(item) for key, item in value.items()} if isinstance(value, dict) else {}
+
+
+def name(event: Event) -> str:
+    """What a job works on, for people: its wildcards in their order."""
+    return " ".join(filter(None, (value.strip("/") for value in wildcards(event).values())))

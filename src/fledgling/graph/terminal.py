@@ -150,7 +150,7 @@ class Terminal:
         rule, names = runs.text(event, "rule"), runs.wildcards(event)
         self._running[runs.text(event, "job")] = Running(
             rule,
-            " ".join(names.values()),
+            runs.name(event),
             tuple(runs.texts(event, "outputs")),
             tuple(runs.texts(event, "logs")),
             self._clock(),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fledgling.artefacts import Limits
+from fledgling.config import SLM
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import digest, read_json
 from fledgling.journal import Journal
@@ -106,7 +107,7 @@ def answer_all(
         Unavailable: an engine process ended; the same command goes on.
     """
     offline_and_quiet()
-    slm = settings["slm"]
+    slm = settings[SLM]
     base = checkpoint.load(model, verify=True)
     engine = choose(slm["engine"], slm["precision"])
     max_new_tokens = settings["track"]["max_new_tokens"]
@@ -123,7 +124,7 @@ def answer_all(
     )
     before = shots_of(settings, train_data)
     unit = "batch" if slm["precision"] == "int8" else "row"
-    with Journal(journal, "slm") as finished:
+    with Journal(journal, SLM) as finished:
         works = []
         for each in asks:
             tuned = adapter.load(each.adapter, base) if each.adapter else None
@@ -166,7 +167,7 @@ def _work(
     finished: Journal,
 ) -> _Work:
     """One ask with its requests, and the answers that the journal holds."""
-    slm, folder = settings["slm"], tuned.folder if tuned else None
+    slm, folder = settings[SLM], tuned.folder if tuned else None
     examples = list(read_examples(each.data))
     rows, unguided = ask(examples, chat, decoding, settings, before, folder)
     if rows and all(row.request is None for row in rows):
@@ -195,7 +196,7 @@ def before_asking(
     before: Sequence[Example] = (),
 ) -> list[Limits]:
     """What settings decide before any row is asked: prompts that are too long, right answers that cannot be whole."""
-    most, longest = settings["track"]["max_new_tokens"], settings["slm"]["max_prompt_tokens"]
+    most, longest = settings["track"]["max_new_tokens"], settings[SLM]["max_prompt_tokens"]
     schema = schema_place(settings["track"].get("prompt", {}))
     gold = []
     for example in examples:
@@ -300,8 +301,11 @@ def ask(
     before: Sequence[Example] = (),
     folder: Path | None = None,
 ) -> tuple[list[Asked], int]:
-    """The examples as requests to the model under the adapter in `folder`, in order, and how many are asked without the guide that the settings want."""
-    slm, track = settings["slm"], settings["track"]
+    """The examples as requests to the model under the adapter in `folder`, in order.
+
+    Also how many are asked without the guide that the settings want.
+    """
+    slm, track = settings[SLM], settings["track"]
     schema = schema_place(track.get("prompt", {}))
     texts: list[str | None] = []
     for example in examples:
@@ -390,7 +394,7 @@ def fingerprint(engine: Engine, precision: str, base: str, adapter_digest: str |
 
 def load(engine: Engine, folder: Path, decoding: Decoding, settings: dict[str, Any], adapters: Sequence[Path]) -> Slm:
     """The engine with the model and its adapters in memory."""
-    slm = settings["slm"]
+    slm = settings[SLM]
     if engine == "vllm":
         from fledgling.slm.vllm_engine import VllmSlm, visible_cards
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fledgling import artefacts
 from fledgling.artefacts import Training
+from fledgling.config import SLM
 from fledgling.errors import ConfigError
 from fledgling.files import copy_file, digest, read_json, sha256_file
 from fledgling.gpus import die_with_launcher
@@ -155,7 +156,7 @@ def _tokens_at_once(
 
 
 def _prompting(settings: dict[str, Any]) -> tuple[str, Place]:
-    return settings.get("slm", {}).get("tool_dialect", "auto"), schema_place(settings["track"].get("prompt", {}))
+    return settings.get(SLM, {}).get("tool_dialect", "auto"), schema_place(settings["track"].get("prompt", {}))
 
 
 def _rows(path: Path, tokenizer: Any, settings: dict[str, Any], recipe: Recipe) -> token_rows.Rows:
