@@ -31,7 +31,7 @@ WHERE: dict[str, tuple[str, ...]] = {
         "tokens_per_minute",
         "budget",
     ),
-    "training": ("gpus", "micro_batch_tokens", "deepspeed"),
+    "training": ("gpus", "micro_batch_tokens", "deepspeed", "compile"),
 }
 # Not "where", but no part of what a paid call or a GPU job makes: they count money, or are judged later.
 BESIDE: dict[str, tuple[str, ...]] = {"teacher": ("prices", "allow_mixed_models")}
