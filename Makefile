@@ -2,12 +2,14 @@
 #   make results/compare/toolcall.json    any file under results/ works this way
 #   make test                             all tests and checks
 #   make check                            linters, types, layers, generated pages
+#   make console                          the operator's page on http://localhost:4000
+#   make real                             llama.cpp's server and a real small model, to a verdict (about ten minutes)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: all env test check docs faults clean FORCE
+.PHONY: all env test check docs console faults real clean FORCE
 
 all: env
 	$(BIN)/snakemake --cores all
@@ -15,19 +17,30 @@ all: env
 env: $(READY)
 
 # Written last, so its existence means that the installation completed.
-$(READY): pyproject.toml envs/base.txt envs/dev.txt
+$(READY): pyproject.toml $(wildcard envs/*.txt)
 	$(PYTHON) -c 'import sys; sys.exit("Fledgling needs Python 3.11 or newer: make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV): a few minutes, and several GB where torch brings its CUDA build (README, Install)"
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --editable '.[console,cluster,azure,dev]'
 	touch $@
 
 results/%: env FORCE
 	$(BIN)/snakemake --cores all $@
 
+# tests/cluster and the browser's part of tests/console skip, with a word, where Slurm or Chromium is not installed.
 test: env check
 	$(BIN)/python -m pytest -n 2 tests/unit tests/graph tests/faults
+	$(BIN)/python -m pytest tests/console
 	$(BIN)/python -m pytest tests/smoke tests/gpu
+	$(BIN)/python -m pytest tests/cluster
+
+real: env
+	$(BIN)/python -m pip install --quiet -r envs/real.txt
+	$(BIN)/python -m pytest tests/real
+
+console: env
+	$(BIN)/fledgling console
 
 check: env
 	$(BIN)/ruff check .

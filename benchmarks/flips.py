@@ -31,7 +31,7 @@ Ask = Callable[[list[list[int]], int], Answers]
 def transformers_engine(checkpoint: Path, precision: str, decoding: Decoding) -> Ask:
     from fledgling.slm.transformers_engine import TransformersSlm
 
-    slm = TransformersSlm(checkpoint, precision=precision, batch_size=32, decoding=decoding, adapter=None)
+    slm = TransformersSlm(checkpoint, precision=precision, batch_size=32, decoding=decoding)
 
     def ask(prompts: list[list[int]], size: int) -> Answers:
         answers: Answers = []

@@ -89,15 +89,15 @@ def bare(model: Path, data: Path) -> tuple[int, float]:
     return len(asked), time.perf_counter() - start
 
 
-def fledgling(model: Path, data: Path, folder: Path, gpus: int) -> dict[str, Any]:
+def fledgling(model: Path, data: Path, folder: Path, gpus: int, precision: str) -> dict[str, Any]:
     from fledgling.records import read_predictions
 
     settings = {
-        "slm": {"engine": "vllm", "precision": "bf16", "batch_size": 8, "max_prompt_tokens": 4096 - NEW_TOKENS},
+        "slm": {"engine": "vllm", "precision": precision, "batch_size": 8, "max_prompt_tokens": 4096 - NEW_TOKENS},
         "track": {"kind": "structured", "max_new_tokens": NEW_TOKENS},
         "seed": 0,
     }
-    out = folder / f"predictions-{time.time_ns()}.jsonl"
+    out = folder / f"predictions-{precision}-{time.time_ns()}.jsonl"
     start = time.time()
     done = subprocess.run(
         [
@@ -106,9 +106,11 @@ def fledgling(model: Path, data: Path, folder: Path, gpus: int) -> dict[str, Any
             "fledgling.gpus",
             str(gpus),
             sys.executable,
-            ROOT / "scripts/predict.py",
+            ROOT / "scripts/answer.py",
             "--track",
             "bench",
+            "--contender",
+            "slm",
             "--data",
             data,
             "--model",
@@ -144,6 +146,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=2048)
     parser.add_argument("--gpus", type=int, nargs="+", default=[1])
+    parser.add_argument("--precision", default="bf16", help="of Fledgling's run: bf16 or fp8")
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--folder", type=Path, default=Path("results/benchmark"))
     parser.add_argument("--only", nargs="+", default=["historical", "bare", "fledgling"])
@@ -161,7 +164,9 @@ def main() -> None:
     args.folder.mkdir(parents=True, exist_ok=True)
     for name in ["make", *args.only]:
         if name == "fledgling":
-            results = ({"name": name, **fledgling(model, data, args.folder, gpus)} for gpus in args.gpus)
+            results = (
+                {"name": name, **fledgling(model, data, args.folder, gpus, args.precision)} for gpus in args.gpus
+            )
         else:
             results = iter([alone.run(name)])
         for result in results:

@@ -107,11 +107,19 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def token_rows(count: int, seed: int = 3) -> list[tuple[list[int], int]]:
-    """(token ids, length of the prompt in them) of 100 to 1,500 tokens, a sixth of them completion."""
+def training_examples(count: int, seed: int = 3, tokens: int | None = None) -> list[dict[str, Any]]:
+    """Rows of 100 to 1,500 tokens (log-normal, mean about 365), or all of `tokens`, a sixth of them answer."""
     rng = random.Random(seed)
+    letters = "abcdefghijklmnopqrstuvwxyz "
     rows = []
-    for _ in range(count):
-        length = min(1500, max(100, int(rng.lognormvariate(5.8, 0.45))))
-        rows.append(([rng.randrange(190000) for _ in range(length)], length - max(10, length // 6)))
+    for i in range(count):
+        length = tokens or min(1500, max(100, int(rng.lognormvariate(5.8, 0.45))))
+        answer = max(10, length // 6)
+        asked = "".join(rng.choice(letters) for _ in range(length - answer - 4))
+        # Something to learn, so that the loss falls: the answer copies the beginning of the question.
+        wanted = {"a": asked[: max(1, answer - 9)]}
+        turns = [{"role": "user", "content": asked}]
+        rows.append(
+            {"id": f"row-{i}", "group": f"row-{i}", "messages": turns, "schema": {"type": "object"}, "answer": wanted}
+        )
     return rows

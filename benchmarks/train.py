@@ -1,18 +1,20 @@
-"""QLoRA speed and memory on a card: a plain Unsloth script, and Fledgling's recipe on the same rows.
+"""QLoRA speed and memory on GPUs: a plain Unsloth script, and Fledgling's own command on the same rows.
 
-    python benchmarks/train.py [--rows 1024] [--folder DIR] [--runs script unsloth-gc unsloth peft-gc …]
+    python benchmarks/train.py [--rows 1024] [--folder DIR] [--runs script-gc script unsloth peft unsloth-x2 …]
 
 All train LoRA of rank 64 on every projection of an NF4 base of Phi-4-mini's shape (benchmarks/phi4mini.py)
 over the same rows of about 365 tokens with the loss on the completion. `script` is Unsloth through TRL's
-SFTTrainer with 8 rows a step and a checkpointed backward pass, the fastest way that was known before.
-A run is BACKEND[-gc][-d][-tN]: gradient checkpointing, LoRA dropout of 0.1, at most N tokens on the card at once (4096).
-`real_tokens_per_s` counts no padding and leaves the first half out, in which kernels are still
-compiled for new shapes; `--length N` makes every row N tokens long, for the peak of memory.
+SFTTrainer with 8 rows a step; `-gc` stands for a checkpointed backward pass. Everything else is the command that
+the graph runs (claims, launcher, script): BACKEND[-gc][-d][-tN][-xN][-zero2][-plain]: LoRA dropout of 0.1, N tokens on
+the GPU at once (what its memory holds, unless given), N GPUs (1), DeepSpeed, layers that are not compiled.
+`real_tokens_per_s` counts no padding and leaves the first half out, in which kernels are still compiled for new
+shapes; `--length N` makes every row N tokens long, for the peak of memory.
 """
 
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -28,20 +30,17 @@ TARGETS = ["qkv_proj", "o_proj", "gate_up_proj", "down_proj"]
 RANK, ALPHA, LENGTH, BATCH = 64, 16, 2048, 32
 
 
-def rows_of(count: int, length: int | None) -> list[tuple[list[int], int]]:
-    rows = phi4mini.token_rows(count)
-    if length:
-        rows = [((ids * length)[:length], length - length // 6) for ids, _ in rows]
-    return rows
-
-
-def script(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path) -> dict[str, float]:
+def script(folder: Path, data: Path, *, checkpointing: bool) -> dict[str, float]:
     from unsloth import FastLanguageModel  # isort: skip
     import torch
     from datasets import Dataset
-    from transformers import TrainerCallback
+    from transformers import AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    from fledgling.records import read_examples
+    from fledgling.training import tokens as token_rows
+
+    checkpoint = str((folder / "model/checkpoint").resolve())
     model, tokenizer = FastLanguageModel.from_pretrained(
         checkpoint, max_seq_length=LENGTH, load_in_4bit=True, dtype=torch.bfloat16
     )
@@ -52,9 +51,11 @@ def script(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path) -> 
         lora_dropout=0.0,
         bias="none",
         target_modules=TARGETS,
-        use_gradient_checkpointing="unsloth",
+        use_gradient_checkpointing="unsloth" if checkpointing else False,
         random_state=42,
     )
+    own = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
+    rows = token_rows.encode(read_examples(data), own, dialect="native", schema="none", max_length=LENGTH).rows
     times: list[float] = []
 
     class Clock(TrainerCallback):
@@ -63,14 +64,14 @@ def script(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path) -> 
             times.append(time.perf_counter())
 
     steps = len(rows) // 8
-    data = [
-        {"input_ids": ids, "completion_mask": [0] * start + [1] * (len(ids) - start)}
-        for ids, start in rows[: steps * 8]
+    asked = [
+        {"input_ids": row.input_ids, "completion_mask": [int(label != token_rows.IGNORED) for label in row.labels]}
+        for row in rows[: steps * 8]
     ]
     trainer = SFTTrainer(
         model=model,
         processing_class=tokenizer,
-        train_dataset=Dataset.from_list(data),
+        train_dataset=Dataset.from_list(asked),
         callbacks=[Clock()],
         args=SFTConfig(
             output_dir=str(folder / "script"),
@@ -84,77 +85,90 @@ def script(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path) -> 
             report_to="none",
             max_length=LENGTH,
             completion_only_loss=True,
-            gradient_checkpointing=True,
+            gradient_checkpointing=checkpointing,
             optim="adamw_8bit",
             seed=42,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
+            gradient_checkpointing_kwargs={"use_reentrant": False} if checkpointing else None,
             average_tokens_across_devices=False,
         ),
     )
     torch.cuda.reset_peak_memory_stats()
     trainer.train()
     warm = steps // 2
-    tokens = sum(len(ids) for ids, _ in rows[: steps * 8]) / steps * (steps - warm)
+    tokens = sum(len(row.input_ids) for row in rows[warm * 8 : steps * 8])
     return {
         "real_tokens_per_s": round(tokens / (times[-1] - times[warm - 1])),
         "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1),
     }
 
 
-def fledgling(checkpoint: str, rows: list[tuple[list[int], int]], folder: Path, run: str) -> dict[str, float]:
+def command(folder: Path, data: Path, out: Path, run: str) -> tuple[list[str], dict[str, str]]:
+    """The rule's own command for one run, and what its environment adds."""
     backend, *flags = run.split("-")
-    tokens = next((int(flag[1:]) for flag in flags if flag.startswith("t")), 4096)
-    if backend == "unsloth":
-        from fledgling.training.unsloth_backend import load
-    else:
-        from fledgling.training.peft_backend import load
-    import torch
-    from transformers import AutoTokenizer
+    numbers = {flag[0]: int(flag[1:]) for flag in flags if flag[1:].isdigit()}
+    recipe = {
+        "backend": backend,
+        "quantization": "nf4",
+        "rank": RANK,
+        "alpha": ALPHA,
+        "dropout": 0.1 if "d" in flags else 0.0,
+        "learning_rate": 2e-4,
+        "epochs": 1,
+        "max_length": LENGTH,
+        "scheduler": "cosine",
+        "warmup_ratio": 0.05,
+        "global_batch": BATCH,
+        "gradient_checkpointing": "gc" in flags,
+        "save_steps": 10_000,
+    }
+    where = {
+        "micro_batch_tokens": numbers.get("t", "auto"),
+        "deepspeed": "zero2" in flags,
+        "compile": "plain" not in flags,
+    }
+    settings = {"recipe": recipe, "track": {"prompt": {"schema": "none"}}, "seed": 0}
+    return [
+        *(sys.executable, "-m", "fledgling.gpus", str(numbers.get("x", 1))),
+        *(sys.executable, "-m", "fledgling.training.launch", "scripts/train.py", "--track", "benchmark"),
+        *("--train", str(data), "--val", str(folder / "val.jsonl"), "--model", str(folder / "model/manifest.json")),
+        *("--settings", json.dumps(settings), "--out", str(out)),
+    ], {
+        "FLEDGLING_WHERE": json.dumps({"training": where}),
+        "PYTHONPATH": f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}",
+    }
 
-    from fledgling.training import loop
-    from fledgling.training import tokens as token_rows
-    from fledgling.training.recipe import Recipe, layout
 
-    recipe = Recipe(
-        learning_rate=2e-4,
-        epochs=1,
-        max_length=LENGTH,
-        global_batch=BATCH,
-        rank=RANK,
-        alpha=ALPHA,
-        dropout=0.1 if "d" in flags else 0.0,
-        backend=backend,
-        gradient_checkpointing="gc" in flags,
-        save_steps=10_000,
-    )
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
-    encoded = [token_rows.Row(input_ids=ids, labels=[token_rows.IGNORED] * start + ids[start:]) for ids, start in rows]
-    plan = layout([len(row.input_ids) for row in encoded], recipe, world=1, tokens=tokens)
-    batches = token_rows.micro_batches(encoded, plan.micro_batches, tokenizer)
-    model = load(Path(checkpoint), recipe, device=0)
-    torch.cuda.reset_peak_memory_stats()
-    result = loop.fit(
-        model,
-        tokenizer,
-        loop.Work(
-            micro_batches=batches,
-            val=[],
-            recipe=recipe,
-            layout=plan,
-            folder=folder / f"{run}-{os.getpid()}",
-            run=run,
-            backend=backend,
-            deepspeed=False,
-        ),
-    )
-    half = len(result.history) // 2
-    steady, before = result.history[half:], result.history[half - 1]
+def fledgling(folder: Path, data: Path, run: str) -> dict[str, Any]:
+    out = (folder / f"{run}-{time.time_ns()}/training.json").resolve()
+    argv, environment = command(folder.resolve(), data.resolve(), out, run)
+    start = time.time()
+    done = subprocess.run(argv, check=False, cwd=ROOT, env=os.environ | environment, stderr=subprocess.PIPE, text=True)
+    wall = time.time() - start
+    if done.returncode:
+        print(done.stderr[-6000:], file=sys.stderr, flush=True)
+        return {"exit_code": done.returncode}
+    return summary(json.loads(out.read_text())) | {"wall_s": round(wall, 1)}
+
+
+def summary(trained: dict[str, Any]) -> dict[str, Any]:
+    """Speed of the second half, peak of memory and losses in a training.json."""
+    history = trained["history"]
+    half = len(history) // 2
+    before, steady = history[half - 1], history[half:]
     seconds = steady[-1]["seconds"] - before["seconds"]
-    counted = [i for places in plan.micro_batches[before["step"] * plan.slots :] for i in places]
+    ends = [before["seconds"], *(entry["seconds"] for entry in steady)]
+    tokens = sum(e["tokens_per_s"] * (end - begin) for e, begin, end in zip(steady, ends[:-1], ends[1:], strict=True))
     return {
-        "real_tokens_per_s": round(sum(len(encoded[i].input_ids) for i in counted) / seconds),
-        "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 1),
-        "final_loss": round(result.final_loss, 4),
+        "real_tokens_per_s": round(tokens / seconds),
+        "best_tokens_per_s": round(max(entry["tokens_per_s"] for entry in history)),
+        "peak_gib": round(max(entry["memory_gib"] for entry in history), 1),
+        "tokens_at_once": trained["micro_batch_tokens"],
+        "accumulation": trained["accumulation"],
+        "first_loss": round(history[0]["loss"], 4),
+        "final_loss": round(trained["final_loss"], 4),
+        "eval_loss": trained["eval_loss"],
+        "training_s": trained["seconds"],
+        "first_entry_s": history[0]["seconds"],
     }
 
 
@@ -164,21 +178,22 @@ def main() -> None:
     parser.add_argument("--length", type=int)
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--folder", type=Path, default=Path("results/benchmark"))
-    parser.add_argument("--runs", nargs="+", default=["script", "unsloth-gc", "unsloth", "peft-gc", "peft"])
+    parser.add_argument("--runs", nargs="+", default=["script-gc", "script", "unsloth", "peft"])
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.environ.update({"HF_HUB_OFFLINE": "1", "UNSLOTH_DISABLE_STATISTICS": "1"})
-    checkpoint = str((args.folder / "model/checkpoint").resolve())
+    data = args.folder / f"train-{args.rows}-{args.length}.jsonl"
     if args.one == "make":
         phi4mini.make(args.folder / "model", args.layers)
+        phi4mini.write(data, phi4mini.training_examples(args.rows, tokens=args.length))
+        phi4mini.write(args.folder / "val.jsonl", phi4mini.training_examples(32, seed=4))
         return alone.tell({})
     if args.one:
-        rows = rows_of(args.rows, args.length)
-        if args.one == "script":
-            return alone.tell(script(checkpoint, rows, args.folder))
-        return alone.tell(fledgling(checkpoint, rows, args.folder, args.one))
+        return alone.tell(script(args.folder, data, checkpointing=args.one == "script-gc"))
     for name in ["make", *args.runs]:
-        print(json.dumps(alone.run(name)), flush=True)
+        own = name == "make" or name.startswith("script")
+        result = alone.run(name) if own else {"name": name, **fledgling(args.folder, data, name)}
+        print(json.dumps(result), flush=True)
     return None
 
 

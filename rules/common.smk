@@ -2,8 +2,6 @@
 
 import gc
 import json
-import os
-import shlex
 import sys
 from glob import glob
 from pathlib import Path
@@ -49,9 +47,6 @@ onstart:
         hold_folder(".snakemake/fledgling.lock")
         slurm.prepare(workflow.executor_plugin.name, clients=f"{workflow.basedir}/profiles/slurm/bin")
 
-
-# Code and configuration come from the checkout; everything else is relative to where Snakemake runs (--directory).
-SCRIPTS = "scripts" if os.path.samefile(workflow.basedir, ".") else shlex.quote(f"{workflow.basedir}/scripts")
 
 TORCH_ENV = "../envs/gpu.yaml" if config["training"]["gpus"] else "../envs/base.yaml"
 
@@ -103,7 +98,7 @@ def of_site(name):
 
 
 def needs(kind, gpus=None, **more):
-    """The resources of a rule by the kind of its work: memory, time, and for jobs with GPUs where these are.
+    """The resources of a job, by the kind of its work: memory, time, and for jobs with GPUs where these are.
 
     `gpus` says how many a job takes, from its wildcards.
     """
@@ -209,3 +204,19 @@ def repeats(suffix):
         ]
 
     return of
+
+
+def model_of(wildcards):
+    """The checkpoint that a contender answers with."""
+    return f"results/models/{contenders.of(config, wildcards.contender).model}/manifest.json"
+
+
+def adapter_of(wildcards):
+    """The adapter that a contender answers under, with its weights; none for those that are not trained."""
+    if candidate := contenders.candidate_of(config, wildcards.contender):
+        folder = f"results/candidates/{wildcards.track}/{candidate[0]}/{candidate[1]}"
+    elif adapter := contenders.of(config, wildcards.contender).adapter:
+        folder = f"results/adapters/{wildcards.track}/{adapter}"
+    else:
+        return []
+    return [f"{folder}/manifest.json", f"{folder}/adapter_model.safetensors"]

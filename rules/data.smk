@@ -24,5 +24,5 @@ rule prepare:
         settings=settings("prepare"),
         code=code("scripts/prepare.py"),
     shell:
-        "python {SCRIPTS}/prepare.py --track {wildcards.track} --settings {params.settings:q}"
+        'python "$FLEDGLING_SCRIPTS/prepare.py" --track {wildcards.track} --settings {params.settings:q}'
         " --train {output.train} --val {output.val} --test {output.test} --datasheet {output.datasheet} 2> {log}"

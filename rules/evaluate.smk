@@ -33,7 +33,7 @@ rule score:
         settings=settings("score"),
         code=code("scripts/score.py"),
     shell:
-        "python {SCRIPTS}/score.py --data {input.data} --predictions {input.predictions} --track-kind {params.kind}"
+        'python "$FLEDGLING_SCRIPTS/score.py" --data {input.data} --predictions {input.predictions} --track-kind {params.kind}'
         " --settings {params.settings:q} --out {output.metrics} --rows {output.rows} 2> {log}"
 
 
@@ -64,7 +64,7 @@ checkpoint compare:
         settings=settings("compare"),
         code=code("scripts/compare.py"),
     shell:
-        "python {SCRIPTS}/compare.py --track {wildcards.track} --settings {params.settings:q}"
+        'python "$FLEDGLING_SCRIPTS/compare.py" --track {wildcards.track} --settings {params.settings:q}'
         " --datasheet {input.datasheet} --rows {input.rows} --floors {input.floors}"
         " --metrics {input.metrics} --out {output.compare} 2> {log}"
 
@@ -97,7 +97,7 @@ rule decide:
         settings=settings("decide"),
         code=code("scripts/decide.py"),
     shell:
-        "python {SCRIPTS}/decide.py --track {wildcards.track} --settings {params.settings:q}"
+        'python "$FLEDGLING_SCRIPTS/decide.py" --track {wildcards.track} --settings {params.settings:q}'
         " --compare {input.compare} --datasheet {input.datasheet} --rows {input.rows}"
         " --floors {input.floors} --metrics {input.metrics} --predictions {input.predictions}"
         " --repeat {input.repeats} --repeat-metrics {input.repeat_metrics} --out {output.verdict} 2> {log}"
@@ -137,7 +137,7 @@ rule report:
             "src/fledgling/report/templates/report.js",
         ),
     shell:
-        "python {SCRIPTS}/report.py --track {wildcards.track} --settings {params.settings:q}"
+        'python "$FLEDGLING_SCRIPTS/report.py" --track {wildcards.track} --settings {params.settings:q}'
         " --verdict {input.verdict} --compare {input.compare} --data {input.data} --datasheet {input.datasheet}"
         " --predictions {input.predictions} --metrics {input.metrics} --rows {input.rows}"
         " --training {input.training} --out {output.html} 2> {log}"

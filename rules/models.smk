@@ -20,5 +20,5 @@ rule fetch:
         settings=settings("fetch"),
         code=code("scripts/fetch.py"),
     shell:
-        "python {SCRIPTS}/fetch.py --model {wildcards.model} --settings {params.settings:q}"
+        'python "$FLEDGLING_SCRIPTS/fetch.py" --model {wildcards.model} --settings {params.settings:q}'
         " --out {output.manifest} 2> {log}"

@@ -6,22 +6,6 @@ builds  results/predictions/{track}/{contender}.jsonl, one line an example, raw 
 """
 
 
-def model_of(wildcards):
-    """The checkpoint that a contender answers with."""
-    return f"results/models/{contenders.of(config, wildcards.contender).model}/manifest.json"
-
-
-def adapter_of(wildcards):
-    """The adapter that a contender answers under, with its weights; none for those that are not trained."""
-    if candidate := contenders.candidate_of(config, wildcards.contender):
-        folder = f"results/candidates/{wildcards.track}/{candidate[0]}/{candidate[1]}"
-    elif adapter := contenders.of(config, wildcards.contender).adapter:
-        folder = f"results/adapters/{wildcards.track}/{adapter}"
-    else:
-        return []
-    return [f"{folder}/manifest.json", f"{folder}/adapter_model.safetensors"]
-
-
 rule ask:
     """Ask the teacher; a reply that is in the journal is not paid for again."""
     input:
@@ -41,7 +25,7 @@ rule ask:
         settings=settings("ask", contender="teacher"),
         code=code("scripts/ask.py"),
     shell:
-        "python {SCRIPTS}/ask.py --track {wildcards.track} --data {input.data} --settings {params.settings:q}"
+        'python "$FLEDGLING_SCRIPTS/ask.py" --track {wildcards.track} --data {input.data} --settings {params.settings:q}'
         " --out {output.predictions} 2> {log}"
 
 
@@ -69,7 +53,7 @@ rule answer:
         settings=settings("answer"),
         code=code("scripts/answer.py"),
     shell:
-        "python -m fledgling.gpus {resources.gpu} python {SCRIPTS}/answer.py --track {wildcards.track}"
+        'python -m fledgling.gpus {resources.gpu} python "$FLEDGLING_SCRIPTS/answer.py" --track {wildcards.track}'
         " --contender {wildcards.contender} --data {input.data} --model {input.model} {params.adapter}"
         " --settings {params.settings:q} --out {output.predictions} 2> {log}"
 
@@ -94,5 +78,5 @@ rule floor:
         kind=kind,
         code=code("scripts/floor.py"),
     shell:
-        "python {SCRIPTS}/floor.py --floor {wildcards.floor} --track-kind {params.kind}"
+        'python "$FLEDGLING_SCRIPTS/floor.py" --floor {wildcards.floor} --track-kind {params.kind}'
         " --train {input.train} --data {input.data} --out {output.predictions} 2> {log}"

@@ -25,6 +25,6 @@ rule publish:
         settings=settings("publish"),
         code=code("scripts/publish.py"),
     shell:
-        "python {SCRIPTS}/publish.py --track {wildcards.track} --verdict {input.verdict} --adapters {input.adapters}"
+        'python "$FLEDGLING_SCRIPTS/publish.py" --track {wildcards.track} --verdict {input.verdict} --adapters {input.adapters}'
         " --metrics {input.metrics} --models {input.models} --settings {params.settings:q}"
         " --out {output.marker} 2> {log}"

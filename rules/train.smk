@@ -31,7 +31,7 @@ rule train:
         code=code("scripts/train.py"),
     shell:
         "python -m fledgling.gpus {resources.gpu} python -m fledgling.training.launch"
-        " {SCRIPTS}/train.py --track {wildcards.track} --adapter {wildcards.adapter} --train {input.train}"
+        ' "$FLEDGLING_SCRIPTS/train.py" --track {wildcards.track} --adapter {wildcards.adapter} --train {input.train}'
         " --val {input.val} --model {input.model} --settings {params.settings:q} --out {output.summary} 2> {log}"
 
 
@@ -62,6 +62,6 @@ rule select_adapter:
         settings=settings("select_adapter"),
         code=code("scripts/select_adapter.py"),
     shell:
-        "python {SCRIPTS}/select_adapter.py --track {wildcards.track} --candidates {input.candidates}"
+        'python "$FLEDGLING_SCRIPTS/select_adapter.py" --track {wildcards.track} --candidates {input.candidates}'
         " --metrics {input.metrics} --summary {input.summary} --settings {params.settings:q} --out {output.weights}"
         " 2> {log}"

@@ -13,9 +13,10 @@ import argparse
 from pathlib import Path
 
 from fledgling.cli import run
+from fledgling.errors import UsageError
 from fledgling.graph import sees
 from fledgling.graph.driver import where
-from fledgling.slm.answer import answer
+from fledgling.slm.answer import Ask, answer_all
 
 
 def main() -> None:
@@ -26,6 +27,14 @@ def main() -> None:
     parser.add_argument("--model", required=True, type=Path, help="results/models/{model}/manifest.json")
     parser.add_argument("--adapter", type=Path, help="results/adapters/{track}/{adapter}/manifest.json")
     sees.add_arguments(parser)
+    parser.add_argument(
+        "--also",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar="DATA OUT [ADAPTER]",
+        help="further rows, or further adapters of the model, that the same start of the engine answers (repeatable)",
+    )
     parser.add_argument("--repeat", type=int, default=0, help="by hand: 1 asks everything a second time")
     parser.add_argument(
         "--shots", type=Path, help="results/data/{track}/train.jsonl, where shots are put before each row"
@@ -34,14 +43,15 @@ def main() -> None:
     parser.add_argument("--out", required=True, type=Path, help="predictions to write (.jsonl)")
     args = parser.parse_args()
     settings = sees.of_arguments(args, "answer", contender=args.contender, repeat=args.repeat)
-    answer(
+    if wrong := [more for more in args.also if len(more) not in (2, 3)]:
+        raise UsageError(f"--also takes DATA OUT [ADAPTER], found {len(wrong[0])} values: {' '.join(wrong[0])}")
+    more = [Ask(Path(data), Path(adapter[0]) if adapter else None, Path(out)) for data, out, *adapter in args.also]
+    answer_all(
+        [Ask(args.data, args.adapter, args.out), *more],
         track=args.track,
-        data=args.data,
         model=args.model,
-        adapter_path=args.adapter,
         settings=settings,
         journal=args.journal or Path(where().get("journal", ".journal")),
-        out=args.out,
         train_data=args.shots,
     )
 

@@ -264,7 +264,9 @@ class Rate(TypedDict):
     """One metric over all rows of a split."""
 
     value: float
+    """By weight."""
     n: int
+    """Rows."""
     k: int | None
     """Rows that count fully, weights aside; null for means of fractions."""
     low: float

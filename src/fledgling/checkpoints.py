@@ -54,6 +54,13 @@ def newest(folder: Path, run: str) -> Path | None:
     return None
 
 
+def drop_older(folder: Path, keep: int) -> None:
+    """Remove all but the newest `keep` sealed checkpoints."""
+    sealed = sorted((path.parent for path in folder.glob(f"checkpoint-*/{SEAL}")), key=step, reverse=True)
+    for path in sealed[keep:]:
+        shutil.rmtree(path)
+
+
 def verify(folder: Path) -> dict[str, Any]:
     """The seal of a whole checkpoint.
 

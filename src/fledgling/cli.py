@@ -19,7 +19,7 @@ def run(main: Callable[[], int | None]) -> None:
     What is said goes to stderr, which the rules send to the log file of the job.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "httpcore", "urllib3", "filelock", "matplotlib"):
+    for noisy in ("httpx", "httpcore", "urllib3", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     die_with_driver()
     signal.signal(signal.SIGTERM, _terminate)

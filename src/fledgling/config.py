@@ -31,10 +31,11 @@ WHERE: dict[str, tuple[str, ...]] = {
         "tokens_per_minute",
         "budget",
     ),
-    "training": ("gpus", "micro_batch_tokens", "deepspeed"),
+    "training": ("gpus", "micro_batch_tokens", "deepspeed", "compile"),
 }
 # Not "where", but no part of what a paid call or a GPU job makes: they count money, or are judged later.
 BESIDE: dict[str, tuple[str, ...]] = {"teacher": ("prices", "allow_mixed_models")}
+SLM = selection.MODEL  # also the section on how local models answer
 MODEL_PATH = "SLM_MODEL_PATH"  # the folder of a checkpoint that takes the place of models.slm
 # What a configuration may leave out.
 DEFAULTS: Config = {

@@ -259,7 +259,7 @@ class Tally:
 
     def metrics(self, prices: dict[str, Any] | None = None) -> Metrics:
         """The metrics document (results/metrics/{track}/{contender}.json), digests aside."""
-        found: Metrics = {
+        return {
             "format": "fledgling/metrics/1",
             "made_from": {},
             "kind": self.track.name,
@@ -279,19 +279,18 @@ class Tally:
             "predictions_sha256": "",
             "rows_sha256": None,
         }
-        return found
 
     def _mean(self, values: Sequence[float]) -> float:
         return sum(map(mul, values, self.weights)) / sum(self.weights)
 
     def _rate(self, name: str) -> Rate:
         """One metric over all requests, with the interval that the rows' groups and weights leave."""
-        found = self._interval(self.values[name], range(self.n), fractions=name in self.track.means)
-        value = self._mean(self.values[name])
+        fractions = name in self.track.means
+        found = self._interval(self.values[name], range(self.n), fractions=fractions)
         return {
-            "value": value,
-            "n": found.n,
-            "k": found.k,
+            "value": self._mean(self.values[name]),
+            "n": self.n,
+            "k": None if fractions else sum(value == 1 for value in self.values[name]),
             "low": found.low,
             "high": found.high,
             "level": LEVEL,
@@ -299,14 +298,19 @@ class Tally:
         }
 
     def _interval(self, values: Sequence[float], places: Sequence[int], *, fractions: bool = False) -> "Interval":
-        """As surely as the verdict would say it; the mean of fractions has no count, even where all are 0 or 1."""
+        """As surely as the verdict would say it; fractions by the bootstrap, even where all of them are 0 or 1.
+
+        Rows that all stand for as many requests are rows alone: what matters is how weights differ.
+        """
         from fledgling import stats  # numpy is slow to import
 
         groups, weights = [self.groups[place] for place in places], [self.weights[place] for place in places]
-        if not fractions:
-            return stats.interval(values, groups, level=LEVEL, weights=weights)
-        low, high = stats.mean_interval(values, groups, level=LEVEL, weights=weights)
-        return stats.Interval(self._mean(values), low, high, round(sum(weights)), None, "bootstrap")
+        said = weights if len(set(weights)) > 1 else None
+        found = stats.interval(values, groups, level=LEVEL, weights=said)
+        if not fractions or found.method == "bootstrap":
+            return found
+        low, high = stats.mean_interval(values, groups, level=LEVEL, weights=said)
+        return replace(found, low=low, high=high, method="bootstrap")
 
     def _slices(self, cells: Mapping[str, Sequence[int]]) -> dict[str, SliceRate]:
         """Shares of right rows by value of one dimension, the largest by name, the others summed up."""

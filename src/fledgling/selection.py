@@ -17,6 +17,7 @@ from fledgling import strict_json
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import copy_file, sha256_file, write_json
 
+MODEL = "slm"  # the model that contenders have unless they name another, and the section on how they answer
 CATALOG = Path("config/model_catalog.json")
 SELECTION = Path("model_selection.json")
 LAST = Path(".fledgling/model_selection.json")  # the last selection that was whole
@@ -365,13 +366,13 @@ def apply(config: Mapping[str, object], root: Path) -> dict[str, object]:
         raise ConfigError(f"{SELECTION}: {name} cannot be used: {entry.problem}; choose another, or delete the file")
     models = config.get("models")
     block = model_block(entry, catalog.entries, root)
-    return {**config, "models": {**(models if isinstance(models, dict) else {}), "slm": block}}
+    return {**config, "models": {**(models if isinstance(models, dict) else {}), MODEL: block}}
 
 
 def matching(config: Mapping[str, object], catalog: Catalog, root: Path) -> str | None:
     """The id of the entry that the configuration itself names; None where none does."""
     models = config.get("models")
-    block = models.get("slm") if isinstance(models, dict) else None
+    block = models.get(MODEL) if isinstance(models, dict) else None
     for entry in catalog.entries.values():
         if not entry.problem and entry.source != "local_adapter" and model_block(entry, catalog.entries, root) == block:
             return entry.id

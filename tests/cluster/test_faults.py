@@ -30,8 +30,7 @@ def test_a_job_that_was_killed_is_tried_again(slow):
     driver = slow.start()
     number = slow.started()
     for pid in slow.cluster.pids(SLURM_JOB_ID=number):
-        command = (slow.cluster.folder.parent / f"/proc/{pid}/cmdline").read_bytes()
-        if b"fetch.py" in command and b"snakemake" not in command:
+        if "scripts/fetch.py" in _command(pid) and "snakemake" not in _command(pid):
             os.kill(pid, signal.SIGKILL)
     slow.started(2)
     slow.release()
@@ -84,12 +83,11 @@ def test_a_node_that_dies(slow):
     node = slow.cluster.ask("squeue", "-h", "-j", number, "-o", "%N")
     pid = int((slow.cluster.folder / f"run/slurmd.{node}.pid").read_text())
     try:
-        os.kill(pid, signal.SIGKILL)
-        for process in slow.cluster.pids(SLURM_JOB_ID=number):
+        # What would tell the scheduler of the job's end goes first.
+        steps = [process for process in slow.cluster.pids() if f"slurmstepd: [{number}." in _command(process)]
+        assert steps
+        for process in [pid, *steps, *slow.cluster.pids(SLURM_JOB_ID=number)]:
             os.kill(process, signal.SIGKILL)
-        for stat in slow.cluster.pids():
-            if f"slurmstepd: [{number}." in _command(stat):
-                os.kill(stat, signal.SIGKILL)
         until(lambda: "PENDING" in slow.cluster.ask("squeue", "-h", "-j", number, "-o", "%T"), "the node's death", 90)
         slow.cluster.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
         slow.started(2)

@@ -334,7 +334,7 @@ def test_two_processes_keep_one_rate(tmp_path: Path) -> None:
             assert process.returncode == 0, error
         seen = at.counts()
     assert seen["received"] == 30
-    assert seen["last_s"] - seen["first_s"] >= 29 / 4 - 0.3
+    assert seen["last_s"] - seen["first_s"] >= 29 / 4 - 1  # the first call may arrive late; two paces would take half
 
 
 def test_two_processes_keep_one_concurrency(tmp_path: Path) -> None:

@@ -81,9 +81,11 @@ def predict(
         "fledgling.gpus",
         str(cards),
         sys.executable,
-        root / "scripts/predict.py",
+        root / "scripts/answer.py",
         "--track",
         "t",
+        "--contender",
+        "slm",
         "--data",
         data / "test.jsonl" if data.is_dir() else data,
         "--model",
@@ -161,30 +163,24 @@ def test_two_jobs_of_one_card_use_two_cards() -> None:
     assert [count for _, count in said] == ["1", "1"]
 
 
-def training(root: Path, model: Path, data: Path, out: Path, **given: Any) -> list[str | Path]:
-    """The script and its arguments, to be started by python or by a launcher."""
+Command = tuple[list[str], dict[str, str]]
+
+
+def training(root: Path, model: Path, data: Path, out: Path, processes: int, **given: Any) -> Command:
+    """The rule's own command, and what its environment adds: claimed GPUs, the launcher, the script."""
     where = {"micro_batch_tokens": 1024, "deepspeed": given.pop("deepspeed", False)}
-    settings = {"recipe": RECIPE | given, "training": where, "track": {}, "seed": 0}
+    settings = {"recipe": RECIPE | given, "track": {}, "seed": 0}
     return [
-        root / "scripts/train.py",
-        "--track",
-        "t",
-        "--train",
-        data / "train.jsonl",
-        "--val",
-        data / "test.jsonl",
-        "--model",
-        model,
-        "--settings",
-        json.dumps(settings),
-        "--out",
-        out / "training.json",
-    ]
+        *("-m", "fledgling.gpus", str(processes), sys.executable, "-m", "fledgling.training.launch"),
+        *(str(root / "scripts/train.py"), "--track", "t"),
+        *("--train", str(data / "train.jsonl"), "--val", str(data / "test.jsonl"), "--model", str(model)),
+        *("--settings", json.dumps(settings), "--out", str(out / "training.json")),
+    ], {"FLEDGLING_WHERE": json.dumps({"training": where})}
 
 
 def train(root: Path, model: Path, data: Path, out: Path, processes: int, **given: Any) -> dict[str, Any]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    run(*launcher, *training(root, model, data, out, **given))
+    command, environment = training(root, model, data, out, processes, **given)
+    run(*command, **environment)
     return json.loads((out / "training.json").read_text())
 
 
@@ -198,28 +194,46 @@ def test_one_card_trains(root: Path, model: Path, data: Path, tmp_path: Path, ba
 
 
 @pytest.mark.skipif(CARDS < 2, reason="needs two cards")
+@pytest.mark.parametrize("backend", ["peft", "unsloth"])
 @pytest.mark.parametrize("deepspeed", [False, True])
-def test_two_cards_train_the_same_model(root: Path, model: Path, data: Path, tmp_path: Path, deepspeed: bool) -> None:
-    if deepspeed:
-        pytest.importorskip("deepspeed")
-    alone = train(root, model, data, tmp_path / "one", 1, backend="peft")
-    two = train(root, model, data, tmp_path / "two", 2, backend="peft", deepspeed=deepspeed)
+def test_two_cards_train_the_same_model(
+    root: Path, model: Path, data: Path, tmp_path: Path, backend: str, deepspeed: bool
+) -> None:
+    for package in ["deepspeed"] * deepspeed + ["unsloth"] * (backend == "unsloth"):
+        pytest.importorskip(package)
+    alone = train(root, model, data, tmp_path / "one", 1, backend=backend)
+    two = train(root, model, data, tmp_path / "two", 2, backend=backend, deepspeed=deepspeed)
     assert two["world_size"] == 2
     assert two["final_loss"] == pytest.approx(alone["final_loss"], abs=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("processes", "deepspeed"),
+    [
+        (1, False),
+        *(
+            pytest.param(2, deepspeed, marks=pytest.mark.skipif(CARDS < 2, reason="needs two cards"))
+            for deepspeed in (False, True)
+        ),
+    ],
+)
 def test_a_killed_training_ends_where_the_undisturbed_one_does(
-    root: Path, model: Path, data: Path, tmp_path: Path
+    root: Path, model: Path, data: Path, tmp_path: Path, processes: int, deepspeed: bool
 ) -> None:
-    alone = train(root, model, data, tmp_path / "alone", 1, backend="peft")
+    if deepspeed:
+        pytest.importorskip("deepspeed")
+    how = {"backend": "peft", "deepspeed": deepspeed}
+    alone = train(root, model, data, tmp_path / "alone", processes, **how)
     out = tmp_path / "killed"
-    command = [sys.executable, *training(root, model, data, out, backend="peft")]
-    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    while not list(out.glob("checkpoints/checkpoint-*/seal.json")):
-        assert first.poll() is None, "it ended before it had sealed a checkpoint"
-        time.sleep(0.05)
-    first.kill()
-    first.wait()
-    resumed = train(root, model, data, out, 1, backend="peft")
+    command, environment = training(root, model, data, out, processes, **how)
+    # The first process stops itself once it has sealed a checkpoint; the launcher ends the others.
+    environment["FLEDGLING_FAILPOINT"] = "checkpoint.after_seal:1"
+    started = time.monotonic()
+    first = subprocess.run(
+        [sys.executable, *command], check=False, env=os.environ | environment, stderr=subprocess.DEVNULL, timeout=300
+    )
+    assert first.returncode, time.monotonic() - started
+    assert list(out.glob("checkpoints/checkpoint-*/seal.json"))
+    resumed = train(root, model, data, out, processes, **how)
     assert resumed["final_loss"] == pytest.approx(alone["final_loss"], abs=1e-3)
     assert len(resumed["history"]) == len(alone["history"])

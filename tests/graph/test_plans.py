@@ -45,6 +45,18 @@ def test_training_asks_for_four_cards(empty):
     assert "gpu=4" in job, result.stdout
 
 
+def test_the_historical_setting_is_an_overlay_of_the_real_configuration(empty):
+    files = ["config/phi4-mini.yaml", "config/examples/historical.yaml"]
+    target = "results/predictions/toolcall/slm.jsonl"
+    plan = empty.plan("--configfile", *files, "--", target)
+    assert {"fetch", "prepare", "answer"} <= set(plan)
+    fast, slow = (load("config/config.yaml", *chosen) for chosen in (files[:1], files))
+    assert (fast["slm"]["engine"], fast["slm"]["precision"]) == ("auto", "bf16")
+    wanted = {"engine": "transformers", "precision": "int8", "batch_size": 8}
+    assert {key: slow["slm"][key] for key in wanted} == wanted
+    assert {key for key in fast if fast[key] != slow[key]} == {"slm"}
+
+
 def test_always_shows_the_upper_bound(empty, overlay):
     plan = empty.plan("--configfile", overlay({"tracks": {"toolcall": {"finetune": "always"}}}), "--", "all")
     assert plan["train"] == 1

@@ -101,7 +101,15 @@ TUNED: Rung = {"name": "tuned", "label": "the tuned model", "model": "slm", "ada
 
 def sheet(rows: int, sha256: str = "a" * 64, track: str = "lights") -> Datasheet:
     """The datasheet of a split that nobody made."""
-    split: Any = {"rows": rows, "sha256": sha256, "groups": rows, "categories": {}, "request_characters": {}}
+    split: Any = {
+        "rows": rows,
+        "sha256": sha256,
+        "groups": rows,
+        "weight": rows,
+        "near_copies": 0,
+        "categories": {},
+        "request_characters": {},
+    }
     return {
         "format": "fledgling/datasheet/1",
         "track": track,
@@ -111,6 +119,9 @@ def sheet(rows: int, sha256: str = "a" * 64, track: str = "lights") -> Datasheet
         "sources": [],
         "splits": dict.fromkeys(("train", "val", "test"), split),
         "conflicting_answers": 0,
+        "conflicts": [],
+        "summary": "",
+        "unwinnable": {"rows": 0, "reasons": {}, "first": []},
         "leaks": {"near_duplicate": None, "links": {}, "dropped": {}, "near_duplicate_ratio": None, "pairs": []},
     }
 

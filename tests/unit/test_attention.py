@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from fledgling.training import attention
+from fledgling.training.objective import Batch
+from fledgling.training.tokens import Row
 
 LENGTHS = [5, 1, 9, 9, 3]
 
@@ -65,21 +67,22 @@ def card(monkeypatch: pytest.MonkeyPatch, *capability: int) -> None:
     monkeypatch.setattr(attention, "varlen_attn", kernel)
 
 
-def collate(rows: list[torch.Tensor]) -> dict[str, Any]:
-    ids = [int(i) for row in rows for i in row]
-    collator = attention.Collator(pad_token_id=0, padding_free=True)
-    return collator([{"input_ids": ids, "labels": ids, "seq_lengths": [len(row) for row in rows]}])
+def batch_of(rows: list[torch.Tensor]) -> Batch:
+    return Batch.of([Row(input_ids=row.tolist(), labels=[-100, *row.tolist()[1:]]) for row in rows])
 
 
-def test_a_batch_names_the_bounds_of_its_rows(rows: list[torch.Tensor]) -> None:
-    batch = collate(rows)
-    assert batch["cu_seq_lens_q"].tolist() == batch["cu_seq_lens_k"].tolist() == [0, 5, 6, 15, 24, 27]
-    assert batch["max_length_q"] == batch["max_length_k"] == 9
-    assert batch["position_ids"].tolist() == [[place for length in LENGTHS for place in range(length)]]
-    assert "attention_mask" not in batch
-    assert (batch["labels"][0] == -100).nonzero().flatten().tolist() == [0, 5, 6, 15, 24], (
-        "no row's end foretells the next"
-    )
+def bounds(batch: Batch) -> dict[str, Any]:
+    starts, longest = batch.starts, int(batch.starts.diff().max())
+    return {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": longest, "max_length_k": longest}
+
+
+def test_a_batch_names_the_bounds_of_its_rows_and_where_the_loss_is(rows: list[torch.Tensor]) -> None:
+    batch = batch_of(rows)
+    assert batch.starts.tolist() == [0, 5, 6, 15, 24, 27]
+    assert batch.positions.tolist() == [[place for length in LENGTHS for place in range(length)]]
+    ends = [4, 5, 14, 23, 26]  # no row's end foretells the next
+    assert batch.places.tolist() == [place for place in range(27) if place not in ends]
+    assert batch.targets.tolist() == [int(token) for row in rows for token in row[1:]]
 
 
 @pytest.mark.parametrize("window", [None, 4, 100])
@@ -90,11 +93,9 @@ def test_every_row_is_answered_as_if_alone(
     alone = [model(input_ids=row[None], use_cache=False).logits[0] for row in rows]
     card(monkeypatch, 8, 0)
     assert attention.install(model)
-    batch = collate(rows)
-    labels = batch.pop("labels")
-    logits = model(**batch, use_cache=False).logits[0]
-    assert torch.allclose(logits, torch.cat(alone), atol=1e-5)
-    assert labels.shape[1] == len(logits)
+    batch = batch_of(rows)
+    found = model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **bounds(batch))
+    assert torch.allclose(found.logits[0], torch.cat(alone), atol=1e-5)
 
 
 def test_an_older_card_keeps_the_attention_it_has(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
@@ -109,4 +110,4 @@ def test_a_mask_is_refused(monkeypatch: pytest.MonkeyPatch, model: Any, rows: li
     attention.install(model)
     mask = torch.ones(1, 1, 27, 27, dtype=torch.bool)
     with pytest.raises(ValueError, match="neither masks nor dropout"):
-        model(**collate(rows), attention_mask=mask, use_cache=False)
+        model(input_ids=batch_of(rows).ids, **bounds(batch_of(rows)), attention_mask=mask, use_cache=False)

@@ -12,9 +12,11 @@ from typing import Any
 
 import huggingface_hub.constants
 import huggingface_hub.utils._http
+import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard import metadata_load
+from safetensors.numpy import save_file
 
 from fledgling import artefacts
 from fledgling.artefacts import Verdict
@@ -86,7 +88,11 @@ def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(results / "models/slm/manifest.json", model)
     folder = results / "adapters/orders/sft"
     folder.mkdir(parents=True)
-    (folder / "adapter_model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      " + bytes(2000))
+    layer = "model.layers.0.self_attn.qkv_proj"
+    save_file({f"{layer}.weight": np.ones((8, 8), np.float32)}, model.checkpoint / "model.safetensors")
+    lora = {"lora_A.weight": np.ones((2, 8), np.float32), "lora_B.weight": np.ones((8, 2), np.float32)}
+    weights = {f"base_model.model.{layer}.{name}": value for name, value in lora.items()}
+    save_file(weights, folder / "adapter_model.safetensors")
     write_json(folder / "adapter_config.json", {"r": 64})
     write_json(folder / "training.json", {"loss": [2.0, 0.1]})
     recipe = {"rank": 64, "alpha": 16, "learning_rate": 2e-4, "epochs": 1, "global_batch": 32, "quantization": "nf4"}

@@ -266,7 +266,7 @@ def test_answers_do_not_depend_on_the_batch(
     assert len({len(request.prompt) for request in requests}) > 3
     written = []
     for size in (1, 3, 8):
-        slm = TransformersSlm(tiny_checkpoint, precision=precision, batch_size=size, decoding=decoding, adapter=None)
+        slm = TransformersSlm(tiny_checkpoint, precision=precision, batch_size=size, decoding=decoding)
         assert slm.unit == ("batch" if precision == "int8" else "row")
         answers: dict[int, list[int] | None] = {}
         for positions, batch in slm.answers(requests, lambda _: None):
@@ -284,9 +284,7 @@ def test_a_second_run_meets_other_neighbours(decoding: Decoding, tiny_checkpoint
     requests = [Request(prompt=[5, 6, 7 + i]) for i in range(9)]
     orders = []
     for repeat in (0, 1, 1):
-        slm = TransformersSlm(
-            tiny_checkpoint, precision="fp32", batch_size=3, decoding=decoding, adapter=None, repeat=repeat
-        )
+        slm = TransformersSlm(tiny_checkpoint, precision="fp32", batch_size=3, decoding=decoding, repeat=repeat)
         orders.append([sorted(positions) for positions, _ in slm.answers(requests, lambda _: None)])
     assert sorted(i for batch in orders[1] for i in batch) == list(range(9))
     assert orders[0] != orders[1] == orders[2]
@@ -309,7 +307,7 @@ def test_out_of_memory_in_generate_halves_the_batch(
 
     from fledgling.slm.transformers_engine import TransformersSlm
 
-    slm = TransformersSlm(tiny_checkpoint, precision="fp32", batch_size=8, decoding=decoding, adapter=None)
+    slm = TransformersSlm(tiny_checkpoint, precision="fp32", batch_size=8, decoding=decoding)
     generate, sizes = slm._model.generate, []
 
     def crowded(input_ids: Any, **rest: Any) -> Any:
@@ -462,6 +460,9 @@ def test_choice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert engines.choose("transformers", "bf16") == "transformers"
     with pytest.raises(ConfigError, match=r"does not run slm\.precision int8"):
         engines.choose("vllm", "int8")
+    assert engines.choose("auto", "fp8") == "vllm"
+    with pytest.raises(ConfigError, match=r"fp8 needs slm\.engine vllm"):
+        engines.choose("transformers", "fp8")
     monkeypatch.setattr(engines, "_cards", lambda: 0)
     assert engines.choose("auto", "bf16") == "transformers"
 
@@ -485,24 +486,26 @@ class Engine:
         request = self.waiting.pop()  # the last first: order is no promise
         tokens = [int(os.environ["CUDA_VISIBLE_DEVICES"]), *request.prompt_token_ids[-2:]]
         if request.schema: tokens.append(len(request.schema))
+        if request.lora: tokens.append(-request.lora)
         request.outputs = [SimpleNamespace(token_ids=tokens)]
         return [request]
 class LLM:
-    def __init__(self, *, model, dtype, seed, max_model_len, enable_prefix_caching, skip_tokenizer_init, **lora):
+    def __init__(self, *, model, dtype, quantization, seed, max_model_len, enable_prefix_caching, skip_tokenizer_init, **lora):
         print("vLLM writes to standard output")
         assert "," not in os.environ["CUDA_VISIBLE_DEVICES"]
         self.llm_engine, self.request_counter, self.lora = Engine(), itertools.count(), lora
     def enqueue(self, prompts, sampling_params=None, lora_request=None, priority=None, use_tqdm=True):
         assert bool(lora_request) == bool(self.lora)
-        for prompt, params in zip(prompts, sampling_params, strict=True):
+        for place, (prompt, params) in enumerate(zip(prompts, sampling_params, strict=True)):
             schema = params.structured_outputs and params.structured_outputs.structural_tag
             self.llm_engine.waiting.append(SimpleNamespace(
-                request_id=str(next(self.request_counter)), finished=True, schema=schema, **prompt))
+                request_id=str(next(self.request_counter)), finished=True, schema=schema,
+                lora=lora_request[place].number if lora_request and lora_request[place] else 0, **prompt))
 """
 FAKE_PARTS = {
     "vllm/__init__.py": FAKE_VLLM,
     "vllm/lora/__init__.py": "",
-    "vllm/lora/request.py": "class LoRARequest:\n    def __init__(self, name, number, path): assert number > 0\n",
+    "vllm/lora/request.py": "class LoRARequest:\n    def __init__(self, name, number, path):\n        self.number = number\n        assert number > 0\n",
     "vllm/sampling_params.py": "class StructuredOutputsParams:\n    def __init__(self, structural_tag): self.structural_tag = structural_tag\n",
 }
 
@@ -520,21 +523,44 @@ def fake_vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def vllm_slm(cards: list[str], adapter: Path | None = None) -> vllm_engine.VllmSlm:
     decoding = Decoding(max_new_tokens=6, stops=(1, 2), pad=0)
     return vllm_engine.VllmSlm(
-        Path("x"), precision="bf16", max_prompt_tokens=50, decoding=decoding, seed=0, adapter=adapter, cards=cards
+        Path("x"),
+        precision="bf16",
+        max_prompt_tokens=50,
+        decoding=decoding,
+        seed=0,
+        adapters=[adapter] if adapter else [],
+        cards=cards,
     )
 
 
 def test_replicas_share_the_rows(fake_vllm: None, tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text('{"r": 24}')
-    requests = [Request(prompt=[i % 3, i, 7], guide="{}" if i == 4 else None) for i in range(20)]
+    requests = [Request(prompt=[i % 3, i, 7], guide="{}" if i == 4 else None, adapter=tmp_path) for i in range(20)]
     answers: dict[int, list[int] | None] = {}
     for positions, batch in vllm_slm(["0", "3"], adapter=tmp_path).answers(requests, lambda _: None):
         answers |= {i: answer.tokens for i, answer in zip(positions, batch, strict=True)}
     assert sorted(answers) == list(range(20))
     for i, tokens in answers.items():
         assert tokens
-        assert tokens[1:] == [i, 7, *([2] if i == 4 else [])]
+        assert tokens[1:] == [i, 7, *([2] if i == 4 else []), -1]
     assert {tokens[0] for tokens in answers.values() if tokens} == {0, 3}
+
+
+def test_one_start_answers_for_the_model_and_all_its_adapters(fake_vllm: None, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder, rank in zip(folders, (24, 8), strict=True):
+        folder.mkdir()
+        (folder / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    decoding = Decoding(max_new_tokens=6, stops=(1, 2), pad=0)
+    slm = vllm_engine.VllmSlm(
+        Path("x"), precision="bf16", max_prompt_tokens=50, decoding=decoding, seed=0, adapters=folders, cards=["0"]
+    )
+    requests = [Request(prompt=[i, i, 7], adapter=[None, *folders][i % 3]) for i in range(9)]
+    found: dict[int, list[int] | None] = {}
+    for positions, batch in slm.answers(requests, lambda _: None):
+        found |= {i: answer.tokens for i, answer in zip(positions, batch, strict=True)}
+    assert [found[i] for i in range(9)] == [[0, i, 7, *([-(i % 3)] if i % 3 else [])] for i in range(9)]
+    assert vllm_engine.by_prompt(requests) == [0, 3, 6, 1, 4, 7, 2, 5, 8]
 
 
 def test_a_replica_that_ends_early_stops_the_stage_and_loses_nothing(

@@ -843,14 +843,14 @@ def test_a_row_of_any_length_takes_bounded_memory(tmp_path):
 
 
 def test_arrays_are_answers_and_say_so(made):
-    from fledgling.prompting.template import completion
+    from fledgling.prompting.template import content_of
 
     rows = [record_row(i, schema=None, answer=answer) for i, answer in enumerate([[{"item": "kelp"}], [], [1, 2]])]
     made({"rows_": rows, "split": "test"}, kind="structured", finetune="never")
     for example, row in zip(read_examples("out/test.jsonl"), rows, strict=True):
         assert example.answer == row["answer"]
         assert example.schema == {"type": "array"}
-        assert json.loads(completion(example)) == row["answer"]
+        assert json.loads(content_of(example)) == row["answer"]
 
 
 @pytest.mark.parametrize(

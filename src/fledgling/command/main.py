@@ -27,6 +27,7 @@ COMMANDS = {
     "check": ("check", "what this machine has, what a run would use of it, and whether each stage can run"),
     "journal": ("journal", "look after paid replies and finished work"),
     "score": ("score", "score predictions against rows, also from elsewhere"),
+    "console": ("", "the operator's page and API on http://localhost:4000"),
     "publish": ("publish", "upload an adapter, or files, to the Hugging Face Hub"),
 }
 
@@ -49,6 +50,8 @@ def load(name: str) -> Command:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
     given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["console"]:  # a layer of its own, with its own options
+        sys.exit(import_module("fledgling.console.__main__").main(given[1:]))
     parser = argparse.ArgumentParser(
         prog="fledgling",
         description="Can a small local model take a track over from a hosted one? Measured, decided, tuned, shipped.",
@@ -58,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (_, what) in COMMANDS.items():
         inner = commands.add_parser(name, help=what, formatter_class=argparse.RawDescriptionHelpFormatter)
-        if name in given[:1]:  # the others are not imported: some take seconds
+        if name in given[:1] and COMMANDS[name][0]:  # the others are not imported: some take seconds
             module = load(name)
             inner.description = sys.modules[f"fledgling.command.{COMMANDS[name][0]}"].__doc__
             module.arguments(inner)

@@ -45,7 +45,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for noisy in ("httpx", "httpcore", "urllib3", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)  # else each stream that is open at the end is an error
+    logging.getLogger("uvicorn.error").setLevel(
+        logging.CRITICAL
+    )  # else each stream that is open at the end is an error
     try:
         run(options)
     except FledglingError as error:

@@ -244,7 +244,7 @@ class Rows:
 
 def _rank(file: Path) -> tuple[int, str]:
     """The teacher first, floors last."""
-    return {"teacher": 0, "slm": 1, "tuned": 3}.get(file.stem, 9 if file.stem.startswith("floor-") else 2), file.stem
+    return (0 if file.stem == "teacher" else 9 if file.stem.startswith("floor-") else 1), file.stem
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Object]]:

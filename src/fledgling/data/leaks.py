@@ -80,7 +80,8 @@ _MAX_FAILURES = 64  # braces that open no JSON are common in prose and code; a t
 
 def _sorted_json(text: str) -> str:
     """Every JSON object inside a text written canonically."""
-    pieces, at, failures = [], 0, 0
+    pieces: list[str] = []
+    at, failures = 0, 0
     start = text.find("{")
     while start >= 0 and failures < _MAX_FAILURES and len(pieces) < 2 * _MAX_VALUES:
         try:

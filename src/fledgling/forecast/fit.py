@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypedDict
 
-from fledgling.config import Config
+from fledgling.config import SLM, Config
 from fledgling.contenders import Job, adapter_model, answering, jobs, ladder, limits, of
 from fledgling.contenders import recipe as recipe_of
 from fledgling.errors import ConfigError
@@ -16,11 +16,17 @@ from fledgling.forecast.lengths import longest
 from fledgling.forecast.machine import Gpu, Machine, count, engine_runs, training_runs
 from fledgling.forecast.plan import asked_before
 from fledgling.models.adapter import name_of
-from fledgling.models.memory import GIB, Shape, prediction_parts, training_parts, vllm_parts
+from fledgling.models.memory import (
+    GIB,
+    USABLE,
+    Shape,
+    prediction_parts,
+    tokens_at_once,
+    training_parts,
+    vllm_parts,
+)
 from fledgling.slm.engine import choose
-from fledgling.training.recipe import Recipe, choose_backend
-
-USABLE = 0.9  # share of a GPU that a stage may plan with: CUDA's context and fragmentation take the rest
+from fledgling.training.recipe import CPU_TOKENS, Recipe, choose_backend
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +98,7 @@ def check(config: Config, *, results: Path, machine: Machine) -> Report:
 
 
 def _too_many(config: Config, machine: Machine) -> Iterator[str]:
-    wanted_by = {"training.gpus": config["training"]["gpus"], "slm.gpus": config["slm"].get("gpus", 0)}
+    wanted_by = {"training.gpus": config["training"]["gpus"], "slm.gpus": config[SLM].get("gpus", 0)}
     for one in ladder(config):
         if "gpus" in config["contenders"][one.name]:
             wanted_by[f"contenders.{one.name}.gpus"] = config["contenders"][one.name]["gpus"]
@@ -218,7 +224,7 @@ def _train(job: Job, work: _Work, refusals: list[str]) -> Stage:
         f"unsloth {machine.versions.get('unsloth', 'not installed')}, {count(gpus)}"
     )
     try:
-        backend = choose_backend(recipe.backend, unsloth=unsloth, cards=gpus, world=world, deepspeed=deepspeed)
+        backend = choose_backend(recipe.backend, unsloth=unsloth, cards=gpus)
         training_runs(recipe, deepspeed, machine)
     except ConfigError as error:
         refusals.append(str(error))
@@ -232,13 +238,35 @@ def _train(job: Job, work: _Work, refusals: list[str]) -> Stage:
     row, why = longest(
         "train", recipe.max_length, "recipe.max_length", job.track, work.config, work.results, checkpoint
     )
-    memory = _Trains(checkpoint.shape, recipe, backend, row, where["micro_batch_tokens"], world, deepspeed, gpus)
+    # Layers that are compiled keep as much as unsloth's.
+    layers = "unsloth" if gpus and where.get("compile", True) else backend
+    setting = where["micro_batch_tokens"]
+    if not isinstance(setting, int):
+        setting = _fitting(checkpoint.shape, recipe, layers, world, deepspeed, machine.gpus[:gpus])
+    memory = _Trains(checkpoint.shape, recipe, layers, row, setting, world, deepspeed, gpus)
     now = memory.parts(memory.setting, recipe)
     size = f"at most {memory.at_once(memory.setting):,} tokens on a GPU at once, rows of {row:,} ({why})"
-    if recipe.dropout or backend == "peft":
-        size += "; never measured with " + ("LoRA dropout" if backend == "unsloth" else "peft")
+    if recipe.dropout:
+        size += "; recipe.dropout costs time and memory (docs/performance.md)"
     verdict = _verdict(now, machine.gpus, gpus, memory.remedies())
     return replace(stage, parts=now, verdict=verdict, notes=(*notes, size))
+
+
+def _fitting(shape: Shape, recipe: Recipe, backend: str, world: int, deepspeed: bool, gpus: Sequence[Gpu]) -> int:
+    """The tokens that training.micro_batch_tokens "auto" will put on the smallest GPU, or what it is on a CPU."""
+    if not gpus:
+        return CPU_TOKENS
+    return tokens_at_once(
+        shape,
+        int(USABLE * min(gpu.free for gpu in gpus)),
+        rank=recipe.rank,
+        quantization=recipe.quantization,
+        backend=backend,
+        checkpointing=recipe.gradient_checkpointing,
+        dropout=recipe.dropout > 0,
+        world=world,
+        deepspeed=deepspeed,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import contextlib
 from pathlib import Path
 
-from fledgling.config import Config
+from fledgling.config import SLM, Config
 from fledgling.errors import FledglingError
 from fledgling.forecast.checkpoint import Checkpoint
 from fledgling.prompting.turns import schema_place
@@ -38,7 +38,7 @@ def row_lengths(data: Path, folder: Path, config: Config, track: str, split: str
     from fledgling.training import tokens
 
     tokenizer = AutoTokenizer.from_pretrained(folder.resolve(), local_files_only=True)
-    chat = template.chat(tokenizer, config["slm"].get("tool_dialect", "auto"))
+    chat = template.chat(tokenizer, config[SLM].get("tool_dialect", "auto"))
     schema = schema_place(config["tracks"][track].get("prompt", {}))
     if split == "train":
         whole = tokens.encode(read_examples(data), tokenizer, chat=chat, schema=schema, max_length=10**9)

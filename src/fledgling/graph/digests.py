@@ -10,7 +10,13 @@ PACKAGE = Path(__file__).parent.parent
 # What these decide is how a job runs and reports, or reaches a rule as its settings; editing them re-runs nothing.
 PLUMBING = frozenset(
     [PACKAGE / name for name in ("artefacts.py", "cli.py", "config.py", "contenders.py", "errors.py", "gpus.py")]
-    + [PACKAGE / "locks.py", PACKAGE / "slurm.py", PACKAGE / "progress.py", *(PACKAGE / "graph").glob("*.py")]
+    + [
+        PACKAGE / "locks.py",
+        PACKAGE / "slurm.py",
+        PACKAGE / "progress.py",
+        PACKAGE / "selection.py",
+        *(PACKAGE / "graph").glob("*.py"),
+    ]
 )
 
 

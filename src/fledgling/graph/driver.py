@@ -68,6 +68,8 @@ def adopt_jobs(where: dict[str, Any], source: str, *, mode: str = "default", con
     digest of what the jobs make, so that a live one of another configuration is not taken over.
     """
     hand_over(where)
+    # Code comes from the checkout; everything else is relative to where Snakemake runs (--directory).
+    os.environ["FLEDGLING_SCRIPTS"] = os.path.join(os.path.dirname(source), "scripts")
     os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
     mark = identity(os.getpid())

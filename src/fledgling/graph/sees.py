@@ -13,7 +13,7 @@ from typing import Any
 
 from fledgling import config as configuration
 from fledgling import contenders
-from fledgling.config import Config
+from fledgling.config import SLM, Config
 from fledgling.errors import UsageError
 
 Settings = dict[str, Any]  # what a script gets: JSON, of the shape that the table below gives its rule
@@ -44,7 +44,7 @@ SEES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "answer": {
         "seed": ALL,
-        "slm": ("engine", "precision", "batch_size", "max_prompt_tokens", "tool_dialect", "schema_guided"),
+        SLM: ("engine", "precision", "batch_size", "max_prompt_tokens", "tool_dialect", "schema_guided"),
         "track": ("kind", "prompt", "max_new_tokens"),
     },
     "floor": {"track": ("kind",)},
@@ -66,11 +66,11 @@ SEES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "ladder": ALL,
         "track": ("kind", "title", "finetune", "margin"),
     },
-    "train": {"recipe": ALL, "seed": ALL, "slm": ("tool_dialect",), "track": ("kind", "prompt")},
+    "train": {"recipe": ALL, "seed": ALL, SLM: ("tool_dialect",), "track": ("kind", "prompt")},
     "select_adapter": {"core": ALL},
     "report": {
         "teacher": ALL,
-        "slm": ALL,
+        SLM: ALL,
         "decision": ALL,
         "recipe": ALL,
         "models": ALL,
@@ -114,7 +114,7 @@ def settings(
         "core": lambda: config["decision"]["core"][config["tracks"][track]["kind"]],
         "model": lambda: config["models"][model],
         "recipe": lambda: config["recipe"] if adapter is None else contenders.recipe(config, adapter, track or ""),
-        "slm": lambda: config["slm"] if contender is None else contenders.answering(config, contender),
+        SLM: lambda: config[SLM] if contender is None else contenders.answering(config, contender),
         "track": lambda: _track(config, track, contender),
     }
     chosen: Settings = {}

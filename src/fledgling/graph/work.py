@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from fledgling.config import SLM
+
 MB = 1_000_000
 
 
@@ -44,7 +46,7 @@ class Wildcards(Protocol):
 Number = Callable[[Wildcards, object, int], int]
 
 
-def mem_mb(kind: str, *, results: Path = Path("results"), model: str = "slm") -> Number:
+def mem_mb(kind: str, *, results: Path = Path("results"), model: str = SLM) -> Number:
     """A Snakemake resource: memory in MB, more with each attempt, as a job that was too large is tried again."""
     work = KINDS[kind]
 
@@ -84,7 +86,7 @@ def _seconds(kind: str, results: Path, wildcards: Wildcards) -> float | None:
             if isinstance(seconds := _read(path).get("seconds"), int | float):
                 return float(seconds)
     if kind in ("answer", "teacher"):
-        contender = "teacher" if kind == "teacher" else wildcards.get("contender", "") or "slm"
+        contender = "teacher" if kind == "teacher" else wildcards.get("contender", "") or SLM
         measured = _read(results / "metrics" / track / f"{contender}.json")
         latency, rows = measured.get("latency_s"), measured.get("n")
         mean = latency.get("mean") if isinstance(latency, Mapping) else None

@@ -119,22 +119,22 @@ class Journal:
             return None
         return decode(line).record
 
-    def put(self, key: str, record: Mapping[str, Any]) -> None:
+    def put(self, key: str, record: Mapping[str, object]) -> None:
         """Keep a record for good; on return it is on disk."""
         self.put_many([(key, record)])
 
-    def put_many(self, items: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    def put_many(self, items: Iterable[tuple[str, Mapping[str, object]]]) -> None:
         """Keep several records with one fsync; on return they are on disk."""
         self.append("result", items)
         self.sync()
 
-    def intent(self, key: str, record: Mapping[str, Any] | None = None) -> None:
+    def intent(self, key: str, record: Mapping[str, object] | None = None) -> None:
         """Note, durably, that work on a key is about to start (and may be billed)."""
         self.append("intent", [(key, record or {})])
         self.sync()
 
     def append(
-        self, kind: Kind, items: Iterable[tuple[str, Mapping[str, Any]]], require: Callable[[], None] | None = None
+        self, kind: Kind, items: Iterable[tuple[str, Mapping[str, object]]], require: Callable[[], None] | None = None
     ) -> None:
         """Write entries in one piece; they are durable after the next `sync`.
 
@@ -161,7 +161,7 @@ class Journal:
             raise Unavailable(f"{self.path}: the disk failed ({error.strerror}); run the same command again") from None
         failpoint("journal.after_sync")
 
-    def take_back(self, keys: Iterable[str], record: Mapping[str, Any]) -> int:
+    def take_back(self, keys: Iterable[str], record: Mapping[str, object]) -> int:
         """Make results count no more, durably; returns how many there were. Their lines stay until a compaction."""
         known = [key for key in dict.fromkeys(keys) if key in self]
         self.append("taken", [(key, record) for key in known])

@@ -28,7 +28,7 @@ class Entry:
     record: dict[str, Any]
 
 
-def encode(key: str, kind: Kind, record: Mapping[str, Any]) -> bytes:
+def encode(key: str, kind: Kind, record: Mapping[str, object]) -> bytes:
     """The line of one entry, with its checksum and line feed."""
     if len(key) != 64:
         raise ValueError(f"a journal key is a sha256 in hex, not {key!r}")

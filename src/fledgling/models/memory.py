@@ -5,6 +5,7 @@ separate projections (q, k, v; gate, up) hold as many weights as fused ones. Doc
 formulas were held against.
 """
 
+import bisect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from fledgling.errors import DataError
 GIB = 2**30
 NF4_BLOCK, NF4_NESTED = 64, 256  # weights that share a constant, constants that share one (bitsandbytes)
 TILE_TOKENS, TILE_WORDS = 4096, 32768  # logits held at once by TRL 1.15 (TOKEN_CHUNK_SIZE, _CHUNKED_LOGPROB_CHUNK_SIZE)
+USABLE = 0.9  # share of a GPU that a stage may plan with: CUDA's context and fragmentation take the rest
+MOST_TOKENS = 16384  # on a GPU at once; beyond it a step gets no faster (docs/performance.md)
 UNFUSED_COPIES = 4  # logits, scaled logits, log-softmax and its gradient (fledgling.training.cpu_loss)
 
 
@@ -158,12 +161,14 @@ def layer_bytes(shape: Shape, rank: int, *, backend: str, dropout: bool) -> int:
     4.1): 4 query + 4 kv (rotated q and k, v, the output) + 8 intermediate (gate and up, silu(gate), their product) +
     8 rank (what the four A matrices write) + 8 hidden (input and output of two norms). With transformers' own modules
     (peft) a norm keeps its input in fp32 too (16 hidden) and k and v are repeated for each query head (8 query).
-    LoRA's dropout keeps a mask and the dropped input: 3 bytes for each of the four inputs.
+    LoRA's dropout keeps a mask and the dropped input: 3 bytes for each of the four inputs; compiled layers keep half
+    of that (measured: 1.35). peft counts as unsloth where its layers are compiled (fledgling.training.objective).
     """
     unsloth = backend == "unsloth"
     kept = (8 if unsloth else 16) * shape.hidden + 8 * shape.intermediate + 8 * rank
     kept += 4 * (shape.query + shape.kv) if unsloth else 8 * shape.query
-    return kept + (3 * sum(inputs for inputs, _ in projections(shape).values()) if dropout else 0)
+    inputs = sum(inputs for inputs, _ in projections(shape).values())
+    return kept + (inputs * 3 // (2 if unsloth else 1) if dropout else 0)
 
 
 def largest_layer_bytes(shape: Shape) -> int:
@@ -214,6 +219,41 @@ def training_parts(
         "activations": wide * activations,
         "working": working + (wide * largest_layer_bytes(shape) if quantization == "nf4" else 0),
     }
+
+
+def tokens_at_once(
+    shape: Shape,
+    room: int,
+    *,
+    rank: int,
+    quantization: str,
+    backend: str,
+    checkpointing: bool,
+    dropout: bool,
+    world: int = 1,
+    deepspeed: bool = False,
+) -> int:
+    """The most tokens of a micro-batch (a multiple of 256) with which training stays within `room` bytes of a GPU.
+
+    At least 256, where nothing fits: training then says that its memory ran out.
+    """
+
+    def needed(tokens: int) -> int:
+        parts = training_parts(
+            shape,
+            tokens=tokens,
+            rank=rank,
+            quantization=quantization,
+            backend=backend,
+            checkpointing=checkpointing,
+            dropout=dropout,
+            world=world,
+            deepspeed=deepspeed,
+        )
+        return sum(parts.values())
+
+    fitting = bisect.bisect_right(range(256, MOST_TOKENS + 1, 256), room, key=needed)
+    return 256 * max(1, fitting)
 
 
 def prediction_parts(

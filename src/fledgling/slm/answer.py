@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fledgling.artefacts import Limits
+from fledgling.config import SLM
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import digest, read_json
 from fledgling.journal import Journal
@@ -38,6 +39,34 @@ class Asked:
     digest: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Rows that one contender answers: the file of rows, the manifest of its adapter if it has one, and its file."""
+
+    data: Path
+    adapter: Path | None
+    out: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One `Ask`, ready: `identity` names what answers, `run` its place in the journal, `known` what is answered."""
+
+    ask: Ask
+    rows: list[Asked]
+    limits: list[Limits]
+    adapter: Path | None
+    identity: str
+    run: str
+    fitting: dict[str, Asked]
+    known: dict[str, Answer]
+
+    @property
+    def todo(self) -> list[Asked]:
+        """Rows that an engine has to answer."""
+        return [row for row in self.fitting.values() if row.digest not in self.known]
+
+
 def answer(
     *,
     track: str,
@@ -49,24 +78,37 @@ def answer(
     out: Path,
     train_data: Path | None = None,
 ) -> None:
-    """Write one prediction a row, in the order of `data`, and beside them what settings alone decided.
+    """`answer_all` for one contender and one file of rows."""
+    asks = [Ask(data, adapter_path, out)]
+    answer_all(asks, track=track, model=model, settings=settings, journal=journal, train_data=train_data)
 
-    Finished work lies in the journal: a run that was killed goes on, and rows that were added are
-    the only ones asked. The unit is a row, or a whole batch where rows of a batch influence each
-    other (int8): then other rows make other batches, which are asked again. `repeat` in the settings asks
-    everything a second time, in another order and so in other batches. `shots` ({"k", "set"}) puts so many
-    answered rows of `train_data` before each.
+
+def answer_all(
+    asks: Sequence[Ask],
+    *,
+    track: str,
+    model: Path,
+    settings: dict[str, Any],
+    journal: Path,
+    train_data: Path | None = None,
+) -> None:
+    """For every ask, write one prediction a row in the order of its rows, and what settings alone decided.
+
+    All are answered by one checkpoint, with or without an adapter, and by one start of one engine. Finished work lies
+    in the journal: a run that was killed goes on, and rows that were added are the only ones asked. The unit is a row,
+    or a whole batch where rows of a batch influence each other (int8): then other rows make other batches, which are
+    asked again. `repeat` in the settings asks everything a second time, in another order and so in other batches.
+    `shots` ({"k", "set"}) puts so many answered rows of `train_data` before each.
 
     Raises:
-        DataError: the checkpoint or adapter is damaged, the adapter belongs to another base, or the chat template
+        DataError: the checkpoint or an adapter is damaged, an adapter belongs to another base, or the chat template
             takes no row at all.
         ConfigError: the engine or the model cannot do what is asked on this machine.
         Unavailable: an engine process ended; the same command goes on.
     """
     offline_and_quiet()
-    slm = settings["slm"]
+    slm = settings[SLM]
     base = checkpoint.load(model, verify=True)
-    tuned = adapter.load(adapter_path, base) if adapter_path else None
     engine = choose(slm["engine"], slm["precision"])
     max_new_tokens = settings["track"]["max_new_tokens"]
     require_context(base.checkpoint, slm["max_prompt_tokens"], max_new_tokens)
@@ -80,46 +122,69 @@ def answer(
         stops=stop_tokens(chat, base.checkpoint),
         pad=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
     )
-    examples = list(read_examples(data))
     before = shots_of(settings, train_data)
-    rows, unguided = ask(examples, chat, decoding, settings, before)
-    if rows and all(row.request is None for row in rows):
-        raise DataError(f"{data}: the chat template of the slm takes none of the {len(rows)} rows; see above for why")
-    limits = before_asking(track, examples, rows, chat, settings, before)
-    limits += _limit(
-        track,
-        len(rows),
-        unguided,
-        "slm.schema_guided",
-        1,
-        "are asked without a guide, as no grammar can be made of their schema",
-    )
-    identity = fingerprint(engine, slm["precision"], base.fingerprint, tuned.digest if tuned else None)
-    fitting = {row.digest: row for row in rows if row.request and len(row.request.prompt) <= slm["max_prompt_tokens"]}
     unit = "batch" if slm["precision"] == "int8" else "row"
-    answers: dict[str, Answer] = {}
-    run = digest([identity, settings["repeat"]]) if settings.get("repeat") else identity
-    with Journal(journal, "slm") as finished:
-        if unit == "row":
-            for row in fitting.values():
-                if (known := finished.get(_key(run, [row]))) is not None:
-                    answers[row.digest] = Answer(**known["answers"][0])
-        todo = [row for row in fitting.values() if row.digest not in answers]
-        log.info("%s: %d rows, %d of them to be asked, %s on %s", track, len(rows), len(todo), slm["precision"], engine)
-        if todo:
-            loaded = load(engine, base.checkpoint, decoding, settings, tuned)
+    with Journal(journal, SLM) as finished:
+        works = []
+        for each in asks:
+            tuned = adapter.load(each.adapter, base) if each.adapter else None
+            identity = fingerprint(engine, slm["precision"], base.fingerprint, tuned.digest if tuned else None)
+            works.append(_work(each, track, tuned, identity, chat, decoding, settings, before, finished))
+            how = (len(works[-1].rows), len(works[-1].todo), slm["precision"], engine)
+            log.info("%s: %d rows, %d of them to be asked, %s on %s", track, *how)
+        if any(work.todo for work in works):
+            folders = {work.adapter: None for work in works if work.adapter and work.todo}
+            loaded = load(engine, base.checkpoint, decoding, settings, list(folders))
             assert loaded.unit == unit
-            bar = progress_bar(desc=f"slm {track}", total=len(fitting), initial=len(answers))
-            for batch, answered in _answers(loaded, todo, finished, run):
-                answers |= zip((row.digest for row in batch), answered, strict=True)
+            total, done = sum(len(work.fitting) for work in works), sum(len(work.known) for work in works)
+            bar = progress_bar(desc=f"slm {track}", total=total, initial=done)
+            for work, batch, answered in _answers(loaded, works, finished):
+                work.known.update(zip((row.digest for row in batch), answered, strict=True))
                 bar.update(len(batch))
             bar.close()
     name = adapter.name_of(base)
-    made = [prediction(row, answers.get(row.digest), tokenizer, decoding, name, identity) for row in rows]
-    cut = sum(row.outcome == "length" and row.finish_reason == "length" for row in made)
-    limits += _limit(track, len(rows), cut, f"tracks.{track}.max_new_tokens", max_new_tokens, "answers were cut off")
-    parts = [data, model, *([adapter_path] if adapter_path else []), *([train_data] if train_data and before else [])]
-    write_predictions(out, (row.to_json() for row in made), made_from=parts, limits=limits)
+    for work in works:
+        made = [
+            prediction(row, work.known.get(row.digest), tokenizer, decoding, name, work.identity) for row in work.rows
+        ]
+        cut = sum(row.outcome == "length" and row.finish_reason == "length" for row in made)
+        key = f"tracks.{track}.max_new_tokens"
+        limits = work.limits + _limit(track, len(made), cut, key, max_new_tokens, "answers were cut off")
+        parts = [work.ask.data, model, *([work.ask.adapter] if work.ask.adapter else [])]
+        parts += [train_data] if train_data and before else []
+        write_predictions(work.ask.out, (row.to_json() for row in made), made_from=parts, limits=limits)
+
+
+def _work(
+    each: Ask,
+    track: str,
+    tuned: adapter.Adapter | None,
+    identity: str,
+    chat: template.Chat,
+    decoding: Decoding,
+    settings: dict[str, Any],
+    before: Sequence[Example],
+    finished: Journal,
+) -> _Work:
+    """One ask with its requests, and the answers that the journal holds."""
+    slm, folder = settings[SLM], tuned.folder if tuned else None
+    examples = list(read_examples(each.data))
+    rows, unguided = ask(examples, chat, decoding, settings, before, folder)
+    if rows and all(row.request is None for row in rows):
+        raise DataError(
+            f"{each.data}: the chat template of the slm takes none of the {len(rows)} rows; see above for why"
+        )
+    limits = before_asking(track, examples, rows, chat, settings, before)
+    what = "are asked without a guide, as no grammar can be made of their schema"
+    limits += _limit(track, len(rows), unguided, "slm.schema_guided", 1, what)
+    run = digest([identity, settings["repeat"]]) if settings.get("repeat") else identity
+    fitting = {row.digest: row for row in rows if row.request and len(row.request.prompt) <= slm["max_prompt_tokens"]}
+    known = {}
+    if slm["precision"] != "int8":
+        for row in fitting.values():
+            if (found := finished.get(_key(run, [row]))) is not None:
+                known[row.digest] = Answer(**found["answers"][0])
+    return _Work(each, rows, limits, folder, identity, run, fitting, known)
 
 
 def before_asking(
@@ -131,7 +196,7 @@ def before_asking(
     before: Sequence[Example] = (),
 ) -> list[Limits]:
     """What settings decide before any row is asked: prompts that are too long, right answers that cannot be whole."""
-    most, longest = settings["track"]["max_new_tokens"], settings["slm"]["max_prompt_tokens"]
+    most, longest = settings["track"]["max_new_tokens"], settings[SLM]["max_prompt_tokens"]
     schema = schema_place(settings["track"].get("prompt", {}))
     gold = []
     for example in examples:
@@ -188,23 +253,40 @@ def shots_of(settings: Mapping[str, Any], train_data: Path | None) -> list[Examp
     return shots.choose(read_examples(train_data), wanted["k"], wanted.get("set", 0))
 
 
-def _answers(slm: Slm, rows: list[Asked], finished: Journal, run: str) -> Iterator[tuple[list[Asked], list[Answer]]]:
-    by_request = {id(row.request): row for row in rows}
-    requests = [row.request for row in rows if row.request is not None]
+def _answers(slm: Slm, works: Sequence[_Work], finished: Journal) -> Iterator[tuple[_Work, list[Asked], list[Answer]]]:
+    if slm.unit == "batch" and len(works) > 1:  # a batch is of one work: an answer depends on its neighbours
+        for work in works:
+            yield from _answers(slm, [work], finished)
+        return
+    asked = [(work, row, row.request) for work in works for row in work.todo if row.request is not None]
+    by_request = {id(request): (work, row) for work, row, request in asked}
 
     def found(batch: list[Request]) -> list[Answer] | None:
-        known = finished.get(_key(run, [by_request[id(request)] for request in batch]))
+        """The answers of a whole batch, all of one work."""
+        places = [by_request[id(request)] for request in batch]
+        known = finished.get(_key(places[0][0].run, [row for _, row in places]))
         return None if known is None else [Answer(**answer) for answer in known["answers"]]
 
-    for positions, answers in slm.answers(requests, found):
-        batch = [rows[i] for i in positions]
-        units = [(batch, answers)] if slm.unit == "batch" else [([r], [a]) for r, a in zip(batch, answers, strict=True)]
+    for positions, answers in slm.answers([request for _, _, request in asked], found):
+        batch: dict[int, tuple[_Work, list[Asked], list[Answer]]] = {}
+        for place, given in zip(positions, answers, strict=True):
+            work, row, _ = asked[place]
+            _, rows, written = batch.setdefault(id(work), (work, [], []))
+            rows.append(row)
+            written.append(given)
+        units = [
+            (work, unit, parts)
+            for work, rows, written in batch.values()
+            for unit, parts in (
+                [(rows, written)] if slm.unit == "batch" else [([r], [a]) for r, a in zip(rows, written, strict=True)]
+            )
+        ]
         finished.put_many(
-            (_key(run, unit), {"answers": [asdict(answer) for answer in given]})
-            for unit, given in units
-            if all(answer.tokens is not None for answer in given)  # out of memory may be over at the next run
+            (_key(work.run, unit), {"answers": [asdict(answer) for answer in parts]})
+            for work, unit, parts in units
+            if all(answer.tokens is not None for answer in parts)  # out of memory may be over at the next run
         )
-        yield batch, answers
+        yield from batch.values()
 
 
 def _key(run: str, rows: list[Asked]) -> str:
@@ -217,9 +299,13 @@ def ask(
     decoding: Decoding,
     settings: Mapping[str, Any],
     before: Sequence[Example] = (),
+    folder: Path | None = None,
 ) -> tuple[list[Asked], int]:
-    """The examples as requests, in order, and how many are asked without the guide that the settings want."""
-    slm, track = settings["slm"], settings["track"]
+    """The examples as requests to the model under the adapter in `folder`, in order.
+
+    Also how many are asked without the guide that the settings want.
+    """
+    slm, track = settings[SLM], settings["track"]
     schema = schema_place(track.get("prompt", {}))
     texts: list[str | None] = []
     for example in examples:
@@ -247,7 +333,7 @@ def ask(
                 _say(why, unguided)
                 unguided += 1
         key = digest({"prompt": text, "decoding": how, "schema": guide})
-        rows.append(Asked(example.id, Request(prompt=next(ids), guide=guide), key))
+        rows.append(Asked(example.id, Request(prompt=next(ids), guide=guide, adapter=folder), key))
     return rows, unguided
 
 
@@ -306,12 +392,9 @@ def fingerprint(engine: Engine, precision: str, base: str, adapter_digest: str |
     return f"{engine}-{precision}-{digest([engine, precision, base, adapter_digest])[:16]}"
 
 
-def load(
-    engine: Engine, folder: Path, decoding: Decoding, settings: dict[str, Any], tuned: adapter.Adapter | None
-) -> Slm:
-    """The engine with the model in memory."""
-    slm = settings["slm"]
-    under = tuned.folder if tuned else None
+def load(engine: Engine, folder: Path, decoding: Decoding, settings: dict[str, Any], adapters: Sequence[Path]) -> Slm:
+    """The engine with the model and its adapters in memory."""
+    slm = settings[SLM]
     if engine == "vllm":
         from fledgling.slm.vllm_engine import VllmSlm, visible_cards
 
@@ -321,7 +404,7 @@ def load(
             max_prompt_tokens=slm["max_prompt_tokens"],
             decoding=decoding,
             seed=settings.get("seed", 0),
-            adapter=under,
+            adapters=adapters,
             cards=visible_cards(),
             repeat=settings.get("repeat", 0),
         )
@@ -332,6 +415,6 @@ def load(
         precision=slm["precision"],
         batch_size=slm["batch_size"],
         decoding=decoding,
-        adapter=under,
+        adapters=adapters,
         repeat=settings.get("repeat", 0),
     )

@@ -17,6 +17,14 @@ def longest_first(requests: list[Request]) -> list[int]:
     return sorted(range(len(requests)), key=lambda i: (-len(requests[i].prompt), i))
 
 
+def by_adapter(requests: list[Request]) -> list[list[int]]:
+    """Positions of the requests of each adapter, without one first: a batch is answered under one adapter."""
+    found: dict[str, list[int]] = {}
+    for place, request in enumerate(requests):
+        found.setdefault("" if request.adapter is None else str(request.adapter), []).append(place)
+    return [found[name] for name in sorted(found)]
+
+
 def shuffled(requests: list[Request], seed: int) -> list[int]:
     """Positions in a drawn order: a row meets other rows in its batch than it does in any sorted order."""
     order = list(range(len(requests)))

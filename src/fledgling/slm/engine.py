@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, Protocol
 
 from fledgling.errors import ConfigError
@@ -12,10 +13,15 @@ Engine = Literal["transformers", "vllm"]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt as token ids, and what to decode within, if anything (see fledgling.slm.guides)."""
+    """One prompt as token ids, what to decode within, if anything (see fledgling.slm.guides), and whose answer it is.
+
+    `adapter` is the folder of the adapter that answers. Requests of several adapters, and of the model without one, may
+    stand in one list: one started engine answers all.
+    """
 
     prompt: list[int]
     guide: str | None = None
+    adapter: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +76,15 @@ def choose(engine: str, precision: str, *, cards: int | None = None) -> Engine:
     """
     if engine == "auto":
         seen = _cards() if cards is None else cards
-        engine = "vllm" if precision == "bf16" and find_spec("vllm") and seen else "transformers"
+        engine = "vllm" if precision in ("bf16", "fp8") and find_spec("vllm") and seen else "transformers"
     if engine == "vllm" and precision in ("int8", "nf4"):
         raise ConfigError(
-            f"slm.engine vllm does not run slm.precision {precision}; set slm.precision to bf16, "
+            f"slm.engine vllm does not run slm.precision {precision}; set slm.precision to bf16 or fp8, "
             "or slm.engine to transformers"
+        )
+    if engine == "transformers" and precision == "fp8":
+        raise ConfigError(
+            "slm.precision fp8 needs slm.engine vllm with a CUDA GPU (pip install fledgling[gpu]); set it to bf16"
         )
     if engine not in ("transformers", "vllm"):
         raise ConfigError(f"slm.engine {engine!r} is none of auto, transformers, vllm")

@@ -1,9 +1,10 @@
 """The slm through transformers: any machine, 8-bit and 4-bit weights, left-padded batches."""
 
+import contextlib
 import gc
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +12,7 @@ import torch
 from transformers import GenerationConfig
 
 from fledgling.models.loading import Precision, load_model
-from fledgling.slm.batches import OutOfMemory, batched, longest_first, shuffled
+from fledgling.slm.batches import OutOfMemory, batched, by_adapter, longest_first, shuffled
 from fledgling.slm.engine import Answer, Decoding, Found, Request
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ class TransformersSlm:
         precision: Precision,
         batch_size: int,
         decoding: Decoding,
-        adapter: Path | None,
+        adapters: Sequence[Path] = (),
         repeat: int = 0,
     ) -> None:
         self.unit: Literal["row", "batch"] = "batch" if precision == "int8" else "row"
@@ -40,10 +41,15 @@ class TransformersSlm:
         self._grammars: Grammars | None = None
         self._repeat = repeat
         model = load_model(checkpoint, precision)
-        if adapter is not None:
+        self._names = {adapter: f"adapter-{number}" for number, adapter in enumerate(adapters)}
+        for adapter, name in self._names.items():
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, str(adapter.resolve()), local_files_only=True)
+            where, options = str(adapter.resolve()), {"local_files_only": True}
+            if isinstance(model, PeftModel):
+                model.load_adapter(where, adapter_name=name, **options)
+            else:
+                model = PeftModel.from_pretrained(model, where, adapter_name=name, **options)
         self._model = model.eval()
         self._generation = GenerationConfig(
             do_sample=False,
@@ -58,8 +64,24 @@ class TransformersSlm:
         """See fledgling.slm.engine.Slm.answers."""
         if self._grammars is None and any(request.guide is not None for request in requests):
             self._grammars = self._compilers()
-        order = shuffled(requests, self._repeat) if self._repeat else longest_first(requests)
-        yield from batched(requests, order, self._batch_size, self._generate, found if self.unit == "batch" else None)
+        for places in by_adapter(requests):
+            part = [requests[place] for place in places]
+            order = shuffled(part, self._repeat) if self._repeat else longest_first(part)
+            known = found if self.unit == "batch" else None
+            with self._under(part[0].adapter):
+                for positions, answers in batched(part, order, self._batch_size, self._generate, known):
+                    yield [places[position] for position in positions], answers
+
+    @contextlib.contextmanager
+    def _under(self, adapter: Path | None) -> Iterator[None]:
+        if adapter is not None:
+            self._model.set_adapter(self._names[adapter])
+            yield
+        elif self._names:
+            with self._model.disable_adapter():
+                yield
+        else:
+            yield
 
     def _generate(self, batch: list[Request]) -> list[Answer]:
         start = time.perf_counter()

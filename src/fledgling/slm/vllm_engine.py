@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 Lines = queue.SimpleQueue[tuple[int, dict[str, Any] | int]]  # (replica, what it said or its exit code)
 
 MODULE = "fledgling.slm.vllm_engine"
+MOST_SLOTS = 8  # adapters in a GPU's memory at once; others wait in main memory
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes as max_lora_rank
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
@@ -34,6 +35,8 @@ ENVIRONMENT = {
     # The engine's core in the replica's own process: it ends with it, and rows come in the same order.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_USE_FLASHINFER_SAMPLER": "0",  # compiles at the first use; greedy decoding needs no sampler
+    # fp8 is the weights' alone (W8A16), as it must be on Ampere: an answer is the same function on every GPU.
+    "VLLM_TEST_FORCE_FP8_MARLIN": "1",
 }
 
 
@@ -50,7 +53,7 @@ class VllmSlm:
         max_prompt_tokens: int,
         decoding: Decoding,
         seed: int,
-        adapter: Path | None,
+        adapters: Sequence[Path] = (),
         cards: list[str],
         repeat: int = 0,
     ) -> None:
@@ -65,9 +68,11 @@ class VllmSlm:
             "max_new_tokens": decoding.max_new_tokens,
             "stops": list(decoding.stops),
             "seed": seed,
-            "adapter": None if adapter is None else str(adapter.resolve()),
-            "rank": None if adapter is None else _rank(adapter),
+            "quantization": "fp8" if precision == "fp8" else None,
+            "adapters": [str(adapter.resolve()) for adapter in adapters],
+            "rank": max(map(_rank, adapters), default=None),
         }
+        self._places = {adapter: place for place, adapter in enumerate(adapters)}
 
     def answers(self, requests: list[Request], found: Found) -> Iterator[tuple[list[int], list[Answer]]]:
         """See fledgling.slm.engine.Slm.answers; rows come one by one, as any replica finishes them.
@@ -83,7 +88,8 @@ class VllmSlm:
         failed: list[str] = []
         try:
             for number, (replica, shard) in enumerate(zip(replicas, shards, strict=True)):
-                job = self._job | {"rows": [[i, requests[i].prompt, requests[i].guide] for i in shard]}
+                rows_asked = [[i, requests[i].prompt, requests[i].guide, self._place(requests[i])] for i in shard]
+                job = self._job | {"rows": rows_asked}
                 # Not a daemon: this process, which claims the cards, does not end before its replicas have.
                 threading.Thread(target=_talk, args=(replica, job, number, lines)).start()
             while running:
@@ -111,6 +117,9 @@ class VllmSlm:
         if failed:
             raise Unavailable("; ".join(failed) + "; its reason is above; the same command goes on from here")
 
+    def _place(self, request: Request) -> int | None:
+        return None if request.adapter is None else self._places[request.adapter]
+
     def _start(self, card: str) -> subprocess.Popen[str]:
         environment = {**ENVIRONMENT, **os.environ, "CUDA_VISIBLE_DEVICES": card}
         return subprocess.Popen(
@@ -137,8 +146,8 @@ def visible_cards() -> list[str]:
 
 
 def by_prompt(requests: list[Request]) -> list[int]:
-    """Positions sorted by prompt, so that shared beginnings meet in one prefix cache."""
-    return sorted(range(len(requests)), key=lambda i: requests[i].prompt)
+    """Positions sorted by prompt, so that shared beginnings meet in one prefix cache, which adapters do not share."""
+    return sorted(range(len(requests)), key=lambda i: (str(requests[i].adapter or ""), requests[i].prompt))
 
 
 def deal(requests: list[Request], order: list[int], replicas: int) -> list[list[int]]:
@@ -185,13 +194,16 @@ def serve(job: dict[str, Any], out: IO[str]) -> None:
     from vllm.sampling_params import StructuredOutputsParams
 
     rows = job["rows"]
-    guided = any(guide is not None for _, _, guide in rows)
+    guided = any(guide is not None for _, _, guide, _ in rows)
+    adapters = [LoRARequest(f"adapter-{place}", place + 1, path) for place, path in enumerate(job["adapters"])]
     lora: dict[str, Any] = {}
-    if job["adapter"]:
-        lora = {"enable_lora": True, "max_loras": 1, "max_lora_rank": job["rank"]}
+    if adapters:
+        slots = min(len(adapters), MOST_SLOTS)
+        lora = {"enable_lora": True, "max_loras": slots, "max_cpu_loras": len(adapters), "max_lora_rank": job["rank"]}
     llm = LLM(
         model=job["model"],
         dtype=job["dtype"],
+        quantization=job["quantization"],
         seed=job["seed"],
         max_model_len=job["max_model_len"],
         enable_prefix_caching=True,
@@ -206,14 +218,14 @@ def serve(job: dict[str, Any], out: IO[str]) -> None:
             detokenize=False,
             structured_outputs=None if guide is None else StructuredOutputsParams(structural_tag=guide),
         )
-        for _, _, guide in rows
+        for _, _, guide, _ in rows
     ]
     start = time.perf_counter()
     print(json.dumps({"ready_s": start - begun}), file=out, flush=True)
     llm.enqueue(
-        [{"prompt_token_ids": prompt} for _, prompt, _ in rows],
+        [{"prompt_token_ids": prompt} for _, prompt, _, _ in rows],
         params,
-        lora_request=LoRARequest("adapter", 1, job["adapter"]) if job["adapter"] else None,
+        lora_request=[None if place is None else adapters[place] for _, _, _, place in rows] if adapters else None,
         use_tqdm=False,
     )
     # What LLM.wait_for_completion does, but with each row handed on when it is finished. Request ids
@@ -222,7 +234,7 @@ def serve(job: dict[str, Any], out: IO[str]) -> None:
     while llm.llm_engine.has_unfinished_requests():
         for output in llm.llm_engine.step():
             if output.finished:
-                i, prompt, _ = rows[int(output.request_id)]
+                i, prompt, _, _ = rows[int(output.request_id)]
                 if list(output.prompt_token_ids) != prompt:
                     raise RuntimeError(f"vLLM gave request {output.request_id} another prompt than it was asked")
                 done += 1

@@ -37,7 +37,7 @@ def ask(
     *,
     data: str | os.PathLike[str],
     teacher: Teacher,
-    prompt: Mapping[str, Any],
+    prompt: Mapping[str, object],
     journal: str | os.PathLike[str],
     out: str | os.PathLike[str],
     track: str = "rows",
@@ -144,7 +144,7 @@ def _publish(
             yield answer.to_json()
         if errors and not teacher.give_up:
             raise Unavailable(
-                f"{errors.total():,} kept replies are errors ({next(iter(errors))}); take them back with `python "
+                f"{errors.total():,} kept replies are errors ({next(iter(errors))}); take them back with `"
                 "fledgling journal take-back --outcome error`, or set teacher.give_up: true"
             )
 
@@ -182,7 +182,7 @@ def _board(journal: str | os.PathLike[str], teacher: Teacher, place: Address) ->
 
 
 def _server(
-    data: str | os.PathLike[str], teacher: Teacher, prompt: Mapping[str, Any]
+    data: str | os.PathLike[str], teacher: Teacher, prompt: Mapping[str, object]
 ) -> Callable[[Address], AbstractAsyncContextManager[Address]]:
     """Opens the place to ask: starts the simulated endpoint where that is the provider."""
 

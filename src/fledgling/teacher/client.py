@@ -57,7 +57,7 @@ class Client:
     async def __aexit__(self, *exception: object) -> None:
         await self._openai.close()
 
-    async def send(self, body: Mapping[str, Any]) -> Reply:
+    async def send(self, body: Mapping[str, object]) -> Reply:
         """Post one chat completion and read the whole reply, within the deadline."""
         return await self._post("/chat/completions", body)
 
@@ -65,7 +65,7 @@ class Client:
         """Read one address of files or batches."""
         return await self._request(lambda kind: self._openai.get(path, cast_to=kind), FILE_TIMES * self._timeout_s)
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> Reply:
+    async def post(self, path: str, body: Mapping[str, object]) -> Reply:
         """Post JSON to one address of files or batches."""
         return await self._post(path, body)
 
@@ -83,7 +83,7 @@ class Client:
             FILE_TIMES * self._timeout_s,
         )
 
-    async def _post(self, path: str, body: Mapping[str, Any]) -> Reply:
+    async def _post(self, path: str, body: Mapping[str, object]) -> Reply:
         content = json_line(body).encode()  # valid whatever the strings hold, which the package's own text is not
         json = {"Content-Type": "application/json"}
         return await self._request(

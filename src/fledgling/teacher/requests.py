@@ -71,7 +71,7 @@ class Request:
 
 
 def request(
-    example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mapping[str, Any], repeat: int = 0
+    example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mapping[str, object], repeat: int = 0
 ) -> Request:
     """The call that asks one row; the row's id, group and place in the data have no part in it.
 
@@ -95,7 +95,7 @@ def request(
     return Request(digest(asked), body)
 
 
-def _body(example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mapping[str, Any]) -> dict[str, Any]:
+def _body(example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mapping[str, object]) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": teacher.model or endpoint.deployment,
         "messages": messages(example, schema_place(prompt)),

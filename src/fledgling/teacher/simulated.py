@@ -37,7 +37,7 @@ class Simulated:
     """
 
     def __init__(
-        self, data: str | PathLike[str], settings: Mapping[str, Any], *, model: str, prompt: Mapping[str, Any]
+        self, data: str | PathLike[str], settings: Mapping[str, Any], *, model: str, prompt: Mapping[str, object]
     ) -> None:
         self.model = model if "simulated" in model else f"{model}-simulated"
         self._settings = settings

@@ -10,27 +10,9 @@ from typing import Any
 import torch
 from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface
-from trl.trainer.sft_trainer import DataCollatorForLanguageModeling
 
 NAME = "rows_apart"
 _GROUPS = "enable_gqa" in inspect.signature(varlen_attn).parameters  # torch 2.12
-
-
-class Collator(DataCollatorForLanguageModeling):
-    """TRL's padding-free collator, which also tells the attention where each row begins."""
-
-    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """One micro-batch: examples hold input_ids and labels of its rows and their `seq_lengths`."""
-        batch = super().torch_call(examples)
-        lengths = [length for example in examples for length in example["seq_lengths"]]
-        starts = torch.tensor([0, *lengths]).cumsum(0, dtype=torch.int32)
-        longest = max(lengths)
-        return batch | {
-            "cu_seq_lens_q": starts,
-            "cu_seq_lens_k": starts,
-            "max_length_q": longest,
-            "max_length_k": longest,
-        }
 
 
 def install(model: Any) -> bool:

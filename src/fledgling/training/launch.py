@@ -1,7 +1,8 @@
-"""One process a claimed card: `python -m fledgling.training.launch script arguments…` becomes `accelerate launch`.
+"""One process a claimed GPU: `python -m fledgling.training.launch script arguments…` becomes the script's launcher.
 
-The layout is a matter of the machine, so it comes from the claimed cards and from the "where" part of
-the configuration, never from a setting that would train again when it changes.
+The layout is a matter of the machine, so it comes from the claimed GPUs and from the "where" part of the
+configuration, never from a setting that would train again when it changes. One process needs no launcher; more are
+started by `accelerate launch`, which ends the others when one has ended.
 """
 
 import os
@@ -15,20 +16,24 @@ from fledgling.graph.driver import where
 CONFIGS = Path(__file__).parents[3] / "config/accelerate"
 
 
-def arguments(cards: int, *, deepspeed: bool) -> list[str]:
-    """What `accelerate launch` is told: its configuration file and the number of processes."""
-    name = "cpu" if cards == 0 else "zero2" if deepspeed else "gpu1" if cards == 1 else "gpu4"
-    return ["--config_file", str(CONFIGS / f"{name}.yaml"), "--num_processes", str(max(1, cards))]
+def command(processes: int, *, deepspeed: bool) -> list[str]:
+    """What comes before the script: the interpreter, and for several processes accelerate with its configuration."""
+    if processes <= 1:
+        return [sys.executable]
+    file = CONFIGS / ("zero2.yaml" if deepspeed else "gpus.yaml")
+    options = ["--config_file", str(file), "--num_processes", str(processes)]
+    return [sys.executable, "-m", "accelerate.commands.launch", *options]
 
 
 def main() -> None:
-    """Become the launcher."""
+    """Become the launcher, or the script where it is one process."""
     if len(sys.argv) < 2:
         raise UsageError("usage: python -m fledgling.training.launch script arguments…")
     cards = len([name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name])
-    options = arguments(cards, deepspeed=bool(where().get("training", {}).get("deepspeed")))
-    command = [sys.executable, "-m", "accelerate.commands.launch", *options, *sys.argv[1:]]
-    os.execv(sys.executable, command)
+    # Micro-batches differ in size: without this, the allocator's blocks of one size are of no use to the next.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
+    start = command(cards, deepspeed=bool(where().get("training", {}).get("deepspeed")))
+    os.execv(sys.executable, [*start, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
-"""The training loop: TRL's SFTTrainer over rows that are already in order, sealed checkpoints, a history."""
+"""The training loop: rows that are already in order, sealed checkpoints, a history."""
 
+import datetime
 import itertools
 import logging
-import math
+import os
 import resource
+import shutil
+import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,45 +14,37 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from datasets import Dataset
-from transformers import PrinterCallback, TrainerCallback
-from trl import SFTConfig, SFTTrainer
+import torch.distributed as dist
 
 from fledgling import checkpoints
 from fledgling.errors import DataError
+from fledgling.files import read_json, write_json
 from fledgling.models import adapter
 from fledgling.progress import progress_bar
-from fledgling.training import attention
-from fledgling.training.recipe import Layout, Recipe
-from fledgling.training.tokens import Row
+from fledgling.training.objective import Batch, Objective
+from fledgling.training.recipe import Layout, Recipe, pack, rate
+from fledgling.training.tokens import IGNORED, Row
+from fledgling.training.updates import Group, Summed, Update, Zero2
 
 log = logging.getLogger(__name__)
 
-ZERO2 = {
-    "zero_optimization": {"stage": 2, "overlap_comm": True, "contiguous_gradients": True},
-    "bf16": {"enabled": "auto"},
-    "gradient_clipping": "auto",
-    "train_micro_batch_size_per_gpu": "auto",
-    "gradient_accumulation_steps": "auto",
-}
-SCHEDULERS = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
+KEPT = 2  # sealed checkpoints
+HISTORY = "history.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one training does: rows in the micro-batches of `layout`, and where its checkpoints go under which name.
+    """What one training does: rows as `layout` lays them out, and where its checkpoints go under which name.
 
-    After each of `candidates`' steps the adapter's weights are written to its path.
+    `val` holds micro-batches. After each of `candidates`' steps the adapter's weights are written to its path.
     """
 
-    micro_batches: list[list[Row]]
-    val: list[Row]
+    rows: list[Row]
+    val: list[list[Row]]
     recipe: Recipe
     layout: Layout
     folder: Path
     run: str
-    backend: str
     deepspeed: bool
     candidates: Mapping[int, Path] = field(default_factory=dict)
 
@@ -66,32 +61,164 @@ class Result:
     seconds: float
 
 
-def fit(model: Any, tokenizer: Any, work: Work) -> Result:
+def join(*, deepspeed: bool = False) -> Group:
+    """This process among those of its launch (accelerate, torchrun), or alone."""
+    rank, world = (int(os.environ.get(name, value)) for name, value in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if (world > 1 or deepspeed) and not dist.is_initialized():
+        backend = "nccl" if cuda else "gloo"
+        # A process that waits for a dead one in a collective runs no Python, so its launcher would wait half a minute.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if world > 1:
+            # The first process digests checkpoints of gigabytes while the others wait.
+            dist.init_process_group(backend, timeout=datetime.timedelta(hours=1))
+        else:
+            os.environ.setdefault("LOCAL_RANK", "0")  # DeepSpeed asks for it
+            dist.init_process_group(backend, rank=0, world_size=1, store=dist.HashStore())
+    return Group(rank, world, device)
+
+
+def leave() -> None:
+    """The processes part; after the last one wrote."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def fit(model: Any, work: Work, group: Group) -> Result:
     """Train from the newest sealed checkpoint, or from the start.
 
     Raises:
         DataError: the loss or a weight is not finite; the last sealed checkpoint from before stays.
     """
-    trainer = _trainer(model, tokenizer, work)
-    resume = _resume(work)
-    trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    eval_loss = None
-    if work.val:
-        eval_loss = float(trainer.evaluate()["eval_loss"])
-    history = [_entry(logged) for logged in trainer.state.log_history if "loss" in logged]
+    recipe, plan = work.recipe, work.layout
+    model.train()
+    objective = Objective(model, longest=max(len(row.input_ids) for row in work.rows))
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:  # LoRA weights on a 4-bit base come in bf16, too coarse to add up in
+        parameter.data = parameter.data.float()
+    update: Update
+    if work.deepspeed:
+        update = Zero2(objective, group, weight_decay=recipe.weight_decay)
+    else:
+        update = Summed(trained, group, weight_decay=recipe.weight_decay)
+    meter = _Meter(work, group)
+    start = 0
+    if resume := _resume(work, group):
+        update.load(resume)
+        start = checkpoints.step(resume)
+        meter.go_on(resume)
+    bar = progress_bar(desc="train", total=plan.steps, initial=start, unit="step") if group.first else None
+    meter.start(start)
+    for step in range(start, plan.steps):
+        # Dropout is a function of seed, step and process, so that a training which was killed goes on as it began.
+        torch.manual_seed(recipe.seed * 1_000_003 + step * 1_009 + group.rank)
+        loss, norm = _step(objective, update, work, group, step)
+        meter.add(step + 1, loss, norm)
+        done = step + 1
+        if group.first and (path := work.candidates.get(done)):
+            meter.check()
+            adapter.write_weights(model, path)
+        if done % recipe.save_steps == 0 or done == plan.steps:
+            meter.check()
+            _save(update, work, group, trained, done, meter)
+        if bar is not None:
+            bar.update(1)
+    if bar is not None:
+        bar.close()
+    meter.check()
     return Result(
-        model=trainer.accelerator.unwrap_model(trainer.model),
-        history=history,
-        steps=trainer.state.global_step,
-        final_loss=history[-1]["loss"],
-        eval_loss=eval_loss,
-        seconds=history[-1]["seconds"],
+        model=model,
+        history=meter.history,
+        steps=plan.steps,
+        final_loss=meter.history[-1]["loss"],
+        eval_loss=_evaluate(objective, work, group) if work.val else None,
+        seconds=meter.history[-1]["seconds"],
     )
 
 
-def _resume(work: Work) -> Path | None:
-    with PartialState().main_process_first():  # the first sets torn ones aside, the others see what is left
-        newest = checkpoints.newest(work.folder, work.run)
+def _step(
+    objective: Objective, update: Update, work: Work, group: Group, step: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(loss as a mean over the tokens of the step, norm of its gradient), neither of them waited for."""
+    learned = sum(
+        sum(label != IGNORED for label in work.rows[place].labels[1:])
+        for part in work.layout.micro_batches[step]
+        for batch in part
+        for place in batch
+    )
+    mine = work.layout.micro_batches[step][group.rank]
+    while (total := _pass(objective, update, work, group, mine, learned)) is None:
+        mine = _smaller(mine, work.rows)
+        log.warning("memory ran out: this process takes the rows of step %d in %d micro-batches", step + 1, len(mine))
+    norm, total = update.step(rate(work.recipe, step, work.layout.steps), total)
+    return total, norm
+
+
+def _pass(
+    objective: Objective, update: Update, work: Work, group: Group, mine: list[list[int]], learned: int
+) -> torch.Tensor | None:
+    """The micro-batches of one process in one step, forward and backward; their loss, or None where memory ran out.
+
+    Nothing is shared until a step ends, so one process may take its rows again while the others wait for it.
+
+    Raises:
+        torch.OutOfMemoryError: there is nothing smaller to try.
+    """
+    total = torch.zeros((), device=group.device)
+    try:
+        for number, places in enumerate(mine, 1):
+            rows = [work.rows[place] for place in places] or [_nothing(work.rows[0])]
+            loss = objective(Batch.of(rows).to(group.device)) / max(1, learned)
+            total += loss.detach()
+            update.backward(loss, last=number == len(mine))
+        return total
+    except torch.OutOfMemoryError:
+        if not update.forget() or all(len(places) < 2 for places in mine):
+            log.error(
+                "memory ran out with %d tokens on the GPU at once: set training.micro_batch_tokens to less, or "
+                "recipe.gradient_checkpointing to true",
+                max(sum(len(work.rows[place].input_ids) for place in places) for places in mine),
+            )
+            raise
+    torch.cuda.empty_cache()  # outside the except block, so that the failed frames and their tensors are gone
+    return None
+
+
+def _smaller(mine: list[list[int]], rows: list[Row]) -> list[list[int]]:
+    """The same rows with half as many tokens at once."""
+    lengths = [len(row.input_ids) for row in rows]
+    most = max(sum(lengths[place] for place in places) for places in mine)
+    return pack([place for places in mine for place in places], lengths, max(1, most // 2))
+
+
+def _nothing(row: Row) -> Row:
+    """A row without loss, for a process that has none in a step."""
+    return Row(input_ids=row.input_ids[:2], labels=[IGNORED] * len(row.input_ids[:2]))
+
+
+def _evaluate(objective: Objective, work: Work, group: Group) -> float:
+    """The loss as a mean over the tokens of val."""
+    sums = torch.zeros(2, device=group.device, dtype=torch.float64)
+    objective.eval()
+    # Compiled code would be compiled again without dropout and gradients: more than it saves.
+    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+        for rows in work.val[group.rank :: group.world]:
+            batch = Batch.of(rows).to(group.device)
+            sums += torch.stack(
+                [objective(batch).double(), torch.tensor(float(len(batch.targets)), device=group.device)]
+            )
+    loss, count = group.total(sums).tolist()
+    return float(loss / max(1.0, count))
+
+
+def _resume(work: Work, group: Group) -> Path | None:
+    if group.first:
+        checkpoints.newest(work.folder, work.run)  # sets torn ones aside; the others see what is left
+    group.wait()
+    newest = checkpoints.newest(work.folder, work.run)
     if newest is None:
         return None
     reached = checkpoints.step(newest)
@@ -103,141 +230,98 @@ def _resume(work: Work) -> Path | None:
     return newest
 
 
-def _trainer(model: Any, tokenizer: Any, work: Work) -> Any:
-    recipe, layout = work.recipe, work.layout
-    cuda = torch.cuda.is_available()
-    attention.install(model)
-    trainer = _Trainer(
-        model=model,
-        args=SFTConfig(
-            output_dir=str(work.folder),
-            per_device_train_batch_size=1,  # an item of the dataset is a micro-batch
-            per_device_eval_batch_size=1,
-            gradient_accumulation_steps=layout.accumulation,
-            num_train_epochs=1,  # the micro-batches hold every pass
-            learning_rate=recipe.learning_rate,
-            lr_scheduler_type=SCHEDULERS[recipe.scheduler],
-            warmup_steps=math.ceil(recipe.warmup_ratio * layout.steps),
-            weight_decay=recipe.weight_decay,
-            optim="adamw_torch_fused" if cuda else "adamw_torch",
-            max_grad_norm=1.0,
-            seed=recipe.seed,
-            train_sampling_strategy="sequential",
-            dataset_kwargs={"skip_prepare_dataset": True},
-            max_length=None,  # rows that are too long were left out
-            bf16=cuda,
-            use_cpu=not cuda,
-            gradient_checkpointing=recipe.gradient_checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False} if recipe.gradient_checkpointing else None,
-            # Over tokens of all cards the loss is the same mean on any layout; unsloth 2026.10.7 crashes with it.
-            average_tokens_across_devices=work.backend == "peft",
-            ddp_find_unused_parameters=False,
-            deepspeed=ZERO2 if work.deepspeed else None,
-            dataloader_pin_memory=cuda,
-            logging_strategy="steps",
-            logging_steps=max(1, min(10, layout.steps // 20)),
-            logging_nan_inf_filter=False,
-            save_strategy="steps",
-            save_steps=recipe.save_steps,
-            save_total_limit=2,
-            eval_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
-        ),
-        train_dataset=_dataset(work.micro_batches),
-        eval_dataset=_dataset([[row] for row in work.val]) if work.val else None,
-        processing_class=tokenizer,
-        data_collator=attention.Collator(pad_token_id=tokenizer.pad_token_id, padding_free=True),
-        callbacks=[_Keep(work.candidates), _Seal(work.folder, work.run), _Bar()],
-    )
-    trainer.remove_callback(PrinterCallback)
-    trainer.fledgling_tokens = _tokens_by_step(work)
-    for parameter in trainer.model.parameters():  # TRL makes LoRA weights on a 4-bit base bf16, too coarse to add up in
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()
-    return trainer
+def _save(
+    update: Update,
+    work: Work,
+    group: Group,
+    trained: list[torch.nn.Parameter],
+    step: int,
+    meter: "_Meter",
+) -> None:
+    """Seal a checkpoint once every process has written its part; older ones go."""
+    if not all(bool(torch.isfinite(parameter).all()) for parameter in trained):
+        raise _not_finite(f"a weight is not finite after step {step}")
+    folder = work.folder / f"checkpoint-{step}"
+    if group.first:
+        shutil.rmtree(folder, ignore_errors=True)
+    group.wait()
+    update.save(folder)
+    group.wait()
+    if group.first:
+        meter.note(folder)
+        checkpoints.seal(folder, work.run)
+        checkpoints.drop_older(work.folder, KEPT)
 
 
-class _Trainer(SFTTrainer):
-    """SFTTrainer that stops on a loss that is not finite, and logs speed, memory and time."""
+class _Meter:
+    """The history: loss, speed and memory every few steps, without making the host wait in between."""
 
-    fledgling_tokens: list[int]
-    _mark: tuple[int, float, float] | None = None  # step, clock and seconds of the last log
-    _loss: Any = 0.0  # of the micro-batches of this step so far
+    def __init__(self, work: Work, group: Group) -> None:
+        self.history: list[dict[str, float]] = []
+        self._work, self._group = work, group
+        self._every = max(1, min(10, work.layout.steps // 20))
+        lengths = [len(row.input_ids) for row in work.rows]
+        counts = [
+            sum(lengths[place] for part in step for batch in part for place in batch)
+            for step in work.layout.micro_batches
+        ]
+        self._tokens = [0, *itertools.accumulate(counts)]
+        self._pending: list[tuple[int, torch.Tensor]] = []
+        self._losses: list[torch.Tensor] = []
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Any:
-        loss = super().training_step(*args, **kwargs)
-        if self._mark is None:
-            earlier = [logged["seconds"] for logged in self.state.log_history if "seconds" in logged]
-            self._mark = (self.state.global_step, time.monotonic(), earlier[-1] if earlier else 0.0)
-        self._loss = self._loss + loss.detach()
-        if self.accelerator.sync_gradients:  # before the weights change; more often would make the card wait
-            if not bool(torch.isfinite(self._loss).all()):
-                raise _not_finite(f"the loss is {self._loss.item()} at step {self.state.global_step + 1}")
-            self._loss = 0.0
-        return loss
+    def note(self, folder: Path) -> None:
+        """Write what `go_on` needs."""
+        losses = [float(loss) for loss in self._losses]
+        write_json(folder / HISTORY, {"history": self.history, "losses": losses})
 
-    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        if "loss" in logs and self._mark is not None:
-            step, clock, seconds = self._mark
-            now = time.monotonic()
-            tokens = self.fledgling_tokens[self.state.global_step] - self.fledgling_tokens[step]
-            logs["tokens_per_s"] = round(tokens / max(now - clock, 1e-9), 1)
-            logs["memory_gib"] = round(_memory_gib(), 3)
-            logs["seconds"] = round(seconds + now - clock, 2)
-            self._mark = (self.state.global_step, now, logs["seconds"])
-        super().log(logs, *args, **kwargs)
+    def go_on(self, folder: Path) -> None:
+        """Take up the history that was written there."""
+        found = read_json(folder / HISTORY)
+        self.history = found["history"]
+        self._losses = [torch.tensor(loss, device=self._group.device) for loss in found["losses"]]
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """No card in a checkpoint; the published one is written from the verdict."""
+    def start(self, step: int) -> None:
+        """The clock runs from here."""
+        self._step, self._clock = step, time.monotonic()
+        self._seconds = self.history[-1]["seconds"] if self.history else 0.0
 
+    def add(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
+        """A step that was handed to the card. The loss of the one before is looked at: it has come meanwhile."""
+        self.check()
+        self._pending.append((step, loss))
+        self._losses.append(loss)
+        if step % self._every and step != self._work.layout.steps:
+            return
+        mean = float(torch.stack(self._losses).mean())
+        now = time.monotonic()
+        seconds = self._seconds + now - self._clock
+        self.check()
+        self.history.append(
+            {
+                "step": step,
+                "loss": mean,
+                "learning_rate": rate(self._work.recipe, step - 1, self._work.layout.steps),
+                "grad_norm": float(norm),
+                "tokens_per_s": round(
+                    (self._tokens[step] - self._tokens[self._step]) / max(now - self._clock, 1e-9), 1
+                ),
+                "memory_gib": round(_memory_gib(), 3),
+                "seconds": round(seconds, 2),
+            }
+        )
+        self._losses = []
+        self._step, self._clock, self._seconds = step, now, seconds
 
-class _Keep(TrainerCallback):
-    """Keeps the adapter as it is after some steps; at the end of a step, so before its checkpoint is sealed."""
+    def check(self) -> None:
+        """Stop where a loss that has been seen is not finite.
 
-    def __init__(self, candidates: Mapping[int, Path]) -> None:
-        self._candidates = candidates
-
-    def on_step_end(self, args: Any, state: Any, control: Any, *, model: Any = None, **kwargs: Any) -> None:
-        if state.is_world_process_zero and (path := self._candidates.get(state.global_step)):
-            adapter.write_weights(model, path)
-
-
-class _Seal(TrainerCallback):
-    """Seals each checkpoint once every process has written its part."""
-
-    def __init__(self, folder: Path, run: str) -> None:
-        self._folder = folder
-        self._run = run
-
-    def on_save(self, args: Any, state: Any, control: Any, *, model: Any = None, **kwargs: Any) -> None:
-        trained = (parameter for parameter in model.parameters() if parameter.requires_grad)
-        if not all(bool(torch.isfinite(parameter).all()) for parameter in trained):
-            raise _not_finite(f"a weight is not finite after step {state.global_step}")
-        PartialState().wait_for_everyone()
-        if state.is_world_process_zero:
-            checkpoints.seal(self._folder / f"checkpoint-{state.global_step}", self._run)
-        PartialState().wait_for_everyone()
-
-
-class _Bar(TrainerCallback):
-    """A progress bar over the steps, in the first process."""
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self._bar = progress_bar(desc="train", total=state.max_steps, initial=state.global_step, unit="step")
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self._bar.update(1)
-
-    def on_log(self, args: Any, state: Any, control: Any, *, logs: dict[str, float], **kwargs: Any) -> None:
-        if state.is_world_process_zero and "loss" in logs:
-            self._bar.update(0, loss=logs["loss"], learning_rate=logs["learning_rate"])
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.is_world_process_zero:
-            self._bar.close()
+        Raises:
+            DataError: says which step.
+        """
+        for step, loss in self._pending:
+            if not bool(torch.isfinite(loss)):
+                raise _not_finite(f"the loss is {loss.item()} at step {step}")
+        self._pending = []
 
 
 def _not_finite(what: str) -> DataError:
@@ -247,31 +331,8 @@ def _not_finite(what: str) -> DataError:
     )
 
 
-def _dataset(batches: list[list[Row]]) -> Any:
-    """One item a micro-batch: its rows one behind the other, with their lengths, which set positions and attention apart."""
-    return Dataset.from_dict(
-        {
-            "input_ids": [[i for row in rows for i in row.input_ids] for rows in batches],
-            "labels": [[i for row in rows for i in row.labels] for rows in batches],
-            "seq_lengths": [[len(row.input_ids) for row in rows] for rows in batches],
-        }
-    )
-
-
-def _tokens_by_step(work: Work) -> list[int]:
-    """Tokens seen after each step, from 0."""
-    size = work.layout.slots
-    lengths = [sum(len(row.input_ids) for row in rows) for rows in work.micro_batches]
-    return [0, *itertools.accumulate(sum(lengths[start : start + size]) for start in range(0, len(lengths), size))]
-
-
 def _memory_gib() -> float:
-    """Peak of the first card, or of this process where there is none."""
+    """Peak of this process's card, or of this process where there is none."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def _entry(logged: dict[str, float]) -> dict[str, float]:
-    names = ("step", "loss", "learning_rate", "grad_norm", "tokens_per_s", "memory_gib", "seconds")
-    return {name: logged[name] for name in names if name in logged}

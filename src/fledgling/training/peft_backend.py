@@ -17,7 +17,7 @@ def load(checkpoint: Path, recipe: Recipe, *, device: Any) -> Any:
     precision: Precision = "nf4" if recipe.quantization == "nf4" else "bf16" if torch.cuda.is_available() else "fp32"
     model = load_model(checkpoint, precision, device_map={"": device})
     model.config.use_cache = False
-    if recipe.quantization == "nf4" and device == "cpu":
+    if recipe.quantization == "nf4" and str(device) == "cpu":
         train_on_cpu(model)
     torch.manual_seed(recipe.seed)
     return get_peft_model(model, lora_config(model, recipe))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from fledgling.errors import ConfigError
 
 Backend = Literal["unsloth", "peft"]
+CPU_TOKENS = 2048  # at once on a CPU, where the configuration leaves it to us
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,26 +56,28 @@ class Recipe:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a training's rows lie on the cards.
+    """How a training's rows lie on the processes.
 
-    `micro_batches` holds the positions of the rows that one card takes at once, those of a step after
-    those of the step before: `accumulation` for each of `world` cards, which take them in turn. One
-    may be empty.
+    `micro_batches[step][process]` holds the micro-batches that one process takes in one step, one after another: the
+    positions of their rows.
     """
 
-    world: int
-    accumulation: int
-    micro_batches: list[list[int]]
+    micro_batches: list[list[list[list[int]]]]
 
     @property
-    def slots(self) -> int:
-        """Micro-batches in one step."""
-        return self.world * self.accumulation
+    def world(self) -> int:
+        """Processes."""
+        return len(self.micro_batches[0])
 
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole training."""
-        return len(self.micro_batches) // self.slots
+        return len(self.micro_batches)
+
+    @property
+    def accumulation(self) -> int:
+        """The most micro-batches that a process takes in a step."""
+        return max(len(part) for step in self.micro_batches for part in step)
 
 
 def batches(rows: int, recipe: Recipe) -> list[list[int]]:
@@ -90,31 +93,68 @@ def batches(rows: int, recipe: Recipe) -> list[list[int]]:
     return [stream[start : start + size] for start in range(0, total, size)]
 
 
-def layout(lengths: Sequence[int], recipe: Recipe, *, world: int, tokens: int) -> Layout:
-    """The rows, given by their lengths in tokens, in micro-batches of at most `tokens` on each of `world` cards.
+def layout(lengths: Sequence[int], recipe: Recipe, *, world: int, tokens: int, even: bool = False) -> Layout:
+    """The rows, given by their lengths in tokens, in micro-batches of at most `tokens` on each of `world` processes.
 
-    A longer row is alone. All steps accumulate equally often, as seldom as the fullest allows, and
-    within a step the rows are spread evenly (longest processing time first; Graham, 1969), so that no
-    card waits long for another. The loss is a mean over the tokens of a step, so every layout trains
-    the same model.
+    A longer row is alone. The rows of a step are spread evenly over the processes, so that none waits long for another,
+    and each process takes its part in as few micro-batches as hold it, so that none is half empty. `even` gives every
+    process equally many in a step (DeepSpeed's processes meet in each backward pass), an empty one where it has no
+    row left. The loss is a mean over the tokens of a step, so every layout trains the same model.
     """
-    steps = batches(len(lengths), recipe)
-    accumulation = 1
-    while True:
-        spread = [rows for step in steps for rows in _spread(step, lengths, world * accumulation)]
-        if all(len(rows) == 1 or sum(lengths[row] for row in rows) <= tokens for rows in spread):
-            return Layout(world=world, accumulation=accumulation, micro_batches=spread)
-        accumulation += 1
+    steps = []
+    for step in batches(len(lengths), recipe):
+        parts = [pack(part, lengths, tokens) for part in spread(step, lengths, world)]
+        most = max(map(len, parts))
+        steps.append([part + [[]] * (most - len(part)) for part in parts] if even else parts)
+    return Layout(steps)
 
 
-def _spread(rows: list[int], lengths: Sequence[int], bins: int) -> list[list[int]]:
-    spread: list[list[int]] = [[] for _ in range(bins)]
+def pack(rows: Sequence[int], lengths: Sequence[int], tokens: int) -> list[list[int]]:
+    """The rows in as few micro-batches as are found to hold them: even ones where that many can be, else first fit.
+
+    First fit of the longest first needs at most 11/9 of the fewest possible, and one (Johnson, 1973).
+    """
+    fewest = math.ceil(sum(lengths[row] for row in rows) / tokens)
+    even = spread(rows, lengths, max(1, min(fewest, len(rows)))) if rows else []
+    if all(len(part) == 1 or sum(lengths[row] for row in part) <= tokens for part in even):
+        return even
+    fitted: list[list[int]] = []
+    room: list[int] = []
+    for row in sorted(rows, key=lambda row: (-lengths[row], row)):
+        place = next((place for place, left in enumerate(room) if lengths[row] <= left), None)
+        if place is None:
+            fitted.append([row])
+            room.append(tokens - lengths[row])
+        else:
+            fitted[place].append(row)
+            room[place] -= lengths[row]
+    again = spread(rows, lengths, len(fitted))
+    fits = all(len(part) == 1 or sum(lengths[row] for row in part) <= tokens for part in again)
+    return again if fits else fitted
+
+
+def spread(rows: Sequence[int], lengths: Sequence[int], bins: int) -> list[list[int]]:
+    """The rows in `bins` parts of like length in tokens: longest processing time first (Graham, 1969)."""
+    parts: list[list[int]] = [[] for _ in range(bins)]
     loads = [(0, place) for place in range(bins)]
     for row in sorted(rows, key=lambda row: (-lengths[row], row)):
         load, place = heapq.heappop(loads)
-        spread[place].append(row)
+        parts[place].append(row)
         heapq.heappush(loads, (load + lengths[row], place))
-    return spread
+    return parts
+
+
+def rate(recipe: Recipe, step: int, steps: int) -> float:
+    """The learning rate of one step, counted from 0: from nothing to the peak over the warm-up, then as `scheduler` says."""
+    warmup = math.ceil(recipe.warmup_ratio * steps)
+    if step < warmup:
+        return recipe.learning_rate * step / warmup
+    if recipe.scheduler == "constant":
+        return recipe.learning_rate
+    gone = (step - warmup) / max(1, steps - warmup)
+    if recipe.scheduler == "linear":
+        return recipe.learning_rate * (1 - gone)
+    return recipe.learning_rate * 0.5 * (1 + math.cos(math.pi * gone))
 
 
 def kept_after(steps: int, candidates: int) -> list[int]:
@@ -125,16 +165,13 @@ def kept_after(steps: int, candidates: int) -> list[int]:
     return [-(-steps * part // candidates) for part in range(1, candidates + 1)]
 
 
-def choose_backend(wanted: str, *, unsloth: bool, cards: int, world: int, deepspeed: bool) -> Backend:
+def choose_backend(wanted: str, *, unsloth: bool, cards: int) -> Backend:
     """The back-end of a run; `unsloth` says whether it is installed, `cards` how many this machine shows.
-
-    auto takes unsloth on one card, and on several with DeepSpeed: under DDP it crashes at the start
-    (`!tensors.empty()` in c10d's reducer, unsloth 2026.10.7).
 
     Raises:
         ConfigError: unsloth is asked for where it cannot run.
     """
-    possible = unsloth and cards > 0 and (world == 1 or deepspeed)
+    possible = unsloth and cards > 0
     if wanted == "auto":
         return "unsloth" if possible else "peft"
     if wanted == "peft":
@@ -142,12 +179,6 @@ def choose_backend(wanted: str, *, unsloth: bool, cards: int, world: int, deepsp
     if wanted != "unsloth":
         raise ConfigError(f"recipe.backend {wanted!r} is none of auto, unsloth, peft")
     if not possible:
-        reason = (
-            "it is not installed (pip install fledgling[gpu])"
-            if not unsloth
-            else "it needs a CUDA card"
-            if cards == 0
-            else "it crashes under DDP; set training.deepspeed to true"
-        )
+        reason = "it is not installed (pip install fledgling[gpu])" if not unsloth else "it needs a CUDA GPU"
         raise ConfigError(f"recipe.backend unsloth cannot run here: {reason}, or set recipe.backend to peft")
     return "unsloth"

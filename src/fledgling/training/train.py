@@ -3,25 +3,29 @@
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fledgling import artefacts
 from fledgling.artefacts import Training
-from fledgling.files import copy_file, digest, sha256_file
+from fledgling.config import SLM
+from fledgling.errors import ConfigError
+from fledgling.files import copy_file, digest, read_json, sha256_file
 from fledgling.gpus import die_with_launcher
-from fledgling.models import adapter, checkpoint
+from fledgling.models import adapter, checkpoint, memory, tensors
 from fledgling.models.offline import offline_and_quiet
 from fledgling.prompting import template
 from fledgling.prompting.turns import Place, schema_place
 from fledgling.records import read_examples
 from fledgling.training import tokens as token_rows
-from fledgling.training.recipe import Recipe, choose_backend, kept_after, layout
+from fledgling.training.recipe import CPU_TOKENS, Recipe, choose_backend, kept_after, layout, pack
+
+if TYPE_CHECKING:
+    from fledgling.training.updates import Group
 
 log = logging.getLogger(__name__)
-
-MICRO_BATCH_TOKENS = 4096  # where the configuration does not say
 
 
 def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings: dict[str, Any], out: Path) -> None:
@@ -40,12 +44,16 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     recipe = Recipe.of(settings)
     where = settings.get("training", {})
     base = checkpoint.load(model, verify=True)
-    world, local = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("LOCAL_RANK", "0"))
     deepspeed = bool(where.get("deepspeed")) or os.environ.get("ACCELERATE_USE_DEEPSPEED") == "true"
-    backend = choose_backend(
-        recipe.backend, unsloth=find_spec("unsloth") is not None, cards=_cards(), world=world, deepspeed=deepspeed
-    )
-    load, device = _loader(backend), local if _cards() else "cpu"
+    if deepspeed and find_spec("deepspeed") is None:
+        raise ConfigError(
+            "training.deepspeed is true and deepspeed is not installed: pip install fledgling[gpu], or set it to false"
+        )
+    backend = choose_backend(recipe.backend, unsloth=find_spec("unsloth") is not None, cards=_cards())
+    load = _loader(backend)  # unsloth comes before torch's libraries
+    from fledgling.training import loop, objective
+
+    group = loop.join(deepspeed=deepspeed)
 
     from transformers import AutoTokenizer
 
@@ -57,33 +65,37 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     val = _rows(val_data, tokenizer, settings, recipe)
     if rows.too_long:
         log.warning("%d rows are longer than recipe.max_length %d and left out", rows.too_long, recipe.max_length)
-    tokens = where.get("micro_batch_tokens", MICRO_BATCH_TOKENS)
-    plan = layout([len(row.input_ids) for row in rows.rows], recipe, world=world, tokens=tokens)
-
-    from fledgling.training import cpu_loss, loop
-
-    cpu_loss.install()
+    lengths = [len(row.input_ids) for row in rows.rows]
+    compiled = backend == "peft" and where.get("compile", True) and objective.can_compile()
+    tokens = _tokens_at_once(where, recipe, base.checkpoint, "unsloth" if compiled else backend, group, deepspeed)
+    plan = layout(lengths, recipe, world=group.world, tokens=tokens, even=deepspeed)
     data = {"train": sha256_file(train_data), "val": sha256_file(val_data)}
     run = digest(
-        [recipe.to_json(), data, base.fingerprint, base.chat_template_sha256, list(_prompting(settings)), backend]
-        + ([world] if deepspeed else [])  # DeepSpeed's checkpoints hold one part a process
+        [recipe.to_json(), data, base.fingerprint, base.chat_template_sha256, list(_prompting(settings)), backend, 2]
+        + ([group.world] if deepspeed else [])  # DeepSpeed's checkpoints hold one part a process
     )
     folder = out.parent / "checkpoints"
     kept = kept_after(plan.steps, recipe.candidates)
     weights = {step: folder / f"candidates-{run[:16]}" / f"{step}.safetensors" for step in kept}
     work = loop.Work(
-        micro_batches=token_rows.micro_batches(rows.rows, plan.micro_batches, tokenizer),
-        val=val.rows,
+        rows=rows.rows,
+        val=[
+            [val.rows[place] for place in places]
+            for places in pack(range(len(val.rows)), [len(row.input_ids) for row in val.rows], tokens)
+        ],
         recipe=recipe,
         layout=plan,
         folder=folder,
         run=run,
-        backend=backend,
         deepspeed=deepspeed,
         candidates=weights,
     )
-    result = loop.fit(load(base.checkpoint, recipe, device=device), tokenizer, work)
-    if int(os.environ.get("RANK", "0")) != 0:
+    slm = load(base.checkpoint, recipe, device=group.device)
+    if compiled:
+        objective.compile_layers(slm)
+    result = loop.fit(slm, work, group)
+    loop.leave()
+    if not group.first:
         return
     for number, step in enumerate(kept, 1):
         place = out.parent / str(number)
@@ -107,7 +119,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
             "final_loss": result.final_loss,
             "eval_loss": result.eval_loss,
             "seconds": result.seconds,
-            "world_size": world,
+            "world_size": group.world,
             "micro_batch_tokens": tokens,
             "accumulation": plan.accumulation,
             "base_fingerprint": base.fingerprint,
@@ -117,8 +129,34 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     shutil.rmtree(folder, ignore_errors=True)  # the adapters are whole; nothing resumes from here any more
 
 
+def _tokens_at_once(
+    where: Mapping[str, Any], recipe: Recipe, checkpoint: Path, backend: str, group: "Group", deepspeed: bool
+) -> int:
+    """training.micro_batch_tokens, or what the smallest free memory of the group's GPUs holds by the formulas."""
+    import torch
+
+    setting = where.get("micro_batch_tokens", "auto")
+    if isinstance(setting, int):
+        return setting
+    if not torch.cuda.is_available():
+        return CPU_TOKENS
+    free = group.least(torch.cuda.mem_get_info(group.device)[0])
+    tied = "lm_head.weight" not in tensors.of_checkpoint(checkpoint)
+    return memory.tokens_at_once(
+        memory.Shape.of(read_json(checkpoint / "config.json"), tied=tied),
+        int(memory.USABLE * free),
+        rank=recipe.rank,
+        quantization=recipe.quantization,
+        backend=backend,
+        checkpointing=recipe.gradient_checkpointing,
+        dropout=recipe.dropout > 0,
+        world=group.world,
+        deepspeed=deepspeed,
+    )
+
+
 def _prompting(settings: dict[str, Any]) -> tuple[str, Place]:
-    return settings.get("slm", {}).get("tool_dialect", "auto"), schema_place(settings["track"].get("prompt", {}))
+    return settings.get(SLM, {}).get("tool_dialect", "auto"), schema_place(settings["track"].get("prompt", {}))
 
 
 def _rows(path: Path, tokenizer: Any, settings: dict[str, Any], recipe: Recipe) -> token_rows.Rows:

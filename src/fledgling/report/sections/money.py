@@ -1,6 +1,7 @@
 """What answering costs and what moving saves: a month at the stated traffic, or which keys to set to know it."""
 
 from fledgling.artefacts import JsonObject
+from fledgling.config import SLM
 from fledgling.report import plots, text
 from fledgling.report.cost import Economy, economy
 from fledgling.report.load import TEACHER, Inputs
@@ -16,7 +17,7 @@ def price(inputs: Inputs, name: str) -> float | None:
     """What an hour of a contender's machine costs: its own price_per_hour, else that of `slm`."""
     block = inputs.section("contenders").get(name)
     own = block if isinstance(block, dict) else {}
-    return _number(inputs.section("slm") | own, "price_per_hour")
+    return _number(inputs.section(SLM) | own, "price_per_hour")
 
 
 def _number(block: JsonObject, key: str) -> float | None:

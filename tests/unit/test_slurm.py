@@ -1,0 +1,215 @@
+"""What Slurm says and what is done about it, with clients that are scripts. The real one is met in tests/cluster."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fledgling import slurm
+from fledgling.errors import ConfigError, Unavailable
+from fledgling.graph import lease
+from fledgling.graph.driver import CONFIG
+
+CLIENT = """#!{python}
+import json, os, sys
+from pathlib import Path
+here = Path(__file__).parent
+name, state = Path(__file__).name, json.loads((here / "state.json").read_text())
+with open(here / "calls", "a") as stream:
+    stream.write(json.dumps([name, *sys.argv[1:]]) + "\\n")
+if state.get("away"):
+    sys.exit("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
+if name == "squeue":
+    for number, (word, job) in state["jobs"].items():
+        print(f"{{number}}|{{word}}|{{job}}")
+elif name == "scancel":
+    state["jobs"][sys.argv[1]][0] = "CANCELLED"
+else:
+    if state.get("refuses"):
+        sys.exit("sbatch: error: invalid partition specified: nowhere")
+    number = str(100 + len(state["jobs"]))
+    job = next(argument.split("=", 1)[1] for argument in sys.argv if argument.startswith("--job-name="))
+    state["jobs"][number] = ["PENDING", job]
+    if not state.get("times_out"):
+        print(number)
+(here / "state.json").write_text(json.dumps(state | {{"times_out": False}}))
+if state.get("times_out") and name == "sbatch":
+    sys.exit("sbatch: error: Batch job submission failed: Socket timed out on send/recv operation")
+"""
+
+
+class Scheduler:
+    """The scripts' state."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.set(jobs={})
+        for name in ("squeue", "sbatch", "scancel"):
+            (folder / name).write_text(CLIENT.format(python=sys.executable))
+            (folder / name).chmod(0o755)
+
+    def set(self, **values: object) -> None:
+        path = self.folder / "state.json"
+        state = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(state | values))
+
+    def word(self, number: str, word: str | None) -> None:
+        jobs = json.loads((self.folder / "state.json").read_text())["jobs"]
+        if word is None:
+            jobs.pop(number)
+        else:
+            jobs[number][0] = word
+        self.set(jobs=jobs)
+
+    def submissions(self) -> list[list[str]]:
+        lines = (json.loads(line) for line in (self.folder / "calls").read_text().splitlines())
+        return [line for line in lines if line[0] == "sbatch"]
+
+
+@pytest.fixture
+def scheduler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scheduler:
+    clients = tmp_path / "clients"
+    clients.mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{clients}:{os.environ['PATH']}")
+    monkeypatch.setenv(CONFIG, "same")
+    monkeypatch.setenv(slurm.WAIT, "2")
+    monkeypatch.setenv(lease.LEASE, json.dumps({"file": "x", "driver": "first"}))
+    return Scheduler(clients)
+
+
+def submit(*targets: str) -> str:
+    return slurm.submit(targets or ("train:track=a",), "run", "train", ["--nodes=1"], "true")
+
+
+def next_driver(monkeypatch: pytest.MonkeyPatch, config: str = "same") -> None:
+    monkeypatch.setenv(lease.LEASE, json.dumps({"file": "x", "driver": "second"}))
+    monkeypatch.setenv(CONFIG, config)
+
+
+@pytest.mark.parametrize(
+    "word", ["PENDING", "CONFIGURING", "RUNNING", "SUSPENDED", "COMPLETING", "REQUEUE_HOLD", "STOPPED"]
+)
+def test_a_live_job_is_taken_over(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    number = submit()
+    scheduler.word(number, word)
+    next_driver(monkeypatch)
+    assert submit() == number
+    assert len(scheduler.submissions()) == 1
+    assert [job.driver for job in slurm.records()] == ["second"]
+
+
+@pytest.mark.parametrize(
+    "word", ["COMPLETED", "FAILED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "OUT_OF_MEMORY", "CANCELLED by 1000", None]
+)
+def test_a_job_that_has_ended_is_not(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, word: str | None) -> None:
+    scheduler.word(submit("other:track=b"), "RUNNING")
+    number = submit()
+    scheduler.word(number, word)
+    next_driver(monkeypatch)
+    assert submit() != number or word is None
+    assert len(scheduler.submissions()) == 3
+
+
+def test_one_of_another_configuration_is_cancelled_first(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = submit()
+    next_driver(monkeypatch, config="other")
+    assert submit() != number
+    assert slurm.ask_scheduler()[number][0] == "CANCELLED"
+
+
+def test_a_group_that_makes_one_of_the_same_files_is_cancelled_first(scheduler: Scheduler) -> None:
+    number = submit("score:a", "score:b")
+    assert submit("score:b", "score:c") != number
+    assert slurm.ask_scheduler()[number][0] == "CANCELLED"
+    assert submit("score:d") not in (number, None)
+    assert [word for word, _ in slurm.ask_scheduler().values()].count("CANCELLED") == 1
+
+
+def test_a_submission_that_timed_out_but_went_through_is_found(scheduler: Scheduler) -> None:
+    scheduler.set(times_out=True)
+    assert submit() == "100"
+    assert len(scheduler.submissions()) == 1
+
+
+def test_a_killed_submission_is_found_by_its_name(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = submit()
+    (job,) = slurm.records()
+    job.file.write_text(job.file.read_text().replace(f'"id": "{number}"', '"id": null'))
+    next_driver(monkeypatch)
+    assert submit() == number
+
+
+def test_a_scheduler_that_stays_away_is_said(scheduler: Scheduler) -> None:
+    submit()
+    scheduler.set(away=True)
+    with pytest.raises(Unavailable, match="does not answer"):
+        submit("train:track=b")
+
+
+def test_what_sbatch_refuses_is_said_at_once(scheduler: Scheduler) -> None:
+    scheduler.set(refuses=True)
+    with pytest.raises(ConfigError, match="invalid partition"):
+        submit()
+    assert slurm.records() == []
+
+
+def test_silence_is_running_and_a_forgotten_job_has_ended(scheduler: Scheduler) -> None:
+    number = submit()
+    (job,) = slurm.records()
+    assert slurm.state(job, None) == "RUNNING"
+    scheduler.word(number, None)
+    assert slurm.state(job, slurm.ask_scheduler()) == "FAILED"
+    job.done.touch()
+    assert slurm.state(job, slurm.ask_scheduler()) == "COMPLETED"
+
+
+WRAP = "--wrap=python -m snakemake --target-jobs 'train:track=a b,adapter=sft' 'score:x=1' --allowed-rules train --cores all"
+
+
+def test_the_plugin_is_answered_from_the_records(scheduler: Scheduler, root: Path) -> None:
+    run = "0f0f0f0f-1111-2222-3333-444444444444"
+    env = os.environ | {"PYTHONPATH": str(root / "src"), slurm.CLIENTS: str(root / "profiles/slurm/bin")}
+    env["PATH"] = f"{root / 'profiles/slurm/bin'}:{env['PATH']}"
+
+    def call(*command: str) -> str:
+        return subprocess.check_output(command, env=env, text=True)
+
+    plugin = [
+        "sbatch",
+        "--parsable",
+        "--job-name",
+        run,
+        "--comment",
+        "rule_train_wildcards_a",
+        "-p",
+        "gpu",
+        "--gpus=2",
+        WRAP,
+    ]
+    number = call(*plugin).strip()
+    (job,) = slurm.records()
+    assert job.targets == ("score:x=1", "train:track=a b,adapter=sft")
+    assert job.name.startswith("fledgling-train-a-")
+    sent = scheduler.submissions()[0]
+    assert {"-p", "gpu", "--gpus=2", f"--job-name={job.name}"} <= set(sent)
+    assert run not in " ".join(sent)
+    question = ["squeue", "--format=%i|%T", "--states=all", "--noheader", "--name", run]
+    assert call(*question) == f"{number}|PENDING\n"
+    scheduler.word(number, "PREEMPTED")
+    assert call(*question) == f"{number}|FAILED\n", "the plugin would wait for ever"
+    scheduler.word(number, None)
+    assert call(*question) == f"{number}|FAILED\n", "the plugin would wait for ever"
+    scheduler.set(away=True)
+    assert call(*question) == f"{number}|RUNNING\n", "the plugin would forget the job"
+
+
+def test_other_calls_go_to_the_real_client(scheduler: Scheduler, root: Path) -> None:
+    env = os.environ | {"PYTHONPATH": str(root / "src"), slurm.CLIENTS: str(root / "profiles/slurm/bin")}
+    env["PATH"] = f"{root / 'profiles/slurm/bin'}:{env['PATH']}"
+    subprocess.check_output(["sbatch", "--parsable", "--job-name=mine", "--wrap=hostname"], env=env)
+    assert scheduler.submissions() == [["sbatch", "--parsable", "--job-name=mine", "--wrap=hostname"]]
+    assert slurm.records() == []
