@@ -383,7 +383,7 @@ class Launched:
             *("--settings", json.dumps(given), "--out", str(self.trained.folder / name / adapter.TRAINING)),
         ]
         environment = {
-            "FLEDGLING_CARDS": str(processes),
+            "FLEDGLING_GPUS": str(processes),
             "FLEDGLING_LOCKS": str(self.folder / name),
             "FLEDGLING_WHERE": json.dumps({"training": {"micro_batch_tokens": 256}}),
             "OMP_NUM_THREADS": "1",
