@@ -388,8 +388,9 @@ class Launched:
             "FLEDGLING_WHERE": json.dumps({"training": {"micro_batch_tokens": 256}}),
             "OMP_NUM_THREADS": "1",
         }
+        visible = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
         return subprocess.Popen(
-            command, cwd=self.root, env=os.environ | environment | more, text=True, stderr=subprocess.PIPE
+            command, cwd=self.root, env=visible | environment | more, text=True, stderr=subprocess.PIPE
         )
 
     def __call__(self, name: str, processes: int) -> dict[str, Any]:
