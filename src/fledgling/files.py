@@ -15,6 +15,8 @@ from typing import IO, Any
 from fledgling.errors import DataError
 from fledgling.failpoints import failpoint
 
+Object = dict[str, Any]  # a JSON object of a shape that somebody else decides: a row, a message, a schema, a reply
+
 
 def canonical(value: Any) -> str:
     """The one JSON text of a value: sorted keys, no spaces, so that equal values have equal digests."""

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from fledgling import strict_json
 from fledgling.errors import DataError
-from fledgling.files import read_jsonl, read_lines
+from fledgling.files import Object, read_jsonl, read_lines
 
 Outcome = Literal["ok", "empty", "length", "content_filter", "refusal", "error"]
 OUTCOMES: tuple[str, ...] = get_args(Outcome)
@@ -26,17 +26,17 @@ class Example:
 
     id: str
     group: str
-    messages: list[dict[str, Any]]
+    messages: list[Object]
     answer: Any
-    tools: list[dict[str, Any]] | None = None
+    tools: list[Object] | None = None
     schema: Any = None
-    allowed: list[dict[str, Any]] | None = None
+    allowed: list[Object] | None = None
     category: str | None = None
     weight: float = 1
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Object:
         """The row as written to results/data, without the fields that do not apply."""
-        row: dict[str, Any] = {"id": self.id, "group": self.group, "messages": self.messages}
+        row: Object = {"id": self.id, "group": self.group, "messages": self.messages}
         for name in ("tools", "schema"):
             if getattr(self, name) is not None:
                 row[name] = getattr(self, name)
@@ -63,7 +63,7 @@ class Prediction:
     id: str
     outcome: Outcome
     raw: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[Object] | None = None
     finish_reason: str | None = None
     usage: dict[str, int] = field(default_factory=dict)
     latency_s: float | None = None
@@ -73,7 +73,7 @@ class Prediction:
     reason: str | None = None
     in_flight: int | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Object:
         """The row as written to results/predictions, without a reason and calls in flight where there are none."""
         row = asdict(self)
         for name in ("reason", "in_flight"):
@@ -98,7 +98,7 @@ def read_examples(path: str | PathLike[str]) -> Iterator[Example]:
         yield Example(**row)
 
 
-def strict_row(path: str | PathLike[str], number: int, text: str) -> dict[str, Any]:
+def strict_row(path: str | PathLike[str], number: int, text: str) -> Object:
     """The object on a line of rows, its numbers exact: what is scored against has the digits of the source.
 
     Raises:
@@ -126,9 +126,7 @@ def read_predictions(path: str | PathLike[str]) -> Iterator[Prediction]:
         yield Prediction(**row)
 
 
-def _check(
-    path: str | PathLike[str], number: int, row: dict[str, Any], known: frozenset[str], needed: tuple[str, ...]
-) -> None:
+def _check(path: str | PathLike[str], number: int, row: Object, known: frozenset[str], needed: tuple[str, ...]) -> None:
     for key in needed:
         if key not in row:
             raise DataError(f"{path}:{number}: key {key!r} is missing")

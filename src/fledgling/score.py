@@ -9,13 +9,13 @@ from dataclasses import replace
 from operator import mul
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fledgling import artefacts, strict_json
 from fledgling.artefacts import Cost, Datasheet, Metrics, Rate, SliceRate
 from fledgling.data.invalid import Unusable
 from fledgling.errors import DataError, UsageError
-from fledgling.files import json_line, publish, read_jsonl, read_lines, sha256_file
+from fledgling.files import Object, json_line, publish, read_jsonl, read_lines, sha256_file
 from fledgling.progress import progress
 from fledgling.records import Example, Prediction, read_predictions, strict_row
 from fledgling.sealing import verify_predictions
@@ -51,7 +51,7 @@ def score(
     track_kind: str,
     out: FilePath,
     rows: FilePath | None = None,
-    prices: dict[str, Any] | None = None,
+    prices: Object | None = None,
 ) -> Metrics:
     """Score a predictions file against a split; returns the metrics, which are also written to `out`.
 
@@ -85,7 +85,7 @@ def score(
     return metrics
 
 
-def _check_prices(prices: dict[str, Any] | None) -> None:
+def _check_prices(prices: Object | None) -> None:
     """Refuse prices that are none.
 
     Raises:
@@ -136,7 +136,7 @@ def _vouched_kind(path: FilePath) -> str | None:
     return described["kind"] if sha256_file(path) in digests else None
 
 
-def _example(row: dict[str, Any], track_kind: str, folder: Path, place: str) -> Example:
+def _example(row: Object, track_kind: str, folder: Path, place: str) -> Example:
     from fledgling.data import formats, schemas, validate  # slow to import, and not needed for rows of the graph
 
     if track_kind == "structured" and row.get("tools") is not None:
@@ -164,11 +164,11 @@ def _example(row: dict[str, Any], track_kind: str, folder: Path, place: str) -> 
     )
 
 
-def _is_prepared(row: dict[str, Any]) -> bool:
+def _is_prepared(row: Object) -> bool:
     return {"group", "answer", "messages"} <= row.keys() <= _EXAMPLE_KEYS
 
 
-def row_of(example: Example, prediction: Prediction, outcome: str, scored: Scored, track: Kind) -> dict[str, Any]:
+def row_of(example: Example, prediction: Prediction, outcome: str, scored: Scored, track: Kind) -> Object:
     """One line of the row file (results/metrics/{track}/{contender}.jsonl).
 
     `parsed` is None where a plain JSON reader could not hold it: a reply of over 65,536 characters, or numbers that
@@ -233,7 +233,7 @@ class Tally:
         self.slices: dict[str, dict[str, array[int]]] = defaultdict(lambda: defaultdict(lambda: array("q")))
         self.tokens = {"prompt": 0, "completion": 0, "rows_without_usage": 0}
 
-    def add(self, row: dict[str, Any]) -> None:
+    def add(self, row: Object) -> None:
         """Count one row of the row file."""
         for dimension, value in row["slice"].items():
             self.slices[dimension][value].append(self.n)
@@ -257,7 +257,7 @@ class Tally:
         else:
             self.tokens["rows_without_usage"] += 1
 
-    def metrics(self, prices: dict[str, Any] | None = None) -> Metrics:
+    def metrics(self, prices: Object | None = None) -> Metrics:
         """The metrics document (results/metrics/{track}/{contender}.json), digests aside."""
         return {
             "format": "fledgling/metrics/1",
@@ -325,7 +325,7 @@ class Tally:
             rates[value] = {"n": len(places), "value": found.value, "low": found.low, "high": found.high}
         return rates
 
-    def _cost(self, prices: dict[str, Any] | None) -> Cost:
+    def _cost(self, prices: Object | None) -> Cost:
         """Tokens times prices; rows without usage count as the average of the others, and no usage at all is unknown."""
         prices = prices or {}
         known = self.n - self.tokens["rows_without_usage"]
@@ -344,7 +344,7 @@ class Tally:
         return {"mean": sum(self.latencies) / len(self.latencies), "p50": p50, "p95": p95}
 
 
-def _scored_rows(data: FilePath, predictions: FilePath, track: Kind, tally: Tally) -> Iterator[dict[str, Any]]:
+def _scored_rows(data: FilePath, predictions: FilePath, track: Kind, tally: Tally) -> Iterator[Object]:
     lines = _lines(predictions)
     replies = read_predictions(predictions)
     waiting: dict[str, Prediction] = {}

@@ -13,7 +13,7 @@ from fledgling.data.sources import Part
 from fledgling.data.split import SPLITS
 from fledgling.data.table import NOWHERE, Table
 from fledgling.data.validate import UNWINNABLE
-from fledgling.files import sha256_file
+from fledgling.files import Object, sha256_file
 
 EXAMPLES = 5  # places listed per reason
 
@@ -62,7 +62,7 @@ class Counts:
             self.warnings.append(message)
 
 
-def source(settings: dict[str, Any], parts: Sequence[Part], counts: Counts) -> dict[str, Any]:
+def source(settings: Object, parts: Sequence[Part], counts: Counts) -> Object:
     """One entry of "sources": the settings as given, every file with its digest, what became of the rows."""
     rejected = counts.rejected.total()
     return {
@@ -88,7 +88,7 @@ def source(settings: dict[str, Any], parts: Sequence[Part], counts: Counts) -> d
     }
 
 
-def unwinnable(sources: Sequence[Counts]) -> dict[str, Any]:
+def unwinnable(sources: Sequence[Counts]) -> Object:
     """Rows that nobody could get right, so that they were not taken: how many, why, the first ones."""
     reasons = Counter(dict.fromkeys(UNWINNABLE, 0))
     first: list[str] = []
@@ -134,7 +134,7 @@ def splits(
     categories: Sequence[str],
     schemas: Sequence[str],
     regrouped: Sequence[int],
-) -> dict[str, Any]:
+) -> Object:
     """What describes the written splits; `categories` and `schemas` name the numbers in the table.
 
     `weight` is how many requests the rows stand for, `near_copies` how many rows got the group of another one that says
@@ -171,7 +171,7 @@ def splits(
     return {"splits": each, "conflicting_answers": contents - len(np.unique(prompts))}
 
 
-def links(found: Sequence[Link], table: Table, threshold: float | None) -> dict[str, Any]:
+def links(found: Sequence[Link], table: Table, threshold: float | None) -> Object:
     """Links between splits that were found and cut: rows by kind, and rows left out by split."""
     dropped = {link.row: link.split for link in found}
     tests = int(np.count_nonzero(table["split"] == SPLITS.index("test")))

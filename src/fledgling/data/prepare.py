@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from fledgling.data.invalid import Unusable
 from fledgling.data.sources import Part, open_source, tell_apart
 from fledgling.data.table import NOWHERE, Table, hash64, repeats
 from fledgling.errors import ConfigError, DataError
-from fledgling.files import canonical, publish
+from fledgling.files import Object, canonical, publish
 from fledgling.progress import progress
 from fledgling.records import Example
 
@@ -33,7 +33,7 @@ SPLIT_KEY = "fledgling"
 Outputs = Mapping[str, str | PathLike[str]]
 
 
-def prepare(track: dict[str, Any], seed: int, *, name: str, outputs: Outputs) -> dict[str, Any]:
+def prepare(track: Object, seed: int, *, name: str, outputs: Outputs) -> Object:
     """Write the splits of a track and return its datasheet.
 
     `track` is the track's block of the configuration, `seed` that of generated rows, `outputs` one
@@ -65,7 +65,7 @@ def prepare(track: dict[str, Any], seed: int, *, name: str, outputs: Outputs) ->
 class _Source:
     """One entry of `sources`, and what became of its rows."""
 
-    settings: dict[str, Any]
+    settings: Object
     parts: list[Part]
     counts: datasheet.Counts = field(default_factory=datasheet.Counts)
 
@@ -108,7 +108,7 @@ class _Wrong:
 class _Work:
     """One run of `prepare`: the rows' texts in the spool, everything else in the table."""
 
-    def __init__(self, track: dict[str, Any], seed: int, name: str, spool: IO[bytes]):
+    def __init__(self, track: Object, seed: int, name: str, spool: IO[bytes]):
         self.track, self.name, self.spool, self.size = track, name, spool, 0
         self.split_key: str = track.get("split_key", SPLIT_KEY)
         self.threshold: float | None = track.get("leaks", {}).get("near_duplicate", NEAR_DUPLICATE)
@@ -349,7 +349,7 @@ class _Work:
                 group = self.regrouped.get(row)
                 streams[chosen].write(_completed(line, weight, None if group is None else groups[group]))
 
-    def datasheet(self, links: list[leaks.Link], outputs: Outputs) -> dict[str, Any]:
+    def datasheet(self, links: list[leaks.Link], outputs: Outputs) -> Object:
         """The datasheet of what was written."""
         listed = [datasheet.source(source.settings, source.parts, source.counts) for source in self.sources]
         described = datasheet.splits(
@@ -394,7 +394,7 @@ class _Work:
         named = [f"{split.SPLITS[side]} {self._place(row)} (id {self._row(row)['id']!r})" for side, row in sides]
         return f"{link.kind}: {named[0]} and {named[1]}"
 
-    def _row(self, row: int) -> dict[str, Any]:
+    def _row(self, row: int) -> Object:
         self.spool.seek(int(self.table["offset"][row]))
         return json.loads(self.spool.readline())
 

@@ -5,12 +5,12 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from fledgling.data import bfcl_files, columns, text_files
 from fledgling.data.hub import HubFile, HubSource, files
 from fledgling.errors import DataError
-from fledgling.files import digest, sha256_file
+from fledgling.files import Object, digest, sha256_file
 
 Raw = text_files.Raw
 _BY_LINE = (".jsonl", ".jsonl.gz", ".csv")
@@ -37,7 +37,7 @@ class Part:
         return f"{self.label}:{number}" if self.label.endswith(_BY_LINE) else f"{self.label}: row {number}"
 
 
-def open_source(source: dict[str, Any], *, seed: int, key: str) -> list[Part]:
+def open_source(source: Object, *, seed: int, key: str) -> list[Part]:
     """The parts of one entry of `sources`, in a fixed order; `key` names the entry in messages.
 
     Raises:
@@ -104,7 +104,7 @@ def _hub(file: HubFile, hub: HubSource, *, alone: bool) -> Part:
     return Part(label, content, stem, _rows_of(file.path, file.reader, file.field))
 
 
-def _embedded(source: dict[str, Any], seed: int) -> Part:
+def _embedded(source: Object, seed: int) -> Part:
     kind, count, house = source["embedded"], source["rows"], source.get("house", 0.8)
 
     def rows() -> Iterator[Raw]:

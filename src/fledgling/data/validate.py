@@ -9,6 +9,7 @@ from fledgling.artefacts import Json, JsonObject
 from fledgling.data.formats import Parsed
 from fledgling.data.invalid import Unusable
 from fledgling.data.values import as_list, as_object
+from fledgling.files import Object
 from fledgling.tracks.bfcl import MISMATCHES, allowed_of, ast_match, mismatch
 from fledgling.tracks.declared import UNKNOWN, Declared, declared
 from fledgling.tracks.dialects import Call, native_calls, parse_calls
@@ -169,7 +170,7 @@ def _refuse_unwinnable(row: Parsed, kind: str) -> None:
                 raise _NOT_RIGHT
         elif row.answer is not None:
             answer = [as_object(call, "answer") for call in as_list(row.answer, "answer")]
-            allowed: list[dict[str, Any]] = row.allowed if row.allowed is not None else allowed_of(answer)
+            allowed: list[Object] = row.allowed if row.allowed is not None else allowed_of(answer)
             for calls in (parse_calls(strict_json.dumps(answer)), native_calls([_native(call) for call in answer])):
                 if calls is None:
                     raise _NOT_RIGHT
@@ -188,7 +189,7 @@ def _native(call: JsonObject) -> JsonObject:
     return {"function": {"name": call["name"], "arguments": strict_json.dumps(call["arguments"])}}
 
 
-def _why(row: Parsed, answer: list[JsonObject], allowed: list[dict[str, Any]]) -> Unusable:
+def _why(row: Parsed, answer: list[JsonObject], allowed: list[Object]) -> Unusable:
     """What stands between the gold and its score."""
     known = {name: tool.declared for name, tool in _parameters(row.tools or []).items()}
     for call in map(_call, answer):

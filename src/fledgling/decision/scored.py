@@ -5,14 +5,13 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fledgling import stats
 from fledgling.errors import DataError
-from fledgling.files import read_jsonl
+from fledgling.files import Object, read_jsonl
 
 Floats = NDArray[np.float64]
 UNANSWERED = frozenset({"error", "missing"})  # nothing came back; every other outcome is an answer
@@ -30,9 +29,9 @@ class Scored:
     ids: tuple[str, ...]
     groups: tuple[str, ...]
     outcomes: tuple[str, ...]
-    slices: tuple[dict[str, Any], ...]
+    slices: tuple[Object, ...]
     scores: dict[str, Floats]
-    parsed: dict[str, Any]
+    parsed: Object
     models: Counter[str]
     fingerprints: Counter[str]
     weights: Floats | None = None
@@ -88,7 +87,7 @@ def read_rows(path: str | PathLike[str], name: str | None = None) -> Scored:
     """
     seen: dict[str, int] = {}
     groups, outcomes, slices, scores, weights = [], [], [], [], []
-    parsed: dict[str, Any] = {}
+    parsed: Object = {}
     models: Counter[str] = Counter()
     fingerprints: Counter[str] = Counter()
     for number, row in read_jsonl(path):

@@ -10,10 +10,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from fledgling.errors import ConfigError, FledglingError
-from fledgling.files import canonical
+from fledgling.files import Object, canonical
 from fledgling.graph import lease
 from fledgling.locks import lock as locked
 
@@ -22,14 +22,14 @@ DRIVER = "FLEDGLING_DRIVER"  # "pid:start time:machine" of the Snakemake process
 CONFIG = "FLEDGLING_CONFIG"  # digest of the configuration that the jobs of this run follow
 
 
-def hand_over(where: dict[str, Any]) -> None:
+def hand_over(where: Object) -> None:
     """Give the "where" part of the configuration to this process and those that it starts."""
     os.environ[WHERE] = canonical(where)
 
 
-def where() -> dict[str, Any]:
+def where() -> Object:
     """The "where" part of the configuration as the graph hands it over; {} when run by hand."""
-    value: dict[str, Any] = json.loads(os.environ.get(WHERE, "{}"))
+    value: Object = json.loads(os.environ.get(WHERE, "{}"))
     return value
 
 
@@ -58,7 +58,7 @@ def _machine() -> str:
         return boot
 
 
-def adopt_jobs(where: dict[str, Any], source: str, *, mode: str = "default", config: str = "") -> None:
+def adopt_jobs(where: Object, source: str, *, mode: str = "default", config: str = "") -> None:
     """Called in the Snakefile, for the jobs that this process starts.
 
     They get the "where" part of the configuration, run in the environment that Snakemake runs in

@@ -3,10 +3,9 @@
 import hashlib
 import re
 from pathlib import Path
-from typing import Any
 
 from fledgling.errors import DataError
-from fledgling.files import digest, read_json, sha256_file
+from fledgling.files import Object, digest, read_json, sha256_file
 from fledgling.models import tensors
 
 # Keys of config.json that say who wrote the file and how to run it, not what the model computes.
@@ -81,7 +80,7 @@ def chat_template(checkpoint: Path) -> str | None:
     return hashlib.sha256(template.encode()).hexdigest() if template else None
 
 
-def _meaning(config: dict[str, Any]) -> dict[str, Any]:
+def _meaning(config: Object) -> Object:
     """config.json without bystanders and nulls, the rotary settings in one place (transformers 5 moved them)."""
     meaning = {key: value for key, value in config.items() if key not in BYSTANDERS and value is not None}
     rotary = {**(meaning.pop("rope_scaling", None) or {}), **(meaning.pop("rope_parameters", None) or {})}

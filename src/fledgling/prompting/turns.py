@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from fledgling.files import Object
 from fledgling.records import Example
 
 SENTENCE = "Answer with one JSON object that matches this JSON Schema:"
@@ -16,14 +17,14 @@ def schema_place(prompt: Mapping[str, Any]) -> Place:
     return "none" if prompt.get("schema") == "none" else "system"
 
 
-def messages(example: Example, place: Place) -> list[dict[str, Any]]:
+def messages(example: Example, place: Place) -> list[Object]:
     """The turns of a row as every contender gets them, with its schema, if it has one, in its place."""
     if place == "none" or example.schema is None:
         return example.messages
     return with_schema(example.messages, example.schema)
 
 
-def with_schema(messages: list[dict[str, Any]], schema: Any) -> list[dict[str, Any]]:
+def with_schema(messages: list[Object], schema: Any) -> list[Object]:
     """The messages with the schema at the end of the system message, which is put first where there is none."""
     text = f"{SENTENCE}\n{json.dumps(schema, ensure_ascii=False, separators=(',', ':'))}"
     if messages and messages[0]["role"] in ("system", "developer"):

@@ -10,7 +10,7 @@ from typing import Any
 from fledgling.artefacts import Limits
 from fledgling.config import SLM
 from fledgling.errors import ConfigError, DataError
-from fledgling.files import digest, read_json
+from fledgling.files import Object, digest, read_json
 from fledgling.journal import Journal
 from fledgling.models import adapter, checkpoint
 from fledgling.models.offline import offline_and_quiet
@@ -73,7 +73,7 @@ def answer(
     data: Path,
     model: Path,
     adapter_path: Path | None,
-    settings: dict[str, Any],
+    settings: Object,
     journal: Path,
     out: Path,
     train_data: Path | None = None,
@@ -88,7 +88,7 @@ def answer_all(
     *,
     track: str,
     model: Path,
-    settings: dict[str, Any],
+    settings: Object,
     journal: Path,
     train_data: Path | None = None,
 ) -> None:
@@ -162,7 +162,7 @@ def _work(
     identity: str,
     chat: template.Chat,
     decoding: Decoding,
-    settings: dict[str, Any],
+    settings: Object,
     before: Sequence[Example],
     finished: Journal,
 ) -> _Work:
@@ -348,7 +348,7 @@ def prediction(
 
     `raw` is what came back without the token that ended it, special tokens (`[TOOL_CALLS]`) and all.
     """
-    same: dict[str, Any] = {"id": row.id, "model": model, "fingerprint": identity, "request": row.digest}
+    same: Object = {"id": row.id, "model": model, "fingerprint": identity, "request": row.digest}
     if row.request is None:
         return Prediction(outcome="error", finish_reason="template_refused", **same)
     usage = {"prompt_tokens": len(row.request.prompt), "completion_tokens": 0}
@@ -392,7 +392,7 @@ def fingerprint(engine: Engine, precision: str, base: str, adapter_digest: str |
     return f"{engine}-{precision}-{digest([engine, precision, base, adapter_digest])[:16]}"
 
 
-def load(engine: Engine, folder: Path, decoding: Decoding, settings: dict[str, Any], adapters: Sequence[Path]) -> Slm:
+def load(engine: Engine, folder: Path, decoding: Decoding, settings: Object, adapters: Sequence[Path]) -> Slm:
     """The engine with the model and its adapters in memory."""
     slm = settings[SLM]
     if engine == "vllm":

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from fledgling.files import Object
 from fledgling.prompting.template import Chat
 from fledgling.records import Example
 
@@ -20,7 +21,7 @@ ID = re.compile(r"call\d{5}")  # what Chat makes up for a call without an id
 WORDS = r"[^\s<{\[(`\"][^<{\[(`]*"
 SPACES = {"compact": (",", ":"), "spaced": (", ", ": ")}
 
-Tag = dict[str, Any]
+Tag = Object
 
 
 class Unguided(Exception):
@@ -70,7 +71,7 @@ class Guides:
             answer = _sequence({"type": "optional", "content": _constant(self._opening.space)[0]}, answer)
         return json.dumps({"type": "structural_tag", "format": answer}, ensure_ascii=False)
 
-    def _calls(self, tools: list[dict[str, Any]]) -> Tag:
+    def _calls(self, tools: list[Object]) -> Tag:
         form = self._form = self._form or form_of(self._chat)
         spaces = "compact" if self._chat.manner.calls == "phi4" else "spaced"
         each = []

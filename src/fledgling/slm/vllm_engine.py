@@ -16,15 +16,16 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 from fledgling.errors import ConfigError, Unavailable
+from fledgling.files import Object
 from fledgling.slm.batches import shuffled
 from fledgling.slm.engine import Answer, Decoding, Found, Request
 
 log = logging.getLogger(__name__)
 
-Lines = queue.SimpleQueue[tuple[int, dict[str, Any] | int]]  # (replica, what it said or its exit code)
+Lines = queue.SimpleQueue[tuple[int, Object | int]]  # (replica, what it said or its exit code)
 
 MODULE = "fledgling.slm.vllm_engine"
 MOST_SLOTS = 8  # adapters in a GPU's memory at once; others wait in main memory
@@ -61,7 +62,7 @@ class VllmSlm:
             raise ConfigError("slm.engine vllm needs a CUDA card, and none is visible; set slm.engine to transformers")
         self._cards = cards
         self._repeat = repeat
-        self._job: dict[str, Any] = {
+        self._job: Object = {
             "model": str(checkpoint.resolve()),
             "dtype": "float32" if precision == "fp32" else "bfloat16",
             "max_model_len": max_prompt_tokens + decoding.max_new_tokens,
@@ -127,7 +128,7 @@ class VllmSlm:
         )
 
 
-def _waiting(lines: "Lines") -> Iterator[tuple[int, dict[str, Any] | int]]:
+def _waiting(lines: "Lines") -> Iterator[tuple[int, Object | int]]:
     """The next line of a replica, or its exit code, and all that are there by then: journalled together, with one fsync."""
     yield lines.get()
     with contextlib.suppress(queue.Empty):
@@ -169,7 +170,7 @@ def _rank(adapter: Path) -> int:
     raise ConfigError(f"{adapter}: LoRA rank {rank} is more than vLLM's {LORA_RANKS[-1]}; set slm.engine transformers")
 
 
-def _talk(replica: "subprocess.Popen[str]", job: dict[str, Any], number: int, lines: "Lines") -> None:
+def _talk(replica: "subprocess.Popen[str]", job: Object, number: int, lines: "Lines") -> None:
     assert replica.stdin
     assert replica.stdout
     try:
@@ -183,7 +184,7 @@ def _talk(replica: "subprocess.Popen[str]", job: dict[str, Any], number: int, li
         lines.put((number, replica.wait()))
 
 
-def serve(job: dict[str, Any], out: IO[str]) -> None:
+def serve(job: Object, out: IO[str]) -> None:
     """Answer the rows of one job.
 
     Writes {"ready_s"} once the engine is up, {"i", "tokens", "latency_s"} as a row ends, {"done"} after the last.
@@ -196,7 +197,7 @@ def serve(job: dict[str, Any], out: IO[str]) -> None:
     rows = job["rows"]
     guided = any(guide is not None for _, _, guide, _ in rows)
     adapters = [LoRARequest(f"adapter-{place}", place + 1, path) for place, path in enumerate(job["adapters"])]
-    lora: dict[str, Any] = {}
+    lora: Object = {}
     if adapters:
         slots = min(len(adapters), MOST_SLOTS)
         lora = {"enable_lora": True, "max_loras": slots, "max_cpu_loras": len(adapters), "max_lora_rank": job["rank"]}

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fledgling.files import Object
 from fledgling.records import Outcome, Prediction
 from fledgling.teacher.refusals import refusal
 
@@ -62,7 +63,7 @@ class Answer:
 
     outcome: Outcome
     raw: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
+    tool_calls: list[Object] | None = None
     finish_reason: str | None = None
     usage: dict[str, int] = field(default_factory=dict)
     model: str | None = None
@@ -109,7 +110,7 @@ def usage_of(text: str | None) -> dict[str, int]:
     return _usage(body) if isinstance(body, dict) else {}
 
 
-def _read(body: dict[str, Any]) -> Answer | None:
+def _read(body: Object) -> Answer | None:
     choice = body["choices"][0]
     message = choice["message"]
     content, refused = _content(message.get("content"))
@@ -136,7 +137,7 @@ def _read(body: dict[str, Any]) -> Answer | None:
 
 
 def _outcome(
-    finish: str, content: str | None, calls: list[dict[str, Any]] | None, message: Mapping[str, Any]
+    finish: str, content: str | None, calls: list[Object] | None, message: Mapping[str, Any]
 ) -> tuple[Outcome, str | None]:
     if finish in CUT_OFF:
         return "length", None
@@ -179,7 +180,7 @@ def _content(value: object) -> tuple[str | None, str]:
     return "".join(texts), "".join(refusals)
 
 
-def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+def _calls(message: Mapping[str, Any]) -> list[Object] | None:
     """The calls of a message, in today's form and in the one before (`function_call`).
 
     Raises:
@@ -193,7 +194,7 @@ def _calls(message: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     return calls
 
 
-def _call(call: dict[str, Any]) -> dict[str, Any]:
+def _call(call: Object) -> Object:
     """A call as it came, but arguments are text, as the protocol has them, and numbers can be written again."""
     function = call.get("function")
     rest = {key: plain(value) for key, value in call.items() if key != "function"}

@@ -14,7 +14,7 @@ from typing import Any
 
 from fledgling.errors import Unavailable
 from fledgling.failpoints import failpoint
-from fledgling.files import digest
+from fledgling.files import Object, digest
 from fledgling.journal import Journal
 from fledgling.journal.line import decode, is_kind, key_of
 from fledgling.teacher.address import Address
@@ -76,7 +76,7 @@ class Batches:
     max_tries: int
     sleep: Callable[[float], Awaitable[None]]
     afford: Callable[[Request], bool]
-    done: Callable[[str, dict[str, Any]], None]
+    done: Callable[[str, Object], None]
     failed: Callable[[str, str, bool], None]
 
     async def collect(self, missing: Iterable[str]) -> None:
@@ -165,8 +165,8 @@ class Batches:
 
     def _keep(self, token: str, lines: Iterable[str]) -> None:
         """Journal the results of one output file, with one fsync."""
-        results: list[tuple[str, dict[str, Any]]] = []
-        failures: list[tuple[str, dict[str, Any]]] = []
+        results: list[tuple[str, Object]] = []
+        failures: list[tuple[str, Object]] = []
         waiting = set(self.opened.keys(token))
         for key, reply in filter(None, map(_result, filter(str.strip, lines))):
             if key not in waiting:

@@ -5,10 +5,10 @@ import os
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fledgling.errors import ConfigError
-from fledgling.files import json_line
+from fledgling.files import Object, json_line
 from fledgling.teacher.address import Address, proxy
 from fledgling.teacher.taxonomy import Reply, Trouble
 
@@ -164,13 +164,13 @@ def _openai(
     """The package's client for an address; its own retries and redirects are off."""
     import openai
 
-    common: dict[str, Any] = {
+    common: Object = {
         "max_retries": 0,
         "timeout": None,  # the deadline is the wall clock's, around the whole call
         "http_client": transport,
         "default_headers": {"User-Agent": "fledgling", **headers},
     }
-    auth: dict[str, Any] = {"api_key": key} if isinstance(key, str) else {"azure_ad_token_provider": key}
+    auth: Object = {"api_key": key} if isinstance(key, str) else {"azure_ad_token_provider": key}
     version = place.endpoint.api_version
     if place.form == "deployment":
         return openai.AsyncAzureOpenAI(

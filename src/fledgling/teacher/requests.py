@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fledgling.errors import ConfigError
-from fledgling.files import digest
+from fledgling.files import Object, digest
 from fledgling.prompting.turns import messages, schema_place
 from fledgling.records import Example
 
@@ -67,7 +67,7 @@ class Request:
     """One call: `body` is the JSON that is sent, `key` the sha256 of all that decides the reply."""
 
     key: str
-    body: dict[str, Any]
+    body: Object
 
 
 def request(
@@ -80,7 +80,7 @@ def request(
     A simulated teacher answers from the row's gold, so there the gold is part of the key.
     """
     body = _body(example, teacher, endpoint, prompt)
-    asked: dict[str, Any] = {
+    asked: Object = {
         "host": endpoint.host,
         "deployment": endpoint.deployment,
         "api_version": endpoint.api_version,
@@ -95,8 +95,8 @@ def request(
     return Request(digest(asked), body)
 
 
-def _body(example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mapping[str, object]) -> dict[str, Any]:
-    body: dict[str, Any] = {
+def _body(example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mapping[str, object]) -> Object:
+    body: Object = {
         "model": teacher.model or endpoint.deployment,
         "messages": messages(example, schema_place(prompt)),
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
-from fledgling.files import digest
+from fledgling.files import Object, digest
 from fledgling.prompting.turns import messages, schema_place
 from fledgling.records import read_examples
 from fledgling.teacher.prices import prompt_tokens
@@ -42,7 +42,7 @@ class Simulated:
         self.model = model if "simulated" in model else f"{model}-simulated"
         self._settings = settings
         self._tries: dict[str, int] = {}
-        self._gold: dict[str, Any] = {}
+        self._gold: Object = {}
         for example in read_examples(data):
             self._gold[_question(messages(example, schema_place(prompt)), example.tools)] = example.answer
 
@@ -66,7 +66,7 @@ class Simulated:
     def _chance(self, rate: str, what: str) -> bool:
         return random.Random(f"{rate}:{what}").random() < self._settings.get(rate, 0)
 
-    def _completion(self, body: Mapping[str, Any], question: str, answer: Any) -> dict[str, Any]:
+    def _completion(self, body: Mapping[str, Any], question: str, answer: Any) -> Object:
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or 1 << 30
         message = _message(answer, question, body.get("tools") or [])
         calls = [call["function"] for call in message.get("tool_calls", [])]
@@ -86,7 +86,7 @@ class Simulated:
         }
 
 
-def mistaken(answer: Any, tools: list[dict[str, Any]], rng: random.Random) -> Any:
+def mistaken(answer: Any, tools: list[Object], rng: random.Random) -> Any:
     """A believable wrong answer: a wrong value, a missing argument, another tool, a call too many or too few."""
     if isinstance(answer, dict):
         return _wrong_object(answer, rng)
@@ -106,7 +106,7 @@ def mistaken(answer: Any, tools: list[dict[str, Any]], rng: random.Random) -> An
     return calls
 
 
-def _wrong_object(value: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+def _wrong_object(value: Object, rng: random.Random) -> Object:
     if not value:
         return {"note": "unknown"}
     name = rng.choice(sorted(value))
@@ -132,7 +132,7 @@ def _question(messages: Any, tools: Any) -> str:
     return digest([messages, tools or None])
 
 
-def _message(answer: Any, question: str, tools: list[dict[str, Any]]) -> dict[str, Any]:
+def _message(answer: Any, question: str, tools: list[Object]) -> Object:
     if answer is None:
         answer = [{"name": tool["function"]["name"], "arguments": {}} for tool in tools[:1]]
     if not isinstance(answer, list) or (answer and not tools):

@@ -10,6 +10,7 @@ import functools
 from typing import Any, NamedTuple
 
 from fledgling import strict_json
+from fledgling.files import Object
 from fledgling.tracks.assignment import perfect
 from fledgling.tracks.bounds import in_one_order, too_many
 from fledgling.tracks.declared import UNKNOWN, Declared, declared
@@ -18,9 +19,7 @@ from fledgling.tracks.dialects import Call
 _IGNORED = str.maketrans({**dict.fromkeys(" ,./-_*^", None), "'": '"'})
 
 
-def ast_match(
-    calls: list[Call] | None, allowed: list[dict[str, Any]] | None, tools: list[dict[str, Any]] | None
-) -> bool:
+def ast_match(calls: list[Call] | None, allowed: list[Object] | None, tools: list[Object] | None) -> bool:
     """Whether calls are what `allowed` asks for, in any order.
 
     `allowed` is [{"name", "arguments": {argument: [allowed value…]}}], one entry a call; "" among the values: the
@@ -36,7 +35,7 @@ def ast_match(
         return False
     known = {tool["function"]["name"]: declared(tool["function"].get("parameters")) for tool in tools or []}
 
-    def fits(call: Call, expected: dict[str, Any]) -> bool:
+    def fits(call: Call, expected: Object) -> bool:
         return mismatch(call, expected, known.get(call.name, UNKNOWN)) is None
 
     if too_many(len(calls), allowed):
@@ -44,7 +43,7 @@ def ast_match(
     return perfect(calls, allowed, fits)
 
 
-def allowed_of(answer: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def allowed_of(answer: list[Object]) -> list[Object]:
     """The `allowed` list of gold calls without alternatives: every argument exactly its value.
 
     An argument whose value is "" may then be left out, for that is what the form means by "".
@@ -81,7 +80,7 @@ MISMATCHES = {
 }
 
 
-def mismatch(call: Call, expected: dict[str, Any], tool: Declared) -> Mismatch | None:
+def mismatch(call: Call, expected: Object, tool: Declared) -> Mismatch | None:
     """Why a call is not the one expected; None where it is."""
     if call.name != expected["name"]:
         return Mismatch("name", expected["name"])
@@ -168,7 +167,7 @@ def _array(value: list[Any], option: Any, *, objects: bool) -> bool:
     return all(_item(mine, theirs) for mine, theirs in zip(value, option, strict=True))
 
 
-def _object(value: dict[str, Any], option: dict[str, Any]) -> bool:
+def _object(value: Object, option: Object) -> bool:
     options = {key: values if isinstance(values, list) else [values] for key, values in option.items()}
     return all(
         key in options and any(_item(item, allowed) for allowed in options[key]) for key, item in value.items()

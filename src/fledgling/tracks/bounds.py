@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fledgling.files import Object
 from fledgling.tracks.dialects import Call
 
 COST = 300_000  # arguments times allowed values that are compared before calls are no longer tried in every pairing
@@ -27,7 +28,7 @@ def too_many(calls: int, allowed: Sequence[Mapping[str, Any]]) -> bool:
     return False
 
 
-def in_one_order(calls: Sequence[Call], allowed: Sequence[dict[str, Any]]) -> tuple[list[Call], list[dict[str, Any]]]:
+def in_one_order(calls: Sequence[Call], allowed: Sequence[Object]) -> tuple[list[Call], list[Object]]:
     """Both sorted by what they say, so that a call meets the expected one whose first allowed values it has."""
     return (
         sorted(calls, key=lambda call: (call.name, _text(call.arguments))),
@@ -35,7 +36,7 @@ def in_one_order(calls: Sequence[Call], allowed: Sequence[dict[str, Any]]) -> tu
     )
 
 
-def _first(options: Mapping[str, list[Any]]) -> dict[str, Any]:
+def _first(options: Mapping[str, list[Any]]) -> Object:
     return {name: values[0] for name, values in options.items() if values and values[0] != ""}
 
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fledgling import strict_json
+from fledgling.files import Object
 from fledgling.tracks.spoken import spoken
 
 LENIENT_SIZE = 1 << 16  # characters that the lenient reading looks at, in
@@ -102,7 +103,7 @@ class Call:
     """One tool call: the tool's name and its arguments as parsed JSON."""
 
     name: str
-    arguments: dict[str, Any]
+    arguments: Object
 
 
 def parse_calls(text: str) -> list[Call] | None:
@@ -205,7 +206,7 @@ def _call(value: Any) -> Call:
     return Call(name, arguments)
 
 
-def _is_definition(value: dict[str, Any]) -> bool:
+def _is_definition(value: Object) -> bool:
     """Whether an object with `parameters` is a tool's definition: JSON Schema, or Phi's {parameter: {"type"…}}."""
     parameters = value.get("parameters")
     if not isinstance(parameters, dict):

@@ -20,6 +20,7 @@ from typing import Any
 
 from fledgling import strict_json
 from fledgling.errors import UsageError
+from fledgling.files import Object
 from fledgling.records import Example, Prediction
 
 FLOORS = ("echo", "frequent", "empty")
@@ -74,7 +75,7 @@ def _bare_call(train: Iterable[Example]) -> Callable[[Example], Any]:
     called = Counter(call["name"] for calls in gold for call in calls)
     silent = 2 * sum(calls == [] for calls in gold) > len(gold)
 
-    def answer(example: Example) -> list[dict[str, Any]]:
+    def answer(example: Example) -> list[Object]:
         names = _offered(example)
         return [{"name": max(names, key=lambda name: called[name]), "arguments": {}}] if names and not silent else []
 
@@ -85,11 +86,11 @@ def _offered(example: Example) -> list[str]:
     return [tool["function"]["name"] for tool in example.tools or []]
 
 
-def _echo(example: Example) -> dict[str, Any]:
+def _echo(example: Example) -> Object:
     return _filled(example.schema, _said(example))
 
 
-def _smallest_of(example: Example) -> dict[str, Any]:
+def _smallest_of(example: Example) -> Object:
     return _smallest(example.schema)
 
 
@@ -97,7 +98,7 @@ def _said(example: Example) -> str:
     return next((str(turn.get("content") or "") for turn in reversed(example.messages) if turn["role"] == "user"), "")
 
 
-def _echo_call(example: Example) -> list[dict[str, Any]]:
+def _echo_call(example: Example) -> list[Object]:
     said = _said(example)
     words = set(_WORD.findall(said.lower()))
     tools = [tool["function"] for tool in example.tools or []]
@@ -110,7 +111,7 @@ def _echo_call(example: Example) -> list[dict[str, Any]]:
     return [{"name": tool["name"], "arguments": _filled(tool.get("parameters"), said, required_only=True)}]
 
 
-def _filled(schema: Any, said: str, *, required_only: bool = False) -> dict[str, Any]:
+def _filled(schema: Any, said: str, *, required_only: bool = False) -> Object:
     schema = schema if isinstance(schema, dict) else {}
     properties = schema.get("properties") or {}
     names = schema.get("required") or [] if required_only else properties
@@ -135,7 +136,7 @@ def _copied(schema: Any, said: str) -> Any:
     return True if kind == "boolean" else None if kind == "null" else said
 
 
-def _smallest(schema: Any) -> dict[str, Any]:
+def _smallest(schema: Any) -> Object:
     schema = schema if isinstance(schema, dict) else {}
     properties = schema.get("properties") or {}
     return {name: _least(properties.get(name)) for name in schema.get("required") or []}
@@ -152,7 +153,7 @@ def _least(schema: Any) -> Any:
     return _smallest(schema) if kind == "object" else _EMPTY.get(kind)
 
 
-def _type(schema: dict[str, Any]) -> str:
+def _type(schema: Object) -> str:
     """The type of a property: of several the first that is not null, without one text."""
     kind = schema.get("type", "string")
     if isinstance(kind, list):

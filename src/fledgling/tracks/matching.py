@@ -7,19 +7,20 @@ may be left out. An object among them holds a list of allowed values per key.
 from typing import Any
 
 from fledgling import strict_json
+from fledgling.files import Object
 from fledgling.tracks.assignment import perfect
 from fledgling.tracks.bounds import in_one_order, too_many
 from fledgling.tracks.dialects import Call
 
 
-def all_exact(calls: list[Call], allowed: list[dict[str, Any]]) -> bool:
+def all_exact(calls: list[Call], allowed: list[Object]) -> bool:
     """Whether calls can be paired off with those allowed so that every pair is equal."""
     if len(calls) == len(allowed) and too_many(len(calls), allowed):
         return all(map(_exact, *in_one_order(calls, allowed)))
     return perfect(calls, allowed, _exact)
 
 
-def right_arguments(call: Call, expected: dict[str, Any]) -> int:
+def right_arguments(call: Call, expected: Object) -> int:
     """How many arguments of a call are right; none where the name is wrong."""
     options = expected["arguments"]
     if call.name != expected["name"]:
@@ -32,7 +33,7 @@ def accepts(value: Any, options: list[Any]) -> bool:
     return any(_equals(value, option) for option in options)
 
 
-def _exact(call: Call, expected: dict[str, Any]) -> bool:
+def _exact(call: Call, expected: Object) -> bool:
     options = expected["arguments"]
     return (
         call.name == expected["name"]

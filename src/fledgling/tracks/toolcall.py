@@ -21,9 +21,9 @@ one that may be left out is expected only where it was given.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from fledgling import strict_json
+from fledgling.files import Object
 from fledgling.records import Example, Prediction
 from fledgling.tracks.assignment import best
 from fledgling.tracks.attempts import attempts_call
@@ -82,7 +82,7 @@ def _too_long(tool_calls: Sequence[object] | None, text: str) -> bool:
 
 
 def _readings(
-    tool_calls: list[dict[str, Any]] | None, text: str, tools: list[dict[str, Any]] | None
+    tool_calls: list[Object] | None, text: str, tools: list[Object] | None
 ) -> tuple[list[Call] | None, list[Call] | None]:
     """The strict and the lenient reading: calls, [] for an abstention, None where there is neither."""
     calls = native_calls(tool_calls) if tool_calls else parse_calls(text)
@@ -99,9 +99,7 @@ def _readings(
     return nothing, nothing
 
 
-def _scores(
-    calls: list[Call] | None, allowed: list[dict[str, Any]] | None, tools: list[dict[str, Any]] | None
-) -> dict[str, float]:
+def _scores(calls: list[Call] | None, allowed: list[Object] | None, tools: list[Object] | None) -> dict[str, float]:
     if calls is None:
         return dict.fromkeys(METRICS, 0.0)
     if not calls or not allowed:
@@ -125,7 +123,7 @@ def _scores(
     }
 
 
-def _arguments(calls: list[Call], allowed: list[dict[str, Any]], *, names: bool) -> tuple[float, float, float]:
+def _arguments(calls: list[Call], allowed: list[Object], *, names: bool) -> tuple[float, float, float]:
     """Precision, recall and F1 of the arguments under the assignment with the most right ones.
 
     Of a reply with far more calls than are expected, the first ones are assigned; all its arguments count as given.
@@ -157,7 +155,7 @@ def _arguments(calls: list[Call], allowed: list[dict[str, Any]], *, names: bool)
     )
 
 
-def _reason(calls: list[Call] | None, allowed: list[dict[str, Any]] | None, scores: dict[str, float]) -> str | None:
+def _reason(calls: list[Call] | None, allowed: list[Object] | None, scores: dict[str, float]) -> str | None:
     if scores["ast_match_rate"]:
         return None
     if calls is None:

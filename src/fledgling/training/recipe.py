@@ -5,9 +5,10 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Literal
 
 from fledgling.errors import ConfigError
+from fledgling.files import Object
 
 Backend = Literal["unsloth", "peft"]
 CPU_TOKENS = 2048  # at once on a CPU, where the configuration leaves it to us
@@ -35,7 +36,7 @@ class Recipe:
     seed: int = 0
 
     @classmethod
-    def of(cls, settings: dict[str, Any]) -> "Recipe":
+    def of(cls, settings: Object) -> "Recipe":
         """The recipe in a stage's settings ({"recipe": {…}, "seed": …}).
 
         Raises:
@@ -49,7 +50,7 @@ class Recipe:
         except TypeError as error:
             raise ConfigError(f"recipe: {error}") from None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Object:
         """The recipe as recorded beside an adapter."""
         return asdict(self)
 

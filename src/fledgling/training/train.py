@@ -12,7 +12,7 @@ from fledgling import artefacts
 from fledgling.artefacts import Training
 from fledgling.config import SLM
 from fledgling.errors import ConfigError
-from fledgling.files import copy_file, digest, read_json, sha256_file
+from fledgling.files import Object, copy_file, digest, read_json, sha256_file
 from fledgling.gpus import die_with_launcher
 from fledgling.models import adapter, checkpoint, memory, tensors
 from fledgling.models.offline import offline_and_quiet
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings: dict[str, Any], out: Path) -> None:
+def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings: Object, out: Path) -> None:
     """Tune the slm on a track: write the adapters to choose from to 1/, 2/, … beside `out`, which gets the history.
 
     There are `recipe.candidates`, kept at even distances, the last one at the end: weights, configuration and
@@ -155,11 +155,11 @@ def _tokens_at_once(
     )
 
 
-def _prompting(settings: dict[str, Any]) -> tuple[str, Place]:
+def _prompting(settings: Object) -> tuple[str, Place]:
     return settings.get(SLM, {}).get("tool_dialect", "auto"), schema_place(settings["track"].get("prompt", {}))
 
 
-def _rows(path: Path, tokenizer: Any, settings: dict[str, Any], recipe: Recipe) -> token_rows.Rows:
+def _rows(path: Path, tokenizer: Any, settings: Object, recipe: Recipe) -> token_rows.Rows:
     choice, schema = _prompting(settings)
     return token_rows.encode(
         read_examples(path),
