@@ -43,7 +43,7 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder.resolve(), local_files_only=True)
     chat = template.chat(tokenizer)
     decoding = Decoding(args.new, answer.stop_tokens(chat, folder), tokenizer.pad_token_id or tokenizer.eos_token_id)
-    slm = TransformersSlm(folder, precision=args.precision, batch_size=args.batch, decoding=decoding, adapter=None)
+    slm = TransformersSlm(folder, precision=args.precision, batch_size=args.batch, decoding=decoding)
     for data in args.data:
         rows = numbered(data, args.rows)
         for guided in (False, True):

@@ -37,6 +37,7 @@ def script(folder: Path, data: Path, *, checkpointing: bool) -> dict[str, float]
     from transformers import AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
+    from fledgling.prompting import template
     from fledgling.records import read_examples
     from fledgling.training import tokens as token_rows
 
@@ -55,7 +56,7 @@ def script(folder: Path, data: Path, *, checkpointing: bool) -> dict[str, float]
         random_state=42,
     )
     own = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
-    rows = token_rows.encode(read_examples(data), own, dialect="native", schema="none", max_length=LENGTH).rows
+    rows = token_rows.encode(read_examples(data), own, chat=template.chat(own), schema="none", max_length=LENGTH).rows
     times: list[float] = []
 
     class Clock(TrainerCallback):

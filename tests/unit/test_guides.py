@@ -157,7 +157,7 @@ def test_the_engine_keeps_each_row_within_its_own_guide(tiny_checkpoint: Path, s
     guides = Guides(chat)
     stops = tuple(sorted({*chat.stops(), tokens.eos_token_id}))
     decoding = Decoding(max_new_tokens=60, stops=stops, pad=tokens.pad_token_id)
-    slm = TransformersSlm(tiny_checkpoint, precision="fp32", batch_size=size, decoding=decoding, adapter=None)
+    slm = TransformersSlm(tiny_checkpoint, precision="fp32", batch_size=size, decoding=decoding)
     small = {"type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"]}
     tool = {"type": "function", "function": {"name": "set_light", "parameters": small}}
     kinds = [

@@ -640,7 +640,7 @@ def test_no_replica_outlives_its_run(fake_vllm: None, monkeypatch: pytest.Monkey
 
     monkeypatch.setenv("FAKE_VLLM_SLEEPS", "60")
     orphan = vllm_slm(["0"])._start("0")
-    job = vllm_slm(["0"])._job | {"rows": [[0, [1], None]]}
+    job = vllm_slm(["0"])._job | {"rows": [[0, [1], None, None]]}
     assert orphan.stdin
     orphan.stdin.write(json.dumps(job) + "\n")
     orphan.stdin.close()  # what a kill -9 of the run does

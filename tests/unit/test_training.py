@@ -383,13 +383,14 @@ class Launched:
             *("--settings", json.dumps(given), "--out", str(self.trained.folder / name / adapter.TRAINING)),
         ]
         environment = {
-            "FLEDGLING_CARDS": str(processes),
+            "FLEDGLING_GPUS": str(processes),
             "FLEDGLING_LOCKS": str(self.folder / name),
             "FLEDGLING_WHERE": json.dumps({"training": {"micro_batch_tokens": 256}}),
             "OMP_NUM_THREADS": "1",
         }
+        visible = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
         return subprocess.Popen(
-            command, cwd=self.root, env=os.environ | environment | more, text=True, stderr=subprocess.PIPE
+            command, cwd=self.root, env=visible | environment | more, text=True, stderr=subprocess.PIPE
         )
 
     def __call__(self, name: str, processes: int) -> dict[str, Any]:

@@ -121,6 +121,8 @@ def _scan(data: bytes | mmap.mmap, values: Mapping[str, str], name: str) -> list
         found, lines = set(_fixed(data, values)), None
     else:
         found = set(_in_text(text, values))
+        if b"\0" in data[:]:  # taken for UTF-16, and perhaps binary all the same
+            found |= set(_fixed(data, values))
         for start, kind, hidden in _hidden(text):
             found |= {(start, f"{rule} ({kind})") for _, rule in _in_text(hidden, values)}
         lines = list(_positions(text, b"\n"))
