@@ -68,14 +68,17 @@ def test_what_cannot_be_chosen(own):
 
 
 def test_an_adapter_that_is_chosen_is_kept_as_it_was(own):
+    def kept():
+        (place,) = json.loads((own.folder / ".fledgling/bases/adapter-toolcall.json").read_text())["merge"]
+        return (own.folder / place / "adapter_model.safetensors").read_bytes()
+
     own.start()
     assert own.ask("POST", "/api/slm/select", {"modelId": "adapter-toolcall"}).status == 200
-    kept = own.folder / ".fledgling/bases/adapter-toolcall"
-    before = (kept / "adapter_model.safetensors").read_bytes()
+    before = kept()
     write_adapter(own.folder / "results/adapters/toolcall", weights=b"trained again")
-    assert (kept / "adapter_model.safetensors").read_bytes() == before
+    assert kept() == before
     own.ask("POST", "/api/slm/select", {"modelId": "adapter-toolcall"})
-    assert (kept / "adapter_model.safetensors").read_bytes() == b"trained again"
+    assert kept() == b"trained again"
 
 
 @pytest.mark.parametrize("base", ["http://evil.example/m", "../../x", "attacker/repo"])
