@@ -310,7 +310,7 @@ def submit_script(script: str) -> None:
     properties = json.loads(header[1])
     resources = properties["resources"]
     rule = properties.get("rule") or properties.get("groupid") or "job"
-    wildcards = "-".join(map(str, (properties.get("wildcards") or {}).values()))
+    wildcards = "-".join(filter(None, map(str, (properties.get("wildcards") or {}).values())))
     threads = str(properties.get("threads") or 1)
     logs = Path("logs/slurm").absolute()
     logs.mkdir(parents=True, exist_ok=True)
