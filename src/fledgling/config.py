@@ -91,6 +91,8 @@ def validate(
     import jsonschema_rs
 
     config = _with_defaults(config)
+    if isinstance(config.get("contenders"), dict):
+        config["contenders"] = _in_order(config["contenders"], files)
     with open(Path(root, SCHEMA), encoding="utf-8") as stream:
         schema = yaml.load(stream, Loader=_Loader)
     problems = [
@@ -104,6 +106,22 @@ def validate(
         lines = [f"  {_place(files, path)}{message}" for path, message in problems]
         raise ConfigError("the configuration cannot be used:\n" + "\n".join(lines))
     return config
+
+
+def _in_order(blocks: Config, files: Sequence[str | os.PathLike[str]]) -> Config:
+    """Blocks in the order in which the files name them, the first file first: Snakemake's merging turns it around."""
+    if len(files) < 2:
+        return blocks
+    names: list[str] = []
+    for file in files:
+        try:
+            value = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_Loader)
+        except (OSError, yaml.YAMLError):
+            continue
+        found = value.get("contenders") if isinstance(value, dict) else None
+        names += [name for name in found if name not in names] if isinstance(found, dict) else []
+    place = {name: number for number, name in enumerate(names)}
+    return dict(sorted(blocks.items(), key=lambda item: place.get(item[0], len(place))))
 
 
 def where(config: Config) -> Config:

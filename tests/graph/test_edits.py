@@ -32,8 +32,8 @@ TRAIN_AGAIN = {"train": 2, "answer": 6, "score": 6, "select_adapter": 2, **AFTER
         ("learning_rate: 0.005", "learning_rate: 0.004", TRAIN_AGAIN),
         ("  sft: {}", "  sft: {rank: 32}", TRAIN_AGAIN),
         (
-            "max_new_tokens: 64\n\n  structured",
-            "max_new_tokens: 65\n\n  structured",
+            "max_new_tokens: 64\n    requests_per_month: 1000000 # invented",
+            "max_new_tokens: 65\n    requests_per_month: 1000000 # invented",
             {"answer": 4, "score": 4, "select_adapter": 1, "compare": 1, "decide": 1, "report": 1},
         ),
         ("error_rate: 0.06", "error_rate: 0.07", {"ask": 2, "score": 2, **AFTER_COMPARE}),
@@ -54,7 +54,7 @@ TRAIN_AGAIN = {"train": 2, "answer": 6, "score": 6, "select_adapter": 2, **AFTER
         ("  slm: {}\n", "  slm: {}\n  short: {max_new_tokens: 8}\n", SLM_AGAIN),
         # Prices and what is judged later ask nobody again.
         ("input_per_million: 2.5", "input_per_million: 2.6", {"score": 2, **AFTER_COMPARE}),
-        ("price_per_hour: null", "price_per_hour: 1.5", {"report": 2}),
+        ("price_per_hour: 0.35", "price_per_hour: 1.5", {"report": 2}),
         ("allow_mixed_models: false", "allow_mixed_models: true", AFTER_COMPARE),
         # "Where" keys re-run nothing.
         ("gpus: 0, micro_batch_tokens: 2048", "gpus: 2, micro_batch_tokens: 4096", {}),
