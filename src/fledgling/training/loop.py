@@ -125,7 +125,9 @@ def fit(model: Any, work: Work, group: Group) -> Result:
             meter.check()
             _save(update, work, group, trained, done, meter)
         if bar is not None:
-            bar.update(1)
+            last = meter.history[-1] if meter.history and meter.history[-1]["step"] == done else None
+            shown = {"loss": last["loss"], "learning_rate": last["learning_rate"]} if last else {}
+            bar.update(1, **shown)
     if bar is not None:
         bar.close()
     meter.check()
