@@ -85,7 +85,7 @@ def _statement(rule: Rule, body: Comparison, name: str, fine_tune: bool, able: P
         entry = body["metrics"][metric]
         after = "fine-tuning comes next" if fine_tune else "and fine-tuning is switched off"
         return (
-            f"{_capital(name)} is not good enough for {title} yet: on {n} test rows it has "
+            f"Not good enough for {title} yet: on {n} test rows {name} has "
             f"{scores_in_words(rule, body, metric)}, {points(entry['gap'], rule.margin)} less where {points(rule.margin)} "
             f"are allowed{'; ' if fine_tune else ', '}{after}."
             + (f" But: {sentence(able)}" if fine_tune and able.low else "")
