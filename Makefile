@@ -9,6 +9,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests start commands of the environment by their names, as people with an active one do.
+PYTEST := PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m pytest
 
 .PHONY: all env test check cluster docs console faults real clean FORCE
 
@@ -31,17 +33,17 @@ results/%: env FORCE
 
 # The browser's part of tests/console skips, with a word, where Chromium is not installed.
 test: env check
-	$(BIN)/python -m pytest -n 2 tests/unit tests/graph tests/faults
-	$(BIN)/python -m pytest tests/console
-	$(BIN)/python -m pytest tests/smoke tests/gpu
+	$(PYTEST) -n 2 tests/unit tests/graph tests/faults
+	$(PYTEST) tests/console
+	$(PYTEST) tests/smoke tests/gpu
 
 # Needs Debian's slurmctld slurmd slurm-client munge; about ten minutes.
 cluster: env
-	FLEDGLING_REQUIRE_SLURM=1 $(BIN)/python -m pytest -n 4 tests/cluster
+	FLEDGLING_REQUIRE_SLURM=1 $(PYTEST) -n 4 tests/cluster
 
 real: env
 	$(BIN)/python -m pip install --quiet --no-deps -r envs/real.txt
-	$(BIN)/python -m pytest tests/real
+	$(PYTEST) tests/real
 
 console: env
 	$(BIN)/fledgling console
