@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fledgling.artefacts import Rung
-from fledgling.config import Config
+from fledgling.config import SLM, Config
 
 TEACHER = "teacher"
 FLOOR = "floor-"
-MODEL = "slm"  # the model that a contender or an adapter has unless its block names another
 # Keys of a contender's block that say who it is; every other goes over the section `slm`, or over the track's.
 IDENTITY = ("label", "model", "adapter", "after")
 OF_TRACK = ("max_new_tokens",)
@@ -56,7 +55,7 @@ def of(config: Config, name: str) -> Contender:
         return Contender(name, f"candidate {number} of {adapter}", adapter_model(config, adapter), adapter, None)
     block = config["contenders"][name]
     adapter = block.get("adapter")
-    model = block.get("model") or (adapter_model(config, adapter) if adapter else MODEL)
+    model = block.get("model") or (adapter_model(config, adapter) if adapter else SLM)
     return Contender(name, block.get("label") or LABELS.get(name, name), model, adapter, block.get("after"))
 
 
@@ -72,7 +71,7 @@ def floor(name: str) -> str:
 
 def adapter_model(config: Config, adapter: str) -> str:
     """The model that an adapter is trained on."""
-    return str(config["adapters"][adapter].get("model", MODEL))
+    return str(config["adapters"][adapter].get("model", SLM))
 
 
 def recipe(config: Config, adapter: str, track: str) -> dict[str, object]:
@@ -94,7 +93,7 @@ def candidate_of(config: Config, name: str) -> tuple[str, int] | None:
 
 def answering(config: Config, name: str) -> dict[str, object]:
     """The section `slm` as it is for one contender: its own keys over it. A candidate answers as its contender will."""
-    return {**config["slm"], **_own(config, name, track=False)}
+    return {**config[SLM], **_own(config, name, track=False)}
 
 
 def limits(config: Config, name: str, track: str) -> dict[str, object]:

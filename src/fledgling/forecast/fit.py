@@ -14,7 +14,7 @@ from fledgling.forecast import earlier
 from fledgling.forecast.checkpoint import Checkpoint, find_checkpoint
 from fledgling.forecast.lengths import longest
 from fledgling.forecast.machine import Gpu, Machine, count, engine_runs, training_runs
-from fledgling.forecast.plan import asked_before
+from fledgling.forecast.plan import asked_before, who
 from fledgling.models.adapter import name_of
 from fledgling.models.memory import (
     GIB,
@@ -135,9 +135,9 @@ def _answer(job: Job, work: _Work, refusals: list[str]) -> Stage:
         engine_runs(engine, slm["precision"], gpus, machine)
     except ConfigError as error:
         refusals.append(str(error))
-        return Stage(job.rule, job.track, _who(job), gpus, None, reason, notes=notes)
+        return Stage(job.rule, job.track, who(job), gpus, None, reason, notes=notes)
     rows, seconds = _answer_time(job, engine, gpus, work, checkpoint)
-    stage = Stage(job.rule, job.track, _who(job), gpus, engine, reason, seconds=seconds, notes=notes)
+    stage = Stage(job.rule, job.track, who(job), gpus, engine, reason, seconds=seconds, notes=notes)
     if checkpoint.shape is None:
         return stage
     rank = _recipe(work.config, contender.adapter, job.track).rank if contender.adapter else 0
@@ -228,11 +228,11 @@ def _train(job: Job, work: _Work, refusals: list[str]) -> Stage:
         training_runs(recipe, deepspeed, machine)
     except ConfigError as error:
         refusals.append(str(error))
-        return Stage(job.rule, job.track, _who(job), gpus, None, reason, notes=notes)
+        return Stage(job.rule, job.track, who(job), gpus, None, reason, notes=notes)
     before, seconds = earlier.training(work.results, job.track, job.contender), None
     if before and checkpoint.model and before["base_fingerprint"] == checkpoint.model.fingerprint:
         seconds = before["seconds"] if (before["backend"], before["world_size"]) == (backend, world) else None
-    stage = Stage(job.rule, job.track, _who(job), gpus, backend, reason, seconds=seconds, notes=notes)
+    stage = Stage(job.rule, job.track, who(job), gpus, backend, reason, seconds=seconds, notes=notes)
     if checkpoint.shape is None:
         return stage
     row, why = longest(
@@ -319,10 +319,6 @@ class _Trains:
 
 def _recipe(config: Config, adapter: str, track: str) -> Recipe:
     return Recipe.of({"recipe": recipe_of(config, adapter, track), "seed": config["seed"]})
-
-
-def _who(job: Job) -> str:
-    return " ".join(filter(None, [job.contender, "on val" if job.split == "val" else "", "again" * job.repeat]))
 
 
 def _notes(job: Job) -> tuple[str, ...]:

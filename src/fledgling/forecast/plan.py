@@ -184,7 +184,7 @@ def _cells(line: Line) -> tuple[str, ...]:
     )
 
 
-def who(line: Line) -> str:
+def who(line: Line | Job) -> str:
     """Who answers what, in a word or two."""
     return " ".join(
         filter(

@@ -7,11 +7,9 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
 
 from fledgling.errors import ConfigError
-
-NO_LOCKS: Final = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+from fledgling.locks import NO_LOCKS
 
 
 def lock_byte(fd: int, place: int, kind: int, *, wait: bool = False) -> bool:
