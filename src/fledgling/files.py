@@ -169,18 +169,27 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
         raise DataError(f"{path}: no such file") from None
     with stream:
         for number, raw in enumerate(stream, 1):
-            if number == 1:
-                if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                    raise DataError(f"{path}:1: UTF-16 at byte 0; save the file as UTF-8")
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            try:
-                text = raw.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{path}:{number}: not UTF-8 at byte {error.start} of the line; save the file as UTF-8"
-                ) from None
+            text = decode_line(path, number, raw)
             if text.strip():
                 yield number, text
+
+
+def decode_line(path: str | os.PathLike[str], number: int, raw: bytes) -> str:
+    """The text of line `number` (from 1) of a file, without a byte order mark and without its end of line.
+
+    Raises:
+        DataError: not UTF-8; names file, line and byte.
+    """
+    if number == 1:
+        if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+            raise DataError(f"{path}:1: UTF-16 at byte 0; save the file as UTF-8")
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return raw.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}:{number}: not UTF-8 at byte {error.start} of the line; save the file as UTF-8"
+        ) from None
 
 
 def _open_binary(path: str | os.PathLike[str]) -> IO[bytes]:

@@ -7,7 +7,7 @@ from typing import IO
 from fledgling import strict_json
 from fledgling.data.invalid import Unusable
 from fledgling.errors import DataError
-from fledgling.files import read_lines
+from fledgling.files import decode_line, read_lines
 
 MAX_ROW = 4 << 20  # bytes of one row: more than any model reads
 # A row as parsed, or why its text could not be parsed.
@@ -79,16 +79,7 @@ def _lines(name: str) -> Iterator[tuple[int, str | None]]:
             if too_long:
                 yield number, None
                 continue
-            if number == 1:
-                if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-                    raise DataError(f"{name}:1: UTF-16 at byte 0; save the file as UTF-8")
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            try:
-                text = raw.decode("utf-8").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise DataError(
-                    f"{name}:{number}: not UTF-8 at byte {error.start} of the line; save the file as UTF-8"
-                ) from None
+            text = decode_line(name, number, raw)
             if text.strip():
                 yield number, text
 
