@@ -385,6 +385,7 @@ REPLIES: list[tuple[str, str, int, str, type[FledglingError], str]] = [
     ("POST", "/commit/", 400, "bad file name", DataError, r"bad file name"),
     ("POST", "/commit/", 401, "expired", ConfigError, r"HF_TOKEN"),
     ("POST", "/commit/", 403, "protected branch", ConfigError, r"protected branch"),
+    ("GET", "/api/models/org", 403, f"{TOKEN} has no access", ConfigError, r"<the token> has no access"),
     ("POST", "/commit/", 404, "gone", ConfigError, r"no such model repository"),
     ("POST", "/commit/", 413, "payload", DataError, r"too large"),
 ]

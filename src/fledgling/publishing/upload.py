@@ -79,7 +79,7 @@ def upload(files: Sequence[File], target: Target, message: str, *, token: str | 
     refuse_secrets(files, {**secret_values(os.environ), **({"the Hub login": token} if token else {})})
     if token is None:
         raise ConfigError("no Hub token: set HF_TOKEN, set one in the console, or log in with: hf auth login")
-    with _explained(target):
+    with _explained(target, token):
         api = _connect(token)
         if "/" not in target.repo_id:
             target = Target(
@@ -291,13 +291,24 @@ def _pause(error: BaseException) -> float:
 
 
 @contextmanager
-def _explained(target: Target) -> Iterator[None]:
+def _explained(target: Target, token: str) -> Iterator[None]:
+    """Every failure as an error of one line, without the token, even where a reply quotes it."""
     try:
         yield
-    except FledglingError:
-        raise
-    except (httpx.HTTPError, httpx.InvalidURL, OfflineModeIsEnabled, ValueError, KeyError) as error:
-        raise explain(error, target, _endpoint()) from error
+    except (
+        FledglingError,
+        httpx.HTTPError,
+        httpx.InvalidURL,
+        OfflineModeIsEnabled,
+        ValueError,
+        KeyError,
+    ) as error:
+        told = error if isinstance(error, FledglingError) else explain(error, target, _endpoint())
+        if token in str(told):
+            raise type(told)(str(told).replace(token, "<the token>")) from None
+        if told is error:
+            raise
+        raise told from error
 
 
 def explain(error: Exception, target: Target, endpoint: str) -> FledglingError:
