@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fledgling.publishing.secrets import is_secret_file, scan, secret_values
+from fledgling.secrets import is_secret_file, mask, scan, secret_values
 
 # Put together here, so that this file holds no credential itself.
 SAMPLES = {
@@ -197,3 +197,46 @@ https://huggingface.co/org/repo/blob/{git}/README.md?download=true, http://user:
 ![gap](data:image/png;base64,{image})
 The secret of a good margin: 0.05. Tokens: 123,456,789,012. Password reset requests answered: 97.5 percent of them.
 """
+
+
+@pytest.mark.parametrize("rule", SAMPLES)
+@pytest.mark.parametrize(
+    "form",
+    [
+        str,
+        lambda text: f"use {text} here",
+        json.dumps,
+        lambda text: base64.b64encode(f"it is {text}".encode()).decode(),
+        lambda text: text.encode().hex(),
+        lambda text: "".join(f"%{byte:02X}" for byte in text.encode()),
+    ],
+    ids=["alone", "in a sentence", "JSON", "base64", "hex", "percent"],
+)
+def test_what_is_found_is_masked(rule: str, form) -> None:
+    masked = mask(form(SAMPLES[rule]), {})
+    assert f"[masked: {rule}]" in masked
+    assert SAMPLES[rule] not in masked
+    assert scan(masked.encode(), {}, "x") == []
+
+
+def test_a_private_key_is_masked_with_its_body() -> None:
+    key = SAMPLES["private key"] + "\nb3BlbnNzaC1rZXktdjEAAAAA\n-----END OPENSSH " + "PRIVATE KEY-----"
+    assert mask(f"before {key} after", {}) == "before [masked: private key] after"
+
+
+def test_only_the_secret_is_masked() -> None:
+    assert mask("postgres://me:s3cr3t-pw@db/x", {}) == "postgres://me:[masked: password in an address]@db/x"
+    assert mask('{"api_key": "a8f5f167f44f4964e6c998de"}', {}).startswith('{"api_key": "[masked: ')
+    assert mask("ask my-azure-value-77", {"AZURE_API_KEY": "my-azure-value-77"}) == (
+        "ask [masked: value of AZURE_API_KEY]"
+    )
+
+
+@pytest.mark.parametrize("text", [*INNOCENT, "", "\ud800 lone", "línea\u2028\nzwei", "100%25 sure &#65;"])
+def test_innocent_text_stays_as_it_is(text: str) -> None:
+    assert mask(text, {"HF_TOKEN": "whatever-1"}) == text
+
+
+@given(before=st.text(), after=st.text(), value=st.from_regex(r"[A-Za-z0-9/+=_-]{8,40}[0-9]", fullmatch=True))
+def test_a_masked_value_is_nowhere(before: str, after: str, value: str) -> None:
+    assert value not in mask(before + value + after, {"HF_TOKEN": value}).replace("HF_TOKEN", "")

@@ -119,8 +119,8 @@ class Hub:
             Refused: 400 for a path or repository that is not allowed, a credential in a file, an adapter of a strange base.
         """
         from fledgling.publishing.files import select
-        from fledgling.publishing.secrets import secret_values
         from fledgling.publishing.upload import refuse_secrets
+        from fledgling.secrets import secret_values
 
         check_repo(wanted.repoId)
         places = allowed(self._root, wanted.paths)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 from fledgling.artefacts import HubFile
 from fledgling.errors import DataError, UsageError
 from fledgling.files import sha256_file
-from fledgling.publishing.secrets import is_secret_file
+from fledgling.secrets import is_secret_file
 
 # Everything else stays here: pickled weights (.bin, .pt, .ckpt, .pkl) run code where they are loaded.
 ALLOWED = frozenset(

@@ -29,7 +29,7 @@ from fledgling.artefacts import HubMarker, MadeFrom
 from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable
 from fledgling.publishing import token as tokens
 from fledgling.publishing.files import File, records
-from fledgling.publishing.secrets import scan, secret_values
+from fledgling.secrets import scan, secret_values
 
 MOVED = frozenset({409, 412})  # somebody else committed
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})

@@ -1,4 +1,4 @@
-"""Finding credentials in files before they leave the machine."""
+"""Credentials: found in files before they leave the machine, and masked in what is copied."""
 
 import base64
 import json
@@ -31,6 +31,7 @@ RULES: Mapping[str, re.Pattern[bytes]] = {
     "Azure signature": re.compile(rb"[?&]sig=[A-Za-z0-9%/+]{40,}"),
     "private key": re.compile(rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"),
 }
+PRIVATE_KEY = re.compile(RULES["private key"].pattern + rb"[\s\S]*?(?:-----END [A-Z0-9 ]*-----|\Z)")  # with its body
 # In text only. Azure's newer keys have these letters at one place; older ones look like any digest, but for their name.
 AZURE_KEY = re.compile(rb"(?<![A-Za-z0-9])[A-Za-z0-9]{40,60}JQQJ99[A-Za-z0-9]{20,30}(?![A-Za-z0-9])")
 PASSWORD_IN_URL = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,80}:([^\s/@\"'<>]{3,200})@[\w\[]")
@@ -115,6 +116,61 @@ def scan(content: Path | bytes, values: Mapping[str, str], name: str) -> list[Fi
         return _scan(data, values, name)
 
 
+def mask(text: str, values: Mapping[str, str]) -> str:
+    """The text with `[masked: …]`, and what it was, in the place of every credential that `scan` finds in such a text.
+
+    A credential that is escaped takes its line's escapes with it; one inside base64 or hex takes the whole run.
+    """
+    data = _mask_plain(text.encode("utf-8", "surrogatepass"), values)
+    data = b"\n".join(_mask_escaped(line, values) for line in data.split(b"\n"))
+    data = BASE64.sub(lambda match: _mask_run(match[0], _of_base64(match[0]), values), data)
+    data = HEX.sub(lambda match: _mask_run(match[0], _of_hex(match[0]), values), data)
+    return data.decode("utf-8", "surrogatepass")
+
+
+def _mask_plain(data: bytes, values: Mapping[str, str]) -> bytes:
+    for variable, value in values.items():
+        for form in sorted(_forms(value), key=len, reverse=True):
+            data = data.replace(form, _mark(f"value of {variable}"))
+    data = PRIVATE_KEY.sub(_mark("private key"), data)
+    for rule, pattern in RULES.items():
+        data = pattern.sub(_mark(rule), data)
+    data = AZURE_KEY.sub(_mark("Azure key"), data)
+    data = PASSWORD_IN_URL.sub(_mask_password, data)
+    return ASSIGNED.sub(_mask_assigned, data)
+
+
+def _mark(rule: str) -> bytes:
+    return f"[masked: {rule}]".encode()
+
+
+def _mask_password(match: re.Match[bytes]) -> bytes:
+    return _without_group(match, 1, "password in an address") if _is_password(match[1]) else match[0]
+
+
+def _mask_assigned(match: re.Match[bytes]) -> bytes:
+    group = 1 if match[1] is not None else 2
+    return _without_group(match, group, "value of a name that secrets have") if _is_random(match[group]) else match[0]
+
+
+def _without_group(match: re.Match[bytes], group: int, rule: str) -> bytes:
+    start, end = match.start(group) - match.start(), match.end(group) - match.start()
+    return match[0][:start] + _mark(rule) + match[0][end:]
+
+
+def _mask_escaped(line: bytes, values: Mapping[str, str]) -> bytes:
+    plain = _plain(line)
+    if plain == line:
+        return line
+    masked = _mask_plain(plain, values)
+    return line if masked == plain else masked
+
+
+def _mask_run(run: bytes, said: bytes | None, values: Mapping[str, str]) -> bytes:
+    found = next(iter(_in_text(said, values)), None) if said else None
+    return run if found is None else _mark(found[1])
+
+
 def _scan(data: bytes | mmap.mmap, values: Mapping[str, str], name: str) -> list[Finding]:
     text = _text(data)
     if text is None:
@@ -174,11 +230,16 @@ def _in_text(text: bytes, values: Mapping[str, str]) -> Iterator[tuple[int, str]
     for match in AZURE_KEY.finditer(text):
         yield match.start(), "Azure key"
     for match in PASSWORD_IN_URL.finditer(text):
-        if not re.fullmatch(rb"(?i)pass(?:word|wd)?|secret|token|\$?[{(].*[)}]|\$\w+|\*+|x+|\.+", match[1]):
+        if _is_password(match[1]):
             yield match.start(), "password in an address"
     for match in ASSIGNED.finditer(text):
         if _is_random(match[1] or match[2]):
             yield match.start(), "value of a name that secrets have"
+
+
+def _is_password(value: bytes) -> bool:
+    """Whether what stands in an address's place for a password is one, and not a word that holds its place."""
+    return not re.fullmatch(rb"(?i)pass(?:word|wd)?|secret|token|\$?[{(].*[)}]|\$\w+|\*+|x+|\.+", value)
 
 
 def _is_random(value: bytes) -> bool:
@@ -196,18 +257,34 @@ def _hidden(text: bytes) -> Iterator[tuple[int, str, bytes]]:
     """What the text holds in other forms: where it begins, the form, and what it says."""
     start = 0
     for line in text.split(b"\n"):
-        plain = DECIMAL.sub(lambda match: bytes([int(match[1]) % 256]), ESCAPED.sub(_unescaped, line))
+        plain = _plain(line)
         if plain != line:
             yield start, "escaped", plain
         start += len(line) + 1
     for match in BASE64.finditer(text):
-        body = b"".join(match[0].split()).rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
-        said = base64.b64decode(body[: len(body) - (len(body) % 4 == 1)] + b"=" * (-len(body) % 4))
-        if _printable(said):
+        if said := _of_base64(match[0]):
             yield match.start(), "base64", said
     for match in HEX.finditer(text):
-        if _printable(said := bytes.fromhex(match[0].decode())):
+        if said := _of_hex(match[0]):
             yield match.start(), "hex", said
+
+
+def _plain(line: bytes) -> bytes:
+    """A line without the escapes of JSON, Python, addresses and HTML."""
+    return DECIMAL.sub(lambda match: bytes([int(match[1]) % 256]), ESCAPED.sub(_unescaped, line))
+
+
+def _of_base64(run: bytes) -> bytes | None:
+    """What a run of base64 says, if it is text."""
+    body = b"".join(run.split()).rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
+    said = base64.b64decode(body[: len(body) - (len(body) % 4 == 1)] + b"=" * (-len(body) % 4))
+    return said if _printable(said) else None
+
+
+def _of_hex(run: bytes) -> bytes | None:
+    """What a run of hex digits says, if it is text."""
+    said = bytes.fromhex(run.decode())
+    return said if _printable(said) else None
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:
