@@ -34,6 +34,11 @@ class Example:
     category: str | None = None
     weight: float = 1
 
+    @property
+    def is_json(self) -> bool:
+        """Whether the answer is JSON and not tool calls: an object, or an array, which always has a schema."""
+        return self.schema is not None or isinstance(self.answer, dict)
+
     def to_json(self) -> Object:
         """The row as written to results/data, without the fields that do not apply."""
         row: Object = {"id": self.id, "group": self.group, "messages": self.messages}

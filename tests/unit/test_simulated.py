@@ -9,7 +9,7 @@ import pytest
 
 from fledgling.teacher.ask import ask
 from fledgling.teacher.requests import Teacher
-from fledgling.teacher.simulated import mistaken
+from fledgling.teacher.simulated import mistaken, wrong_value
 
 TOOLS = [
     {
@@ -97,9 +97,11 @@ def test_filtered_rows_are_an_outcome(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(60))
 def test_a_mistake_is_a_mistake(seed: int) -> None:
+    values: list[Any] = [{"a": 1, "b": "two words", "c": [], "d": None, "e": {"f": 1.5}}, {}, [], [{"a": 1}, 2]]
+    for value in values:
+        assert wrong_value(value, random.Random(seed)) != value
+        assert wrong_value(value, random.Random(seed)) == wrong_value(value, random.Random(seed))
     answers: list[Any] = [
-        {"a": 1, "b": "two words", "c": [], "d": None, "e": {"f": 1.5}},
-        {},
         [],
         [{"name": "one", "arguments": {}}],
         [{"name": "one", "arguments": {"a": "x"}}, {"name": "two", "arguments": {"a": ""}}],

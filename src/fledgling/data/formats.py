@@ -65,6 +65,9 @@ def parse(row: object, kind: str, format: str = "auto") -> Parsed:
     chosen = FORMATS[name]
     fields = chosen.read(row, kind)
     refuse_half_characters(fields["answer"], "the answer")
+    read = chosen.keys if kind == "structured" else chosen.keys - _OF_RECORDS
+    if kind == "toolcall":
+        fields["schema"] = None  # a schema of what is said where no tool is called; calls have those of their tools
     category, source = row.get("category"), row.get("source")
     return Parsed(
         format=name,
@@ -73,7 +76,7 @@ def parse(row: object, kind: str, format: str = "auto") -> Parsed:
         category=category if isinstance(category, str) else None,
         source=source if isinstance(source, str) else None,
         weight=_weight(row),
-        ignored=tuple(key for key in row if key not in chosen.keys and key not in _COMMON),
+        ignored=tuple(key for key in row if key not in read and key not in _COMMON),
         **fields,
     )
 
@@ -323,6 +326,7 @@ def _names(tools: list[JsonObject] | None) -> list[str]:
 
 
 _COMMON = frozenset({"id", "group", "category", "source", "weight"})
+_OF_RECORDS = frozenset({"schema", "response_format"})
 _REQUEST = frozenset({"tools", "functions", "schema", "response_format", "parallel_tool_calls"})
 FORMATS: dict[str, Format] = {
     "bfcl": Format(

@@ -451,7 +451,7 @@ def template_of(tokenizer: Any, *, tools: bool = False) -> str:
 
 def content_of(example: Example) -> str:
     """The answer of a row as words: compact JSON with keys in gold order, or that no tool is needed."""
-    return NO_CALL if example.schema is None and example.answer == [] else compact(example.answer)
+    return NO_CALL if not example.is_json and example.answer == [] else compact(example.answer)
 
 
 def definitions(tools: list[Object]) -> list[Object]:
@@ -532,7 +532,7 @@ def _reads_as(text: str, example: Example, calls: list[Object]) -> bool:
 
 
 def _gold_calls(example: Example) -> list[Object]:
-    if example.schema is not None or not isinstance(example.answer, list):
+    if example.is_json or not isinstance(example.answer, list):
         return []
     return [{"name": call["name"], "arguments": call["arguments"]} for call in example.answer]
 

@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from fledgling.files import Object
 from fledgling.records import Example
+from fledgling.tracks.declared import described
 
-SENTENCE = "Answer with one JSON object that matches this JSON Schema:"
+SENTENCE = "Answer with one JSON {} that matches this JSON Schema:"
 
 Place = Literal["system", "none"]
 
@@ -26,7 +27,8 @@ def messages(example: Example, place: Place) -> list[Object]:
 
 def with_schema(messages: list[Object], schema: Any) -> list[Object]:
     """The messages with the schema at the end of the system message, which is put first where there is none."""
-    text = f"{SENTENCE}\n{json.dumps(schema, ensure_ascii=False, separators=(',', ':'))}"
+    sentence = SENTENCE.format(described(schema))
+    text = f"{sentence}\n{json.dumps(schema, ensure_ascii=False, separators=(',', ':'))}"
     if messages and messages[0]["role"] in ("system", "developer"):
         before = text_of(messages[0].get("content"))
         first = {**messages[0], "content": f"{before}\n\n{text}" if before else text}

@@ -55,7 +55,7 @@ class Guides:
         """
         if example.schema is not None:
             return self._text(self._json(example.schema, "compact"))
-        if example.tools is None and not isinstance(example.answer, list):
+        if example.is_json:
             return None
         words: Tag = {"type": "regex", "pattern": WORDS}
         return self._text({"type": "or", "elements": [self._calls(example.tools), words]} if example.tools else words)

@@ -8,6 +8,7 @@ from fledgling.errors import ConfigError
 from fledgling.files import Object, digest
 from fledgling.prompting.turns import messages, schema_place
 from fledgling.records import Example
+from fledgling.tracks.declared import described
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def _body(example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mappin
             "type": "json_schema",
             "json_schema": {"name": "answer", "schema": example.schema, "strict": False},
         }
-    elif example.schema is not None and teacher.response_format == "json_object":
+    elif teacher.response_format == "json_object" and example.is_json and described(example.schema) == "object":
         body["response_format"] = {"type": "json_object"}
     if teacher.temperature is not None:
         body["temperature"] = teacher.temperature

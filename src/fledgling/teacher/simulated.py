@@ -11,7 +11,7 @@ from typing import Any
 
 from fledgling.files import Object, digest
 from fledgling.prompting.turns import messages, schema_place
-from fledgling.records import read_examples
+from fledgling.records import Example, read_examples
 from fledgling.teacher.prices import prompt_tokens
 from fledgling.tokens import text_tokens
 
@@ -42,9 +42,9 @@ class Simulated:
         self.model = model if "simulated" in model else f"{model}-simulated"
         self._settings = settings
         self._tries: dict[str, int] = {}
-        self._gold: Object = {}
+        self._gold: dict[str, Example] = {}
         for example in read_examples(data):
-            self._gold[_question(messages(example, schema_place(prompt)), example.tools)] = example.answer
+            self._gold[_question(messages(example, schema_place(prompt)), example.tools)] = example
 
     async def answer(self, body: Mapping[str, Any]) -> Answered:
         """Answer the body of one chat completion."""
@@ -58,17 +58,18 @@ class Simulated:
             return Answered(429, {"error": error}, {"retry-after": "1", "retry-after-ms": str(RETRY_AFTER_MS)})
         if self._chance("content_filter_rate", question):
             return _refused("content_filter", "The response was filtered.")
-        answer = self._gold[question]
+        row = self._gold[question]
+        answer, tools, rng = row.answer, body.get("tools") or [], random.Random(question)
         if self._chance("error_rate", question):
-            answer = mistaken(answer, body.get("tools") or [], random.Random(question))
-        return Answered(200, self._completion(body, question, answer), {})
+            answer = wrong_value(answer, rng) if row.is_json else mistaken(answer, tools, rng)
+        said = _text(answer) if row.is_json else _calls(answer, question, tools)
+        return Answered(200, self._completion(body, question, said), {})
 
     def _chance(self, rate: str, what: str) -> bool:
         return random.Random(f"{rate}:{what}").random() < self._settings.get(rate, 0)
 
-    def _completion(self, body: Mapping[str, Any], question: str, answer: Any) -> Object:
+    def _completion(self, body: Mapping[str, Any], question: str, message: Object) -> Object:
         limit = body.get("max_completion_tokens") or body.get("max_tokens") or 1 << 30
-        message = _message(answer, question, body.get("tools") or [])
         calls = [call["function"] for call in message.get("tool_calls", [])]
         said = message["content"] or " ".join(f"{call['name']} {call['arguments']}" for call in calls)
         finish, tokens = "tool_calls" if calls else "stop", text_tokens(said)
@@ -87,9 +88,7 @@ class Simulated:
 
 
 def mistaken(answer: Any, tools: list[Object], rng: random.Random) -> Any:
-    """A believable wrong answer: a wrong value, a missing argument, another tool, a call too many or too few."""
-    if isinstance(answer, dict):
-        return _wrong_object(answer, rng)
+    """Believable wrong calls: a wrong value, a missing argument, another tool, a call too many or too few."""
     if not answer:
         names = [tool["function"]["name"] for tool in tools]
         return [{"name": rng.choice(names), "arguments": {}}] if names else [{"name": "unknown", "arguments": {}}]
@@ -112,10 +111,11 @@ def _wrong_object(value: Object, rng: random.Random) -> Object:
     name = rng.choice(sorted(value))
     if rng.random() < 0.25:
         return {key: item for key, item in value.items() if key != name}
-    return {**value, name: _wrong_value(value[name], rng)}
+    return {**value, name: wrong_value(value[name], rng)}
 
 
-def _wrong_value(value: Any, rng: random.Random) -> Any:
+def wrong_value(value: Any, rng: random.Random) -> Any:
+    """A believable wrong JSON value in the place of another."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
@@ -132,11 +132,15 @@ def _question(messages: Any, tools: Any) -> str:
     return digest([messages, tools or None])
 
 
-def _message(answer: Any, question: str, tools: list[Object]) -> Object:
+def _text(answer: Any) -> Object:
+    return {"role": "assistant", "content": json.dumps(answer, ensure_ascii=False)}
+
+
+def _calls(answer: Any, question: str, tools: list[Object]) -> Object:
     if answer is None:
         answer = [{"name": tool["function"]["name"], "arguments": {}} for tool in tools[:1]]
-    if not isinstance(answer, list) or (answer and not tools):
-        return {"role": "assistant", "content": json.dumps(answer, ensure_ascii=False)}
+    if answer and not tools:
+        return _text(answer)
     if not answer:
         return {"role": "assistant", "content": NO_CALL}
     calls = [

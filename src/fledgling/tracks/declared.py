@@ -7,9 +7,12 @@ a bounded number of places, whatever a schema holds.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 BOUND = 256  # parts of a schema that are looked at for one question; a real one has a handful
 _IN_PLACE = ("anyOf", "oneOf")
+_OF_OBJECTS = frozenset(("properties", "required", "additionalProperties", "patternProperties", "propertyNames"))
+_OF_ARRAYS = frozenset(("items", "prefixItems", "contains", "minItems", "maxItems", "uniqueItems"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,19 @@ def item_types(schema: object, root: object) -> list[str]:
                     return []
                 found.update(dict.fromkeys(declared))
     return list(found)
+
+
+def described(schema: object) -> Literal["object", "array", "value"]:
+    """What a row's schema asks for: one object, one array, or a value that may be neither or either.
+
+    A schema that names no type but has keywords of one alone is taken for a schema of that one.
+    """
+    found = set(types(schema, schema)) - {"null"}
+    if not found:
+        keys = {key for part, _ in _parts(schema, schema) for key in part}
+        found |= {"object"} if keys & _OF_OBJECTS else set()
+        found |= {"array"} if keys & _OF_ARRAYS else set()
+    return "object" if found == {"object"} else "array" if found == {"array"} else "value"
 
 
 def _parts(schema: object, root: object) -> Iterator[tuple[dict[str, object], bool]]:

@@ -3,7 +3,7 @@
 echo      copies the prompt. structured: every property of the schema, filled from the last user message.
           toolcall: the tool whose name and description share most words of three letters or more with that message, its arguments likewise.
 frequent  the answer that occurs most often in train, of those that fit: under the row's schema, with the row's tools.
-empty     structured: the smallest object that the schema's required properties allow.
+empty     structured: the smallest object that the schema's required properties allow, or an empty array.
           toolcall: without arguments, the tool that train calls most often of those offered (the first, if it
           calls none of them); no call where most rows of train have none.
 
@@ -22,6 +22,7 @@ from fledgling import strict_json
 from fledgling.errors import UsageError
 from fledgling.files import Object
 from fledgling.records import Example, Prediction
+from fledgling.tracks.declared import described
 
 FLOORS = ("echo", "frequent", "empty")
 _NUMBER = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?")
@@ -55,7 +56,7 @@ def _frequent(train: Iterable[Example]) -> Callable[[Example], Any]:
     for example in train:
         counts[strict_json.dumps(example.schema)][strict_json.dumps(example.answer)] += 1
     common = {schema: strict_json.loads(answers.most_common(1)[0][0]) for schema, answers in counts.items()}
-    return lambda example: common.get(strict_json.dumps(example.schema), {})
+    return lambda example: common.get(strict_json.dumps(example.schema), [] if _asks_array(example) else {})
 
 
 def _frequent_calls(train: Iterable[Example]) -> Callable[[Example], Any]:
@@ -86,12 +87,17 @@ def _offered(example: Example) -> list[str]:
     return [tool["function"]["name"] for tool in example.tools or []]
 
 
-def _echo(example: Example) -> Object:
-    return _filled(example.schema, _said(example))
+def _echo(example: Example) -> Any:
+    said = _said(example)
+    return _copied({**example.schema, "type": "array"}, said) if _asks_array(example) else _filled(example.schema, said)
 
 
-def _smallest_of(example: Example) -> Object:
-    return _smallest(example.schema)
+def _smallest_of(example: Example) -> Any:
+    return [] if _asks_array(example) else _smallest(example.schema)
+
+
+def _asks_array(example: Example) -> bool:
+    return described(example.schema) == "array"
 
 
 def _said(example: Example) -> str:
