@@ -1,10 +1,12 @@
 """How long a dry run takes, and how much memory, against the same graph in bare Snakemake.
 
-    python benchmarks/scale.py                     60, 250 and 1,000 tracks
-    python benchmarks/scale.py --tracks 63         about 2,000 planned jobs
+    python benchmarks/scale.py                     60, 143 and 1,000 tracks; 143 are about 2,000 planned jobs
+    python benchmarks/scale.py --tracks 143        one size alone
+    python benchmarks/scale.py --tracks 60 --idle  also where everything is built and nothing is to be done
 
 Each size is planned from nothing (`snakemake -n --quiet`) in a folder of its own: once by this project's graph, and once
 by rules of the same shape without any function, parameter or configuration, which is what Snakemake itself costs.
+The ratio is that of processor time, which other work on the machine changes little.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -65,8 +68,17 @@ rule report:
 """
 
 
-def measure(folder: Path, *arguments: str) -> tuple[int, float, float]:
-    """(planned jobs, seconds, GiB at the peak) of a dry run."""
+@dataclass(frozen=True)
+class Measured:
+    """A dry run: planned jobs, seconds by the clock and of a processor, GiB at the peak."""
+
+    jobs: int
+    seconds: float
+    cpu: float
+    memory: float
+
+
+def measure(folder: Path, *arguments: str) -> Measured:
     command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", *arguments]
     began = time.monotonic()
     out = folder / "out"
@@ -76,37 +88,49 @@ def measure(folder: Path, *arguments: str) -> tuple[int, float, float]:
     seconds = time.monotonic() - began
     text = out.read_text(encoding="utf-8")
     total = re.search(r"^total +(\d+)", text, re.MULTILINE)
-    if os.waitstatus_to_exitcode(status) or not total:
+    if os.waitstatus_to_exitcode(status) or not (total or "Nothing to be done" in text):
         raise SystemExit(text[-3000:])
-    return int(total[1]), seconds, usage.ru_maxrss / 2**20
+    return Measured(int(total[1]) if total else 0, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20)
+
+
+def build(folder: Path, *arguments: str) -> None:
+    """Make every file of a graph a placeholder that Snakemake takes for built; the gate asks for no training."""
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all", *arguments]
+    said = subprocess.run([*command, "--summary"], cwd=folder, check=True, text=True, stdout=subprocess.PIPE).stdout
+    for line in said.splitlines()[1:]:
+        path = folder / line.split("\t")[0]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('{"fine_tune": 0}\n', encoding="utf-8")
+    subprocess.run([*command, "--touch"], cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tracks", type=int, nargs="+", default=[60, 250, 1000])
-    parser.add_argument(
-        "--bare", action=argparse.BooleanOptionalAction, default=True, help="measure bare Snakemake too"
-    )
+    parser.add_argument("--tracks", type=int, nargs="+", default=[60, 143, 1000])
+    parser.add_argument("--idle", action="store_true", help="measure where everything is built, too")
     options = parser.parse_args()
     block = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))["tracks"]["toolcall"]
-    print(f"{'tracks':>7} {'graph':>10} {'jobs':>7} {'seconds':>8} {'ms a job':>9} {'GiB':>6}")
+    print(f"{'tracks':>7} {'graph':>10} {'jobs':>7} {'seconds':>8} {'CPU':>7} {'ratio':>6} {'GiB':>6}")
     for tracks in options.tracks:
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            own = {f"t{i}": block for i in range(tracks)} | {"toolcall": None, "structured": None}
-            (folder / "tracks.yaml").write_text(json.dumps({"tracks": own}), encoding="utf-8")
-            arguments = ("--snakefile", str(ROOT / "Snakefile"), "--configfile", str(folder / "tracks.yaml"))
-            show(tracks, "fledgling", measure(folder, *arguments))
-        if options.bare:
-            with tempfile.TemporaryDirectory() as name:
-                folder = Path(name)
-                (folder / "Snakefile").write_text(BARE.format(tracks=tracks), encoding="utf-8")
-                show(tracks, "bare", measure(folder))
+        with tempfile.TemporaryDirectory() as own, tempfile.TemporaryDirectory() as bare:
+            blocks = {f"t{i}": block for i in range(tracks)} | {"toolcall": None, "structured": None}
+            (Path(own) / "tracks.yaml").write_text(json.dumps({"tracks": blocks}), encoding="utf-8")
+            (Path(bare) / "Snakefile").write_text(BARE.format(tracks=tracks), encoding="utf-8")
+            arguments = ("--snakefile", str(ROOT / "Snakefile"), "--configfile", str(Path(own) / "tracks.yaml"))
+            show(tracks, measure(Path(bare)), measure(Path(own), *arguments))
+            if options.idle:
+                build(Path(bare))
+                build(Path(own), *arguments)
+                show(tracks, measure(Path(bare)), measure(Path(own), *arguments))
 
 
-def show(tracks: int, graph: str, measured: tuple[int, float, float]) -> None:
-    jobs, seconds, memory = measured
-    print(f"{tracks:>7} {graph:>10} {jobs:>7} {seconds:>8.1f} {1000 * seconds / jobs:>9.2f} {memory:>6.2f}", flush=True)
+def show(tracks: int, bare: Measured, own: Measured) -> None:
+    for graph, one in (("bare", bare), ("fledgling", own)):
+        print(
+            f"{tracks:>7} {graph:>10} {one.jobs:>7} {one.seconds:>8.1f} {one.cpu:>7.2f} {one.cpu / bare.cpu:>6.2f}"
+            f" {one.memory:>6.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -36,6 +36,12 @@ adopt_jobs(
     config=digest({name: section(config, name) for name in config}),
 )
 
+# Memory, time and groups mean something to a scheduler (--jobs) and where --resources limits them; working them out for
+# each job takes a fifth of a dry run.
+RATIONED = workflow.resource_settings.nodes is not None or any(
+    name in workflow.global_resources for name in ("mem_mb", "runtime")
+)
+
 # What runs at a time, where neither a profile nor --resources says; the jobs' own Snakemake has nothing to limit.
 if workflow.exec_mode.name == "DEFAULT" and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", 4)
@@ -52,6 +58,7 @@ TORCH_ENV = "../envs/gpu.yaml" if config["training"]["gpus"] else "../envs/base.
 
 LADDER = contenders.ladder(config)
 LOCAL = [one.name for one in LADDER]
+TRAINED = {one.name for one in LADDER if one.adapter}
 UNTRAINED = [one.name for one in contenders.untrained(config)]
 FLOOR_NAMES = [contenders.floor(floor) for floor in FLOORS]
 CANDIDATES = range(1, config["recipe"].get("candidates", 1) + 1)
@@ -97,6 +104,11 @@ def of_site(name):
     return line and line.evaluate(None, input=[], attempt=1, threads=1, rulename="", async_run=None).value
 
 
+def minutes(kind):
+    """The time that a job of some kind of work gets."""
+    return work.runtime(kind, limit=of_site("longest"), answers_as=lambda name: contenders.answers_as(config, name))
+
+
 def needs(kind, gpus=None, **more):
     """The resources of a job, by the kind of its work: memory, time, and for jobs with GPUs where these are.
 
@@ -107,8 +119,7 @@ def needs(kind, gpus=None, **more):
         return lambda wildcards: of_site(with_gpus) if gpus(wildcards) else without and of_site(without)
 
     return {
-        "mem_mb": work.mem_mb(kind),
-        "runtime": work.runtime(kind, limit=of_site("longest")),
+        **({"mem_mb": work.mem_mb(kind), "runtime": minutes(kind)} if RATIONED else {}),
         **({"gpu": gpus} if gpus else {}),
         **(
             {"slurm_partition": where_gpus_are("gpu_partition", "slurm_partition")}
@@ -122,9 +133,12 @@ def needs(kind, gpus=None, **more):
 
 def small_group(wildcards):
     """Which small jobs a scheduler gets together: never two of which one waits, over a training, for the other."""
-    if wildcards.part == "val/":
+    if wildcards.get("part") == "val/":
         return "small-val"
-    return "small-trained" if any(one.adapter and one.name == wildcards.contender for one in LADDER) else "small"
+    return "small-trained" if wildcards.get("contender") in TRAINED else "small"
+
+
+SMALL = small_group if RATIONED else None
 
 
 def settings(rule, **fixed):

@@ -23,7 +23,7 @@ rule score:
     log:
         "logs/score/{track}/{part}{contender}.log",
     group:
-        small_group
+        SMALL
     conda:
         "../envs/base.yaml"
     resources:

@@ -69,7 +69,7 @@ rule floor:
     log:
         "logs/floor/{track}-{floor}.log",
     group:
-        "small"
+        SMALL
     conda:
         "../envs/base.yaml"
     resources:

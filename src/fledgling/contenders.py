@@ -102,13 +102,18 @@ def limits(config: Config, name: str, track: str) -> dict[str, object]:
     return {key: block[key] for key in OF_TRACK if key in block} | _own(config, name, track=True)
 
 
+def answers_as(config: Config, name: str) -> str:
+    """The contender as which a candidate of its adapter answers; any other name is its own.
+
+    A candidate of an adapter that no contender has is its own, too.
+    """
+    candidate = candidate_of(config, name)
+    users = (one.name for one in ladder(config) if candidate and one.adapter == candidate[0])
+    return next(users, name)
+
+
 def _own(config: Config, name: str, *, track: bool) -> dict[str, object]:
-    if candidate := candidate_of(config, name):
-        users = [one.name for one in ladder(config) if one.adapter == candidate[0]]
-        if not users:
-            return {}
-        name = users[0]
-    block = config["contenders"][name]
+    block = config["contenders"].get(answers_as(config, name), {})
     return {key: value for key, value in block.items() if key not in IDENTITY and (key in OF_TRACK) == track}
 
 

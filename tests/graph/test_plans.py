@@ -1,6 +1,7 @@
 """Every target plans, with either configuration; what is wrong is refused before anything runs."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -206,3 +207,14 @@ def test_the_reference_names_every_key_with_its_description(root):
     for node in (schema, *schema["$defs"].values()):
         for description in described(node):
             assert description in text or "editors" in description, description
+
+
+def test_memory_and_time_are_worked_out_where_somebody_rations_them(empty):
+    """For a scheduler, and under --resources; nobody else pays for it in each dry run."""
+    target = "results/metrics/toolcall/teacher.json"
+    assert "mem_mb=" not in empty.run("-n", target).stdout
+    assert "mem_mb=4000" in empty.run("-n", "--resources", "mem_mb=9000", "--", target).stdout
+    for profile in ("slurm", "slurm-generic"):
+        said = empty.run("-n", "--profile", f"profiles/{profile}", "--", target).stdout
+        assert re.search(r"mem_mb=2000, .*runtime=15, .*small=1", said), said
+        assert re.search(r"mem_mb=2000, .*runtime=1440, .*teacher=1", said), said

@@ -10,6 +10,7 @@ import pytest
 
 from fledgling.forecast.enough import sentences
 from fledgling.forecast.plan import Line, plan, table
+from fledgling.graph.work import runtime
 from fledgling.teacher.ask import ask
 from fledgling.teacher.requests import Teacher
 
@@ -198,6 +199,13 @@ def test_gpu_minutes_follow_from_the_last_time(tmp_path: Path) -> None:
         **dict.fromkeys(["sft.1", "sft.2", "sft.3", "tuned"]),
     }
     assert all(line.rows == 4 for line in lines if line.rule == "answer")
+    # A scheduler gives a job twice that and 20 minutes.
+    (tmp_path / "metrics/t").mkdir(parents=True)
+    (tmp_path / "metrics/t/slm.json").write_text(json.dumps({"n": 2, "latency_s": {"mean": 30.0}}))
+    (tmp_path / "data/t/datasheet.json").write_text(json.dumps({"splits": {"test": {"rows": 4}}}))
+    for kind, wildcards, each in (("answer", {"contender": "slm"}, 4 / 2), ("train", {"adapter": "sft"}, 6 / 4)):
+        asked = runtime(kind, results=tmp_path)({"track": "t"} | wildcards, None, 1)
+        assert asked == round(2 * each) + 20
 
 
 def test_without_azure_variables_the_plan_is_an_upper_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

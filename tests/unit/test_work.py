@@ -33,6 +33,14 @@ def test_time_follows_the_same_job_of_an_earlier_run(tmp_path: Path) -> None:
     assert work.runtime("answer", results=tmp_path)({"track": "other", "contender": "slm"}, None, 1) == 480
 
 
+def test_time_is_for_the_rows_that_there_are_now_and_for_candidates_as_for_their_contender(tmp_path: Path) -> None:
+    asked = work.runtime("answer", results=tmp_path, answers_as={"sft.1": "tuned"}.get)  # type: ignore[arg-type]
+    put(tmp_path / "metrics/mail/tuned.json", {"n": 1_000, "latency_s": {"mean": 3}})
+    put(tmp_path / "data/mail/datasheet.json", {"splits": {"val": {"rows": 200}, "test": {"rows": 4_000}}})
+    assert asked({"track": "mail", "contender": "sft.1", "part": "val/"}, None, 1) == 2 * 10 + 20
+    assert asked({"track": "mail", "contender": "sft.1"}, None, 1) == 2 * 200 + 20
+
+
 def test_a_damaged_file_is_no_estimate(tmp_path: Path) -> None:
     path = tmp_path / "candidates/mail/sft/training.json"
     path.parent.mkdir(parents=True)

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TypedDict
 
 from fledgling.config import SLM, Config
-from fledgling.contenders import Job, adapter_model, answering, jobs, ladder, limits, of
+from fledgling.contenders import Job, adapter_model, answering, answers_as, jobs, ladder, limits, of
 from fledgling.contenders import recipe as recipe_of
 from fledgling.errors import ConfigError
 from fledgling.forecast import earlier
 from fledgling.forecast.checkpoint import Checkpoint, find_checkpoint
 from fledgling.forecast.lengths import longest
 from fledgling.forecast.machine import Gpu, Machine, count, engine_runs, training_runs
-from fledgling.forecast.plan import asked_before, who
+from fledgling.forecast.plan import who
 from fledgling.models.adapter import name_of
 from fledgling.models.memory import (
     GIB,
@@ -208,7 +208,7 @@ def _answer_time(
     if rows is None or checkpoint.model is None:
         return rows, None
     how = f"{engine}-{answering_keys(work.config, job.contender)['precision']}-"
-    before = asked_before(work.config, job)
+    before = answers_as(work.config, job.contender)
     each = earlier.seconds_a_row(work.results, job.track, before, how=how, model=name_of(checkpoint.model))
     return rows, None if each is None else rows * each / (max(1, gpus) if engine == "vllm" else 1)
 

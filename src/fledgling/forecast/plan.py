@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fledgling.artefacts import Json
 from fledgling.config import Config
-from fledgling.contenders import Job, answering, candidate_of, jobs, ladder
+from fledgling.contenders import Job, answering, answers_as, jobs
 from fledgling.errors import ConfigError
 from fledgling.forecast import earlier
 from fledgling.journal import Journal
@@ -123,7 +123,7 @@ def _answer(job: Job, config: Config, results: Path) -> Line:
     rows = earlier.rows(results, job.track, job.split or "test")
     minutes: float | None = None if gpus else 0
     if gpus and rows is not None:
-        seconds = earlier.seconds_a_row(results, job.track, asked_before(config, job))
+        seconds = earlier.seconds_a_row(results, job.track, answers_as(config, job.contender))
         minutes = None if seconds is None else gpus * rows * seconds / 60
     return Line(*_who(job), rows, gpu_minutes=minutes, note=job.condition)
 
@@ -131,14 +131,6 @@ def _answer(job: Job, config: Config, results: Path) -> Line:
 def gpus_of(config: Config, contender: str) -> int:
     """GPUs that a contender's answers claim."""
     return int(str(answering(config, contender).get("gpus") or 0))
-
-
-def asked_before(config: Config, job: Job) -> str:
-    """Whose earlier answers on test tell how long a job's take: of a candidate, those of its contender."""
-    candidate = candidate_of(config, job.contender)
-    if candidate is None:
-        return job.contender
-    return next((one.name for one in ladder(config) if one.adapter == candidate[0]), job.contender)
 
 
 def _train(job: Job, config: Config, results: Path) -> Line:

@@ -60,22 +60,29 @@ def mem_mb(kind: str, *, results: Path = Path("results"), model: str = SLM) -> N
     return of
 
 
-def runtime(kind: str, *, results: Path = Path("results"), limit: int | None = None) -> Number:
-    """A Snakemake resource: minutes, from how long the same job took before; doubled with the second attempt, and so on.
+def runtime(
+    kind: str,
+    *,
+    results: Path = Path("results"),
+    limit: int | None = None,
+    answers_as: Callable[[str], str] = str,
+) -> Number:
+    """A Snakemake resource: minutes, from what `fledgling plan` estimates; doubled with the second attempt, and so on.
 
     `limit` is the longest that the site lets a job run; a training that needs longer goes on in the next attempt.
+    `answers_as` says whose earlier answers tell how long a contender's take.
     """
 
     def of(wildcards: Wildcards, input: object, attempt: int) -> int:
-        seconds = _seconds(kind, results, wildcards)
+        seconds = _seconds(kind, results, wildcards, answers_as)
         minutes = KINDS[kind].minutes if seconds is None else round(SLACK * seconds / 60) + SLACK_MINUTES
         return min(minutes * attempt, limit or minutes * attempt)
 
     return of
 
 
-def _seconds(kind: str, results: Path, wildcards: Wildcards) -> float | None:
-    """How long the same job took before; None where nothing tells."""
+def _seconds(kind: str, results: Path, wildcards: Wildcards, answers_as: Callable[[str], str]) -> float | None:
+    """How long the same job took before, with as many rows as there are now; None where nothing tells."""
     track = wildcards.get("track", "")
     if kind == "train":
         name = wildcards.get("adapter", "") or "sft"
@@ -86,13 +93,22 @@ def _seconds(kind: str, results: Path, wildcards: Wildcards) -> float | None:
             if isinstance(seconds := _read(path).get("seconds"), int | float):
                 return float(seconds)
     if kind in ("answer", "teacher"):
-        contender = "teacher" if kind == "teacher" else wildcards.get("contender", "") or SLM
+        contender = "teacher" if kind == "teacher" else answers_as(wildcards.get("contender", "") or SLM)
         measured = _read(results / "metrics" / track / f"{contender}.json")
-        latency, rows = measured.get("latency_s"), measured.get("n")
+        latency, before = measured.get("latency_s"), measured.get("n")
         mean = latency.get("mean") if isinstance(latency, Mapping) else None
+        rows = _rows(results, track, "val" if wildcards.get("part", "") == "val/" else "test") or before
         if isinstance(mean, int | float) and isinstance(rows, int):
             return mean * rows
     return None
+
+
+def _rows(results: Path, track: str, split: str) -> int | None:
+    """Rows of a split, as the datasheet counts them; None where it is not built."""
+    value: object = _read(results / "data" / track / "datasheet.json")
+    for key in ("splits", split, "rows"):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, int) else None
 
 
 def _bytes(manifest: Path) -> int | None:
