@@ -5,7 +5,7 @@
     snakemake -n                                           what would run, and why
     snakemake --configfile config/phi4-mini.yaml -- all    the same graph over the real thing
 
-The stages are included in the order in which they run.
+A stage is included after those whose rules it names.
 """
 
 from snakemake.utils import min_version
@@ -22,9 +22,9 @@ report: "report/workflow.rst"
 include: "rules/common.smk"
 include: "rules/models.smk"
 include: "rules/data.smk"
+include: "rules/train.smk"
 include: "rules/predict.smk"
 include: "rules/evaluate.smk"
-include: "rules/train.smk"
 include: "rules/publish.smk"
 
 

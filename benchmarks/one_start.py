@@ -1,10 +1,11 @@
-"""A track with three candidates through one start of vLLM: the model and its adapters answer test and val together.
+"""How often an engine starts for a track with three candidates, and how long that takes: the graph's own three commands.
 
-    python benchmarks/one_start.py [--folder DIR] [--test 400] [--val 100] [--rank 64] [--layers 32]
+    python benchmarks/one_start.py [--folder DIR] [--test 400] [--val 100] [--rank 64] [--layers 32] [--apart]
 
-Makes three adapters with random weights for the checkpoint of benchmarks/phi4mini.py and runs the graph's own command
-once: the model on test, every candidate on val, the last one on test. Prints its wall time and how often an engine
-started; before, each of the five would have started its own.
+Makes three adapters with random weights for the checkpoint of benchmarks/phi4mini.py and runs what the graph runs: the
+model answers test; the three candidates answer val, and test ahead; the last of them, chosen, answers test. Prints the
+wall time of each command and how often an engine started. `--apart` runs the five answers one by one instead, each with
+a journal of its own, as the graph once did.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(Path(__file__).parent)]
@@ -69,6 +71,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--engine", default="vllm")
     parser.add_argument("--precision", default="bf16")
+    parser.add_argument("--apart", action="store_true", help="every answer with a start of its own")
     args = parser.parse_args()
     folder = args.folder.resolve()
     model = phi4mini.make(folder / "model", args.layers)
@@ -86,32 +89,46 @@ def main() -> None:
         "seed": 0,
     }
     out = folder / f"one-{time.time_ns()}"
-    also = [["--also", val, out / f"val-{n}.jsonl", path] for n, path in enumerate(made, 1)]
-    also.append(["--also", test, out / "tuned.jsonl", made[-1]])
-    command = [
-        *(sys.executable, "-m", "fledgling.gpus", os.environ.get("BENCHMARK_GPUS", "1")),
-        *(sys.executable, ROOT / "scripts/answer.py", "--track", "bench", "--contender", "slm"),
-        *("--data", test, "--model", model, "--settings", json.dumps(settings)),
-        *("--journal", out / "journal", "--out", out / "slm.jsonl"),
-        *(word for words in also for word in words),
-    ]
-    start = time.time()
-    environment = {"PYTHONPATH": f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}"}
-    done = subprocess.run(
-        [str(word) for word in command],
-        check=False,
-        cwd=ROOT,
-        env=os.environ | environment,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wall = time.time() - start
-    if done.returncode:
-        sys.exit(done.stderr[-5000:])
-    answered = {path.stem: len(path.read_text().splitlines()) for path in sorted(out.glob("*.jsonl"))}
-    starts = done.stderr.count("was ready after")
-    print(json.dumps({"name": "one_start", "wall_s": round(wall, 1), "starts": starts, "rows": answered}), flush=True)
-    texts = [[json.loads(line)["raw"] for line in (out / f"val-{n}.jsonl").open()] for n in (1, 2, 3)]
+    val_files = [out / f"val/sft.{number}.jsonl" for number in (1, 2, 3)]
+
+    def command(data: Path, files: list[Path], adapters: list[Path], *more: object) -> dict[str, Any]:
+        """Run one job of the graph; how long it took, and how often an engine started."""
+        start = time.time()
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "fledgling.gpus", os.environ.get("BENCHMARK_GPUS", "1")),
+                *(sys.executable, str(ROOT / "scripts/answer.py"), "--track", "bench", "--contender", "slm"),
+                *("--data", str(data), "--model", str(model), "--settings", json.dumps(settings)),
+                *(["--adapter", *map(str, adapters)] if adapters else []),
+                *("--journal", str(out / (f"journal-{files[0].stem}" if args.apart else "journal"))),
+                *("--out", *map(str, files), *map(str, more)),
+            ],
+            check=False,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        if done.returncode:
+            sys.exit(done.stderr[-5000:])
+        rows = {str(path.relative_to(out)): len(path.read_text().splitlines()) for path in files}
+        return {
+            "rows": rows,
+            "starts": done.stderr.count("was ready after"),
+            "wall_s": round(time.time() - start, 1),
+        }
+
+    jobs = [command(test, [out / "slm.jsonl"], [])]
+    if args.apart:
+        jobs += [command(val, [file], [path]) for file, path in zip(val_files, made, strict=True)]
+    else:
+        jobs.append(command(val, val_files, made, "--ahead", test))
+    jobs.append(command(test, [out / "tuned.jsonl"], [made[-1]]))
+    for job in jobs:
+        print(json.dumps(job), flush=True)
+    total = {"starts": sum(job["starts"] for job in jobs), "wall_s": round(sum(job["wall_s"] for job in jobs), 1)}
+    print(json.dumps({"name": "apart" if args.apart else "one_start", **total}), flush=True)
+    texts = [[json.loads(line)["raw"] for line in file.open()] for file in val_files]
     same = sum(a == b for a, b in zip(texts[0], texts[1], strict=True))
     print(json.dumps({"answers of candidates 1 and 2 that are the same": same}), flush=True)
 

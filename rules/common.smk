@@ -142,14 +142,18 @@ SMALL = small_group if RATIONED else None
 
 
 def settings(rule, **fixed):
-    """What a rule sees of the configuration (fledgling.graph.sees), as one canonical JSON text for its params."""
+    """What a rule sees of the configuration (fledgling.graph.sees), as one canonical JSON text for its params.
+
+    `fixed` are names beside the wildcards', and may hold some: contender="{adapter}.1".
+    """
 
     def of(wildcards):
         named = {key: wildcards[key] for key in ("track", "contender", "model", "adapter") if key in wildcards.keys()}
+        named |= {key: value.format(**wildcards) for key, value in fixed.items()}
         repeat = int(wildcards.get("part") == "repeat/")
         if "track" in named:
             track_of(wildcards)
-        return in_markup(canonical(sees.settings(config, rule, **named, **fixed, repeat=repeat)))
+        return in_markup(canonical(sees.settings(config, rule, **named, repeat=repeat)))
 
     return of
 
@@ -227,10 +231,6 @@ def model_of(wildcards):
 
 def adapter_of(wildcards):
     """The adapter that a contender answers under, with its weights; none for those that are not trained."""
-    if candidate := contenders.candidate_of(config, wildcards.contender):
-        folder = f"results/candidates/{wildcards.track}/{candidate[0]}/{candidate[1]}"
-    elif adapter := contenders.of(config, wildcards.contender).adapter:
-        folder = f"results/adapters/{wildcards.track}/{adapter}"
-    else:
-        return []
-    return [f"{folder}/manifest.json", f"{folder}/adapter_model.safetensors"]
+    adapter = contenders.of(config, wildcards.contender).adapter
+    folder = f"results/adapters/{wildcards.track}/{adapter}"
+    return [f"{folder}/manifest.json", f"{folder}/adapter_model.safetensors"] if adapter else []

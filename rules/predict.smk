@@ -2,7 +2,8 @@
 
 needs   results/data/{track}/{test,val}.jsonl; results/models/{model}/manifest.json; the adapter of a trained contender
 builds  results/predictions/{track}/{contender}.jsonl, one line an example, raw text kept, with a .json that seals it;
-        under val/ the same for the rows of val, under repeat/ a second run of the contenders in `repeats`
+        under val/ the same for the rows of val (there also of the candidates of a training, {adapter}.1, {adapter}.2 …,
+        all by one start of the engine), under repeat/ a second run of the contenders in `repeats`
 """
 
 
@@ -43,7 +44,7 @@ rule answer:
     benchmark:
         "results/benchmarks/answer/{track}/{part}{contender}.tsv"
     wildcard_constraints:
-        contender=any_of([*LOCAL, *PROVISIONAL]),
+        contender=any_of(LOCAL),
     conda:
         TORCH_ENV
     resources:
@@ -56,6 +57,34 @@ rule answer:
         'python -m fledgling.gpus {resources.gpu} python "$FLEDGLING_SCRIPTS/answer.py" --track {wildcards.track}'
         " --contender {wildcards.contender} --data {input.data} --model {input.model} {params.adapter}"
         " --settings {params.settings:q} --out {output.predictions} 2> {log}"
+
+
+rule answer_candidates:
+    """Let all candidates of a training answer val in one start, and test ahead where that is cheaper than a start."""
+    input:
+        data="results/data/{track}/val.jsonl",
+        test="results/data/{track}/test.jsonl",
+        model=lambda wildcards: f"results/models/{contenders.adapter_model(config, wildcards.adapter)}/manifest.json",
+        adapters=rules.train.output.manifests,
+        weights=rules.train.output.weights,
+    output:
+        predictions=expand("results/predictions/{{track}}/val/{{adapter}}.{number}.jsonl", number=CANDIDATES),
+        seals=expand("results/predictions/{{track}}/val/{{adapter}}.{number}.json", number=CANDIDATES),
+    log:
+        "logs/answer/{track}/val/{adapter}.log",
+    benchmark:
+        "results/benchmarks/answer/{track}/val/{adapter}.tsv"
+    conda:
+        TORCH_ENV
+    resources:
+        **needs("answer", gpus=lambda wildcards: contenders.answering(config, f"{wildcards.adapter}.1").get("gpus", 0)),
+    params:
+        settings=settings("answer", contender="{adapter}.1"),
+        code=code("scripts/answer.py"),
+    shell:
+        'python -m fledgling.gpus {resources.gpu} python "$FLEDGLING_SCRIPTS/answer.py" --track {wildcards.track}'
+        " --contender {wildcards.adapter}.1 --data {input.data} --ahead {input.test} --model {input.model}"
+        " --adapter {input.adapters} --settings {params.settings:q} --out {output.predictions} 2> {log}"
 
 
 rule floor:

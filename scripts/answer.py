@@ -3,8 +3,8 @@
     python scripts/answer.py --track toolcall --contender slm --config config/config.yaml \
         --data results/data/toolcall/test.jsonl --model results/models/slm/manifest.json --out slm.jsonl
 
-Reads rows and a checkpoint's manifest, with an adapter's manifest for a contender that is trained, and writes one
-prediction a row with the raw text kept. Runs on GPUs where there are some and on the CPU otherwise. Finished rows lie
+Reads rows and a checkpoint's manifest, with an adapter's manifest for a contender that is trained (or those of all
+candidates of a training), and writes one prediction a row with the raw text kept. Runs on GPUs where there are some and on the CPU otherwise. Finished rows lie
 in the journal, so that a run that was killed goes on and added rows are the only ones asked. An adapter of another
 base is refused.
 """
@@ -25,34 +25,37 @@ def main() -> None:
     parser.add_argument("--contender", required=True, help="name of the contender")
     parser.add_argument("--data", required=True, type=Path, help="rows to answer (test.jsonl)")
     parser.add_argument("--model", required=True, type=Path, help="results/models/{model}/manifest.json")
-    parser.add_argument("--adapter", type=Path, help="results/adapters/{track}/{adapter}/manifest.json")
+    parser.add_argument(
+        "--adapter",
+        type=Path,
+        nargs="+",
+        help="results/adapters/{track}/{adapter}/manifest.json; several share a start",
+    )
     sees.add_arguments(parser)
     parser.add_argument(
-        "--also",
-        nargs="+",
-        action="append",
-        default=[],
-        metavar="DATA OUT [ADAPTER]",
-        help="further rows, or further adapters of the model, that the same start of the engine answers (repeatable)",
+        "--ahead", type=Path, help="rows that one of the adapters will be asked next, answered where a start costs more"
     )
     parser.add_argument("--repeat", type=int, default=0, help="by hand: 1 asks everything a second time")
     parser.add_argument(
         "--shots", type=Path, help="results/data/{track}/train.jsonl, where shots are put before each row"
     )
     parser.add_argument("--journal", type=Path, help="folder of finished work")
-    parser.add_argument("--out", required=True, type=Path, help="predictions to write (.jsonl)")
+    parser.add_argument(
+        "--out", required=True, type=Path, nargs="+", help="predictions to write (.jsonl), one file an adapter"
+    )
     args = parser.parse_args()
     settings = sees.of_arguments(args, "answer", contender=args.contender, repeat=args.repeat)
-    if wrong := [more for more in args.also if len(more) not in (2, 3)]:
-        raise UsageError(f"--also takes DATA OUT [ADAPTER], found {len(wrong[0])} values: {' '.join(wrong[0])}")
-    more = [Ask(Path(data), Path(adapter[0]) if adapter else None, Path(out)) for data, out, *adapter in args.also]
+    adapters = args.adapter or [None]
+    if len(adapters) != len(args.out):
+        raise UsageError(f"--out: {len(args.out)} files for {len(adapters)} contenders; give one file an adapter")
     answer_all(
-        [Ask(args.data, args.adapter, args.out), *more],
+        [Ask(args.data, adapter, out) for adapter, out in zip(adapters, args.out, strict=True)],
         track=args.track,
         model=args.model,
         settings=settings,
         journal=args.journal or Path(where().get("journal", ".journal")),
         train_data=args.shots,
+        ahead=args.ahead,
     )
 
 

@@ -21,7 +21,7 @@ def test_nothing_to_do(built):
 
 
 SLM_AGAIN = {"answer": 2, "score": 2, **AFTER_COMPARE}
-TRAIN_AGAIN = {"train": 2, "answer": 6, "score": 6, "select_adapter": 2, **AFTER_DECIDE}
+TRAIN_AGAIN = {"train": 2, "answer_candidates": 2, "answer": 2, "score": 6, "select_adapter": 2, **AFTER_DECIDE}
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,15 @@ TRAIN_AGAIN = {"train": 2, "answer": 6, "score": 6, "select_adapter": 2, **AFTER
         (
             "max_new_tokens: 64\n    requests_per_month: 1000000 # invented",
             "max_new_tokens: 65\n    requests_per_month: 1000000 # invented",
-            {"answer": 4, "score": 4, "select_adapter": 1, "compare": 1, "decide": 1, "report": 1},
+            {
+                "answer_candidates": 1,
+                "answer": 2,
+                "score": 4,
+                "select_adapter": 1,
+                "compare": 1,
+                "decide": 1,
+                "report": 1,
+            },
         ),
         ("error_rate: 0.06", "error_rate: 0.07", {"ask": 2, "score": 2, **AFTER_COMPARE}),
         (
@@ -46,7 +54,7 @@ TRAIN_AGAIN = {"train": 2, "answer": 6, "score": 6, "select_adapter": 2, **AFTER
         (
             "max_prompt_tokens: 2048",
             "max_prompt_tokens: 2047",
-            {"answer": 8, "score": 8, "select_adapter": 2, **AFTER_COMPARE},
+            {"answer_candidates": 2, "answer": 4, "score": 8, "select_adapter": 2, **AFTER_COMPARE},
         ),
         # A contender's own keys ask that contender again, and whoever judges it.
         ("  slm: {}\n", "  slm: {batch_size: 16}\n", SLM_AGAIN),
@@ -74,7 +82,7 @@ def test_configuration(built, old, new, expected):
     built.edit("config/config.yaml", old, new)
     plan = built.plan()
     if "compare" in expected:  # what lies behind the checkpoint is known only when it has run again
-        behind = {"answer", "score", "select_adapter"}
+        behind = {"answer_candidates", "answer", "score", "select_adapter"}
         assert {rule: n for rule, n in plan.items() if rule not in behind} == {
             rule: n for rule, n in expected.items() if rule not in behind
         }
@@ -118,7 +126,7 @@ def test_code(built, file, expected):
     path.write_text(path.read_text() + "\n_EDITED = 1\n")
     plan = built.plan()
     assert set(plan) >= set(expected)
-    assert not set(plan) & {"ask", "answer", "prepare", "fetch", "train"}
+    assert not set(plan) & {"ask", "answer", "answer_candidates", "prepare", "fetch", "train"}
 
 
 def test_comments_and_docstrings(built):

@@ -1,9 +1,10 @@
 """The stage that asks the slm every row of a split."""
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from fledgling.slm.guides import Guides, Unguided
 log = logging.getLogger(__name__)
 
 SAID = 5  # rows of a kind are named in the log, up to so many
+MOST_AHEAD = 8192  # answers that may turn out not to be needed: 45 s of vLLM on an H100, half of one of its starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,22 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Rows that one contender answers: the file of rows, the manifest of its adapter if it has one, and its file."""
+    """Rows that one contender answers: the file of rows, the manifest of its adapter if it has one, and its file.
+
+    Without a file the answers are kept in the journal alone, for whoever asks for them later.
+    """
 
     data: Path
     adapter: Path | None
-    out: Path
+    out: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """The rows of one file as they are asked, and what settings alone decided about them."""
+
+    rows: list[Asked]
+    limits: list[Limits]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +104,7 @@ def answer_all(
     settings: Object,
     journal: Path,
     train_data: Path | None = None,
+    ahead: Path | None = None,
 ) -> None:
     """For every ask, write one prediction a row in the order of its rows, and what settings alone decided.
 
@@ -98,7 +112,9 @@ def answer_all(
     in the journal: a run that was killed goes on, and rows that were added are the only ones asked. The unit is a row,
     or a whole batch where rows of a batch influence each other (int8): then other rows make other batches, which are
     asked again. `repeat` in the settings asks everything a second time, in another order and so in other batches.
-    `shots` ({"k", "set"}) puts so many answered rows of `train_data` before each.
+    `shots` ({"k", "set"}) puts so many answered rows of `train_data` before each. `ahead` are rows that one of the
+    adapters will be asked next: where an engine has to start anyway and an own start for them would cost more, all
+    adapters answer them as well, into the journal.
 
     Raises:
         DataError: the checkpoint or an adapter is damaged, an adapter belongs to another base, or the chat template
@@ -124,15 +140,24 @@ def answer_all(
     )
     before = shots_of(settings, train_data)
     unit = "batch" if slm["precision"] == "int8" else "row"
+    splits: dict[Path, _Split] = {}
     with Journal(journal, SLM) as finished:
-        works = []
-        for each in asks:
+
+        def ready(each: Ask) -> _Work:
+            if each.data not in splits:
+                splits[each.data] = _split(each, track, chat, decoding, settings, before)
             tuned = adapter.load(each.adapter, base) if each.adapter else None
             identity = fingerprint(engine, slm["precision"], base.fingerprint, tuned.digest if tuned else None)
-            works.append(_work(each, track, tuned, identity, chat, decoding, settings, before, finished))
-            how = (len(works[-1].rows), len(works[-1].todo), slm["precision"], engine)
-            log.info("%s: %d rows, %d of them to be asked, %s on %s", track, *how)
+            work = _work(each, splits[each.data], tuned, identity, settings, finished)
+            how = (track, each.data.stem, len(work.rows), len(work.todo), slm["precision"], engine)
+            log.info("%s: %s: %d rows, %d of them to be asked, %s on %s", *how)
+            return work
+
+        works = [ready(each) for each in asks]
         if any(work.todo for work in works):
+            if ahead and engine == "vllm" and _worth(ahead, len(asks)):
+                log.info("%s: %s is answered ahead, by this start of the engine", track, ahead.stem)
+                works += [ready(Ask(ahead, each.adapter, None)) for each in asks]
             folders = {work.adapter: None for work in works if work.adapter and work.todo}
             loaded = load(engine, base.checkpoint, decoding, settings, list(folders))
             assert loaded.unit == unit
@@ -144,6 +169,8 @@ def answer_all(
             bar.close()
     name = adapter.name_of(base)
     for work in works:
+        if work.ask.out is None:
+            continue
         made = [
             prediction(row, work.known.get(row.digest), tokenizer, decoding, name, work.identity) for row in work.rows
         ]
@@ -155,28 +182,35 @@ def answer_all(
         write_predictions(work.ask.out, (row.to_json() for row in made), made_from=parts, limits=limits)
 
 
-def _work(
-    each: Ask,
-    track: str,
-    tuned: adapter.Adapter | None,
-    identity: str,
-    chat: template.Chat,
-    decoding: Decoding,
-    settings: Object,
-    before: Sequence[Example],
-    finished: Journal,
-) -> _Work:
-    """One ask with its requests, and the answers that the journal holds."""
-    slm, folder = settings[SLM], tuned.folder if tuned else None
+def _worth(ahead: Path, adapters: int) -> bool:
+    """Whether all adapters answering rows that one of them will be asked is cheaper than a start of the engine."""
+    most = MOST_AHEAD // max(1, adapters - 1)
+    return sum(1 for _ in itertools.islice(read_examples(ahead), most + 1)) <= most
+
+
+def _split(
+    each: Ask, track: str, chat: template.Chat, decoding: Decoding, settings: Object, before: Sequence[Example]
+) -> _Split:
+    """The rows of a file as requests, the same for every adapter."""
     examples = list(read_examples(each.data))
-    rows, unguided = ask(examples, chat, decoding, settings, before, folder)
+    rows, unguided = ask(examples, chat, decoding, settings, before)
     if rows and all(row.request is None for row in rows):
         raise DataError(
             f"{each.data}: the chat template of the slm takes none of the {len(rows)} rows; see above for why"
         )
-    limits = before_asking(track, examples, rows, chat, settings, before)
+    if each.out is None:  # whoever writes a file of them says this
+        return _Split(rows, [])
     what = "are asked without a guide, as no grammar can be made of their schema"
-    limits += _limit(track, len(rows), unguided, "slm.schema_guided", 1, what)
+    limits = before_asking(track, examples, rows, chat, settings, before)
+    return _Split(rows, limits + _limit(track, len(rows), unguided, "slm.schema_guided", 1, what))
+
+
+def _work(
+    each: Ask, split: _Split, tuned: adapter.Adapter | None, identity: str, settings: Object, finished: Journal
+) -> _Work:
+    """One ask with its requests, and the answers that the journal holds."""
+    slm, folder = settings[SLM], tuned.folder if tuned else None
+    rows = [replace(row, request=row.request and replace(row.request, adapter=folder)) for row in split.rows]
     run = digest([identity, settings["repeat"]]) if settings.get("repeat") else identity
     fitting = {row.digest: row for row in rows if row.request and len(row.request.prompt) <= slm["max_prompt_tokens"]}
     known = {}
@@ -184,7 +218,7 @@ def _work(
         for row in fitting.values():
             if (found := finished.get(_key(run, [row]))) is not None:
                 known[row.digest] = Answer(**found["answers"][0])
-    return _Work(each, rows, limits, folder, identity, run, fitting, known)
+    return _Work(each, rows, split.limits, folder, identity, run, fitting, known)
 
 
 def before_asking(
@@ -299,9 +333,8 @@ def ask(
     decoding: Decoding,
     settings: Mapping[str, Any],
     before: Sequence[Example] = (),
-    folder: Path | None = None,
 ) -> tuple[list[Asked], int]:
-    """The examples as requests to the model under the adapter in `folder`, in order.
+    """The examples as requests to the model without an adapter, in order.
 
     Also how many are asked without the guide that the settings want.
     """
@@ -333,7 +366,7 @@ def ask(
                 _say(why, unguided)
                 unguided += 1
         key = digest({"prompt": text, "decoding": how, "schema": guide})
-        rows.append(Asked(example.id, Request(prompt=next(ids), guide=guide, adapter=folder), key))
+        rows.append(Asked(example.id, Request(prompt=next(ids), guide=guide), key))
     return rows, unguided
 
 
