@@ -94,6 +94,27 @@ CALLING = {
     "nexus": "Call: get_weather(city='Oslo')<bot_end>",
     "words before braces": f"Calling get_weather with the following arguments: {ARGUMENTS}",
     "full stop before braces": f"I will use get_weather.\n{ARGUMENTS}",
+    "react, original": "Thought 1: The weather.\nAction 1: Get_Weather[Oslo]",
+    "react, one line": "get_weather[Oslo]",
+    "pythonic, another case": 'getWeather(city="Oslo")',
+    "pythonic, quotation marks of a word processor": "get_weather(city=“Oslo”)",
+    "json, quotation marks of a word processor": "{“name”: “get_weather”, “arguments”: {“city”: “Oslo”}}",
+    "escaped for HTML": f"&lt;tool_call&gt;{CALL}&lt;/tool_call&gt;",
+    "pythonic, of its own, alone": 'book_flight(to="Oslo")',
+    "assignment": "get_weather city=Oslo",
+    "assignment in prose": "I'm calling get_weather with city='Oslo'.",
+    "command": "/get_weather Oslo",
+    "command with quotes": 'get_weather "Oslo"',
+    "the name alone": "get_weather",
+    "the name alone in a fence": "```\nget_weather\n```",
+    "the name alone in a list": '["get_weather"]',
+    "lines": "get_weather\ncity: Oslo",
+    "toml": '[get_weather]\ncity = "Oslo"',
+    "lfm2": '<|tool_call_start|>[get_weather(city="Oslo")]<|tool_call_end|>',
+    "olmo 3": '<function_calls>\nget_weather(city="Oslo")\n</function_calls>',
+    "nemotron": f"<TOOLCALL>[{CALL}]</TOOLCALL>",
+    "seed": "<seed:tool_call>\n<function=get_weather>\n<parameter=city>Oslo</parameter>",
+    "granite 3.3, thinking": f"<think>Hm</think><response>{CALL}</response>",
     "yaml": "name: get_weather\narguments:\n  city: Oslo",
     "shell": "```bash\nget_weather --city Oslo\n```",
     "after thoughts": "<think>The weather, then.</think>\n[get_weather(city='Oslo')]",
@@ -109,6 +130,13 @@ REFUSING = {
     "a parenthesis of words": "get_weather (the tool) does not apply.",
     "a parenthesis with an example": "I could use get_weather (e.g. for Oslo), but you ask about poems.",
     "a name with its parentheses": "Neither get_weather() nor refund() can tell who wrote a poem.",
+    "signatures in a list": "I have:\n- get_weather(city): the weather\n- refund(order: integer): money\nNeither fits.",
+    "a signature in a code span": "I'd need `get_weather(city)`, and you name no city. Which one?",
+    "a citation's number": "As get_weather[1] says, no.",
+    "a name and its arguments in words": "To use get_weather I need the city: which one?",
+    "an equation": "There is get_weather, and x = 4.",
+    "lines that begin with a name": "get_weather does not fit.\ncity: unknown",
+    "Granite's tags": "<think>No.</think>\n<response>A poet did.</response>",
     "a name in a code span": "The tool `get_weather` does not answer that.",
     "a name in bold": "**get_weather** is for the weather.",
     "a name and a colon": "There are two tools, get_weather: the weather of a place, and refund: money back.",
@@ -161,6 +189,11 @@ def test_any_name_may_be_offered(name):
     assert attempts_call(f'{name}(city="Oslo")', [name])
     assert attempts_call(f"Use {name} {json.dumps({'city': 1})}", [name])
     assert not attempts_call(f"There is {name} for the weather.", [name])
+
+
+@pytest.mark.parametrize("text", ["", " \n", "\u200b", "\u200b\u2060 \ufeff", "\x00"])
+def test_a_reply_that_shows_nothing_is_none(text):
+    assert score(text).scores["ast_match_rate"] == 0
 
 
 def test_a_reply_that_never_stops_naming_a_tool_is_no_abstention():

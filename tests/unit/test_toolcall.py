@@ -88,6 +88,8 @@ TOOLS = [
         (f"functools[{CALL}], and that is all", [READ]),
         (f"[TOOL_CALLS] [{CALL}] I hope this helps", [READ]),
         ('[TOOL_CALLS]f{"a": 1} so', [Call("f", {"a": 1})]),
+        ('[TOOL_CALLS]f{"a": 1}g{}', [Call("f", {"a": 1}), Call("g", {})]),
+        ('[TOOL_CALLS]f[ARGS]{"a": 1}g[ARGS]{}</s>', [Call("f", {"a": 1}), Call("g", {})]),
         # the plural that models write
         (f"<|tool_calls|>[{CALL}, {TWO}]<|/tool_calls|> done", [READ, READ_TWO]),
         (f"<tool_calls>\n[{CALL}]\n</tool_calls>", [READ]),
@@ -118,6 +120,9 @@ TOOLS = [
         # thoughts that the prompt has opened, and thoughts in other tags
         (f"perhaps <tool_call>{TWO}</tool_call>? no\n</think>\n<tool_call>{CALL}</tool_call>", [READ]),
         (f"[THINK]{TWO}[/THINK]{CALL}", [READ]),
+        (f"<|channel>thought\n{TWO}<channel|>{CALL}<turn|>", [READ]),
+        (f"<think>{TWO}</think><response>\n{CALL}\n</response>", [READ]),
+        (f"<tool_call>{CALL}</tool_call>[|endofturn|]", [READ]),
         ('{"name": "f", "arguments": {"s": "</think>"}}', [Call("f", {"s": "</think>"})]),
         ('So: <tool_call>{"name": "f", "arguments": {"s": "</think>"}}</tool_call>', [Call("f", {"s": "</think>"})]),
         # the historical wrapper: its body is the arguments

@@ -1,7 +1,7 @@
 """Gold calls: in the forms that data sets give them, and as text in the dialects that the scorer reads."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from fledgling import strict_json
@@ -9,6 +9,7 @@ from fledgling.artefacts import Json, JsonObject
 from fledgling.data.invalid import Unusable
 from fledgling.data.values import as_list, as_object, as_text, decoded, parsed
 from fledgling.tracks.attempts import attempts_call
+from fledgling.tracks.declared import offered
 from fledgling.tracks.dialects import lenient_calls, parse_calls
 from fledgling.tracks.spoken import spoken
 
@@ -80,7 +81,7 @@ def _provided(item: JsonObject, key: str) -> Call:
     return call(item, key)
 
 
-def in_text(text: str, key: str, offered: Iterable[str]) -> list[Call] | None:
+def in_text(text: str, key: str, tools: Sequence[JsonObject] | None) -> list[Call] | None:
     """The calls that a text holds, by the scorer's strict reading, or as JSON alone in it; None where it only speaks.
 
     Raises:
@@ -101,7 +102,7 @@ def in_text(text: str, key: str, offered: Iterable[str]) -> list[Call] | None:
     alone = fenced[1] if fenced else said
     if fenced and (read := parse_calls(alone)) is not None:
         return [{"name": found.name, "arguments": found.arguments} for found in read]
-    if lenient_calls(said) or attempts_call(said, offered):
+    if lenient_calls(said) or attempts_call(said, *offered(tools)):
         if (listed := _as_json(alone, key)) is not None:
             return listed
         raise Unusable(

@@ -310,19 +310,15 @@ def _answer_of(turn: JsonObject, kind: str, key: str, tools: list[JsonObject] | 
     text = as_text("" if content is None else content, f"{key}.content").strip()
     if not text:
         raise Unusable("no_answer", f"{key}: neither content nor tool_calls; an abstention says something in content")
-    return cast(Json, calls.in_text(text, f"{key}.content", _names(tools)) or [])
+    return cast(Json, calls.in_text(text, f"{key}.content", tools) or [])
 
 
 def _written(text: str, key: str, tools: list[JsonObject] | None) -> Json:
     """The calls of a completion, which holds them or [] and nothing else."""
-    found = calls.in_text(text, key, _names(tools))
+    found = calls.in_text(text, key, tools)
     if found is None:
         raise Unusable("no_call", f"{key}: no call in a form that is read; write [] where no call is right")
     return cast(Json, found)
-
-
-def _names(tools: list[JsonObject] | None) -> list[str]:
-    return [str(as_object(tool["function"], "tools")["name"]) for tool in tools or []]
 
 
 _COMMON = frozenset({"id", "group", "category", "source", "weight"})

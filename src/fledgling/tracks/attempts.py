@@ -5,16 +5,19 @@ that is not read never passes for an abstention. An attempt is
 
 * markup that dialects of tool calls use, wherever it stands;
 * a reply that begins, perhaps in a fence, like JSON of a call: a name and arguments, or a broken text with either;
-* a list of Python calls at the beginning;
-* the name of an *offered* tool next to arguments or markup: `name(city="Oslo")`, `name {"city": …}`, `<name>`,
-  `"name": "…"`, `Action: name`, `name --city Oslo`.
+* a list of Python calls at the beginning, or nothing but one Python call with named arguments;
+* the name of an *offered* tool, in any case, next to arguments or markup: `name(city="Oslo")`, `name {"city": …}`,
+  `name[Oslo]`, `<name>`, `"name": "…"`, `Action: name`, `name --city Oslo`, `name … city=Oslo`;
+* nothing but such a name: alone, as a command (`/name Oslo`), or with a line for each argument.
 
 Naming a tool is no attempt ("None of get_weather and refund fits", "get_weather (the tool) does not apply",
-"get_weather() is not the right one"), nor is a fence or an object that is no call (`{"answer": …}`).
+"get_weather() is not the right one", "get_weather(city, days) needs a city"), nor is a fence or an object that is no
+call (`{"answer": …}`). Quotation marks of a word processor and HTML's escapes count as what they stand for.
 """
 
+import html
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from fledgling import strict_json
 
@@ -28,7 +31,13 @@ _FENCE = re.compile(r"```[\w-]{0,32}[ \t]{0,8}\n\s{0,64}")
 _KEY = re.compile(r"[\"']([A-Za-z_]{2,16})[\"']\s{0,8}:")
 _NAMES = frozenset(("name", "function", "function_name", "tool", "tool_name", "recipient_name"))
 _ARGUMENTS = frozenset(("arguments", "parameters", "args", "params", "kwargs", "input", "action_input"))
+_TYPOGRAPHY = str.maketrans(dict.fromkeys("“”„‟", '"') | dict.fromkeys("‘’‚‛", "'"))
 _PYTHON = re.compile(r"\[\s{0,64}[A-Za-z_][\w.]{0,256}\((?:\s{0,8}\)|\s{0,8}\w{1,64}\s{0,4}=)")
+_ONE_CALL = re.compile(r"(?:print\()?[A-Za-z_][\w.]{0,256}\(\s{0,8}\w{1,64}\s{0,4}=[^=]")
+_COMMAND = re.compile(r"[/!@$]")
+_DECORATION = " \t\r\n`'\"*_#()[]{}<>:;,.-"
+_KEYED = re.compile(r"\W{0,8}(\w{1,64})[`\"'*]{0,4}\s{0,4}[:=]")
+_GIVEN = re.compile(r"(\w{1,64})[`*]{0,2}\s?=\s?[^\s=]")
 _WINDOW = 160  # characters around a name that are looked at
 _MENTIONS = 5_000  # of offered names that are looked at; a reply with more is no abstention
 
@@ -41,7 +50,7 @@ _BRACE = re.compile(
     re.IGNORECASE,
 )
 _AFTER = re.compile(
-    r"\s{0,4}(?:\[ARGS\]|\[CALL_ID\]|<[|｜]|:\d{1,4}<|<(?:param|arg|input)|--?\w)"
+    r"\[(?!\d{0,8}\])|\s{0,4}(?:\[ARGS\]|\[CALL_ID\]|<[|｜]|:\d{1,4}<|<(?:param|arg|input)|--?\w)"
     r"|[`*\"']{0,4}\s{0,8}\n\W{0,4}(?:action[ _]?input|input|arguments|parameters|args|params)\b\W{0,3}[:=]",
     re.IGNORECASE,
 )
@@ -54,28 +63,66 @@ _ELEMENT = re.compile(
     r"<(?:tool|name|tool_name|function|function_name|invoke|action|api|call)\b[^<>]{0,64}>\s{0,8}$", re.IGNORECASE
 )
 _LABEL = re.compile(
-    r"(?:^|\n)\W{0,6}(?:action|tool|tool_name|function|function_name|api|call|invoke)\W{0,4}[:=]\W{0,8}(?:functions\.)?$",
+    r"(?:^|\n)\W{0,6}(?:action|tool|tool_name|function|function_name|api|call|invoke)(?: \d{1,3})?\W{0,4}[:=]\W{0,8}(?:functions\.)?$",
     re.IGNORECASE,
 )
 _LINE_ENDS = re.compile(r"[`\"'*]{0,4}[ \t]{0,8}(?:\r?\n|$)")
 
 
-def attempts_call(text: str, offered: Iterable[str] = ()) -> bool:
-    """Whether a reply, its thoughts left out, tries to call a tool; `offered` names those that the row has."""
+def attempts_call(text: str, offered: Iterable[str] = (), arguments: Collection[str] = ()) -> bool:
+    """Whether a reply, its thoughts left out, tries to call a tool.
+
+    `offered` names the tools that the row has, `arguments` all their arguments.
+    """
+    text = _plain(text)
     start = strict_json.skip_space(text, 0)
     if fence := _FENCE.match(text, start):
         start = fence.end()
     if _MARKUP.search(text) or _PYTHON.match(text, start) or _begins_like_call(text, start):
         return True
-    left = _MENTIONS
-    for name in offered:
-        at = text.find(name) if name else -1
+    names = [_lower(name) for name in offered if name]
+    known = frozenset(map(_lower, arguments))
+    if _is_nothing_else(text[start:], names, known):
+        return True
+    lowered, left = _lower(text), _MENTIONS
+    for name in names:
+        at = lowered.find(name)
         while at >= 0:
             left -= 1
-            if left < 0 or _is_used(text, at, at + len(name)):
+            if left < 0 or _is_used(text, at, at + len(name), known):
                 return True
-            at = text.find(name, at + len(name))
+            at = lowered.find(name, at + len(name))
     return False
+
+
+def _plain(text: str) -> str:
+    """A text with straight quotation marks, and without HTML's escapes."""
+    text = text if text.isascii() else text.translate(_TYPOGRAPHY)
+    return html.unescape(text) if "&lt;" in text or "&quot;" in text else text
+
+
+def _lower(text: str) -> str:
+    """Small letters, if each letter has one: a few of other scripts have two."""
+    lowered = text.lower()
+    return lowered if len(lowered) == len(text) else text
+
+
+def _is_nothing_else(text: str, names: Sequence[str], arguments: Collection[str]) -> bool:
+    """Whether a reply is a call and nothing else: a Python call, a command, a name, or a name and its arguments."""
+    body = text.strip(" \t\r\n`;")
+    if _ONE_CALL.match(body) and body.endswith(")"):
+        return True
+    lines = [line for line in _lower(body).split("\n", 64) if line.strip(_DECORATION)]
+    if not lines or len(lines[0]) > 512:
+        return False
+    if any(lines[0].strip(_DECORATION) == name.strip(_DECORATION) for name in names):
+        return all((found := _KEYED.match(line)) and found[1] in arguments for line in lines[1:])
+    if len(lines) > 1:
+        return False
+    line = lines[0].strip()
+    if _COMMAND.match(line):
+        return any(line.startswith(name, 1) and not _is_word(line[1 + len(name) :][:1]) for name in names)
+    return line[-1] in "\"'" and line.startswith(tuple(f"{name} {quote}" for name in names for quote in "\"'"))
 
 
 def _begins_like_call(text: str, start: int) -> bool:
@@ -94,23 +141,32 @@ def _begins_like_call(text: str, start: int) -> bool:
     return False
 
 
-def _is_used(text: str, start: int, end: int) -> bool:
+def _is_used(text: str, start: int, end: int, arguments: Collection[str]) -> bool:
     """Whether the name between two places stands next to arguments or markup."""
     if _is_word(text[start - 1 : start]) or _is_word(text[end : end + 1]):
         return False
     before, after = text[max(0, start - _WINDOW) : start], text[end : end + _WINDOW]
     if opening := _PARENTHESIS.match(after):
-        if after[opening.end() :].lstrip()[:1] != ")":
+        listed, closed, rest = after[opening.end() :].partition(")")
+        if not closed or not _is_signature(listed, arguments):
             return True
-        line = text[text.rfind("\n", 0, start) + 1 : start] + after.partition("\n")[0]
+        line = text[text.rfind("\n", 0, start) + 1 : start] + rest.partition("\n")[0]
         return not re.search(r"\w", line.replace("functions", "").replace("print", ""))
     if _SPACED.match(after) or _BRACE.match(after) or _AFTER.match(after):
+        return True
+    if any(name.lower() in arguments for name in _GIVEN.findall(after.partition("\n")[0])):
         return True
     if before.endswith((">>>", "<", "</")) and (before[-1] != "<" or after[:1] in (">", " ", "/", "\n")):
         return True
     if _QUOTED.search(before) and after[:1] in ("'", '"'):
         return True
     return bool(_ELEMENT.search(before) or (_LABEL.search(before) and _LINE_ENDS.match(after)))
+
+
+def _is_signature(listed: str, arguments: Collection[str]) -> bool:
+    """Whether what a parenthesis lists is nothing, or declared arguments, as in a description of a tool."""
+    names = [part.partition(":")[0].strip(" \t\n`*'\"").lower() for part in listed.split(",")]
+    return not listed.strip() or all(name in arguments for name in names)
 
 
 def _is_word(character: str) -> bool:

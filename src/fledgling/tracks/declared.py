@@ -5,9 +5,9 @@ name (`additionalProperties`, `patternProperties`). Without `properties` everyth
 a bounded number of places, whatever a schema holds.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 BOUND = 256  # parts of a schema that are looked at for one question; a real one has a handful
 _IN_PLACE = ("anyOf", "oneOf")
@@ -88,6 +88,13 @@ def item_types(schema: object, root: object) -> list[str]:
                     return []
                 found.update(dict.fromkeys(declared))
     return list(found)
+
+
+def offered(tools: Iterable[Mapping[str, Any]] | None) -> tuple[list[str], frozenset[str]]:
+    """The names of a row's tools, and those of all their arguments."""
+    functions = [tool["function"] for tool in tools or ()]
+    arguments = [name for function in functions for name in declared(function.get("parameters")).names]
+    return [str(function["name"]) for function in functions], frozenset(arguments)
 
 
 def described(schema: object) -> Literal["object", "array", "value"]:

@@ -158,6 +158,9 @@ def _marked(text: str, marker: re.Match[str]) -> tuple[list[Call], int]:
     if name is not None:
         arguments, end = strict_json.scan(text, start)
         calls = [_call({"name": name, "arguments": arguments})]
+        while self_closing and (named := _MISTRAL_NAME.match(text, end)):  # several behind one marker
+            arguments, end = strict_json.scan(text, named.end())
+            calls.append(_call({"name": named[1], "arguments": arguments}))
     elif marker[0] == "<functioncall>" and (quoted := _GLAIVE.match(text, start)):
         calls, end = _quoted(text, quoted)
     else:

@@ -14,7 +14,10 @@ THOUGHTS = {
     "◁think▷": "◁/think▷",
     "<|START_THINKING|>": "<|END_THINKING|>",
     "<|channel|>analysis<|message|>": "<|end|>",
+    "<|channel>thought": "<channel|>",
 }
+# What a model puts around its answer, thoughts or not.
+AROUND = {"<response>": "</response>", "<|begin_of_box|>": "<|end_of_box|>"}
 END_OF_TURN = (
     "<|end|>",
     "<|endoftext|>",
@@ -30,6 +33,9 @@ END_OF_TURN = (
     "<|return|>",
     "<|call|>",
     "<|user|>",
+    "<|role_end|>",
+    "[|endofturn|]",
+    "<turn|>",
     "<|observation|>",
     "<｜end▁of▁sentence｜>",
     "<end_of_turn>",
@@ -47,8 +53,8 @@ def spoken(text: str) -> str:
     """The part of a checked text that is the answer.
 
     One leading block of thoughts is left out, also one that is only closed, as where the prompt has opened it (a
-    closing tag inside a JSON value is a part of that value). So are tokens that end a turn, and harmony's header of
-    the final channel.
+    closing tag inside a JSON value is a part of that value). So are tokens that end a turn, harmony's header of the
+    final channel, and tags around the whole answer (Granite's).
 
     Raises:
         ValueError: the reply ends inside its thoughts.
@@ -56,16 +62,30 @@ def spoken(text: str) -> str:
     start = _after_thoughts(text)
     if header := _FINAL.match(text, strict_json.skip_space(text, start)):
         start = header.end()
+    said = text[start : _turn_end(text, start)]
+    begin = strict_json.skip_space(said, 0)
+    for opening, closing in AROUND.items():
+        if said.startswith(opening, begin) and said.endswith(closing):
+            return said[begin + len(opening) : -len(closing)]
+    return said
+
+
+def _turn_end(text: str, start: int) -> int:
     end = len(text)
     while True:
         while end > start and text[end - 1] in " \t\n\r":
             end -= 1
         if end == start or text[end - 1] not in _ENDS:
-            return text[start:end]
+            return end
         token = next((token for token in END_OF_TURN if text.endswith(token, start, end)), None)
         if token is None:
-            return text[start:end]
+            return end
         end -= len(token)
+
+
+def is_visible(text: str) -> bool:
+    """Whether a reader sees anything of a text: spaces and characters without a form are nothing."""
+    return any(sign.isprintable() and not sign.isspace() for sign in text)
 
 
 def _after_thoughts(text: str) -> int:

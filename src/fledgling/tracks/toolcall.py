@@ -29,10 +29,11 @@ from fledgling.tracks.assignment import best
 from fledgling.tracks.attempts import attempts_call
 from fledgling.tracks.bfcl import allowed_of, ast_match
 from fledgling.tracks.bounds import EXTRA_CALLS, NATIVE_CALLS, in_one_order, too_many
+from fledgling.tracks.declared import offered
 from fledgling.tracks.dialects import Call, lenient_calls, native_calls, parse_calls
 from fledgling.tracks.kinds import Kind, Scored, length
 from fledgling.tracks.matching import accepts, all_exact, right_arguments
-from fledgling.tracks.spoken import spoken
+from fledgling.tracks.spoken import is_visible, spoken
 
 __all__ = ["KIND", "Call", "accepts", "ast_match", "native_calls", "parse_calls"]
 
@@ -55,7 +56,7 @@ def score(example: Example, prediction: Prediction) -> Scored:
     text = prediction.raw or ""
     if _too_long(prediction.tool_calls, text):
         return KIND.nothing("too_long")
-    if not prediction.tool_calls and (not text or text.isspace()):
+    if not prediction.tool_calls and not is_visible(text):
         return KIND.nothing("empty")
     calls, lenient = _readings(prediction.tool_calls, text, example.tools)
     allowed = example.allowed if example.allowed is not None or example.answer is None else allowed_of(example.answer)
@@ -94,9 +95,9 @@ def _readings(
         return None, None
     if found := lenient_calls(said):
         return None, found
-    offered = [tool["function"]["name"] for tool in tools or []]
-    nothing: list[Call] | None = None if not said or attempts_call(said, offered) else []
-    return nothing, nothing
+    if not is_visible(said) or attempts_call(said, *offered(tools)):
+        return None, None
+    return [], []
 
 
 def _scores(calls: list[Call] | None, allowed: list[Object] | None, tools: list[Object] | None) -> dict[str, float]:
