@@ -16,6 +16,8 @@ from fledgling import schema_cost, strict_json
 
 MAX_STEPS = 10_000_000  # of one validation; the library takes less than a second for as many
 MAX_EXPLAINED = 50_000  # of one that is to say what is wrong: the library remembers every branch that failed
+# Read so where a schema names no dialect and is none of 2020-12: tuples under `items`, a boolean `exclusiveMinimum`.
+OLDER = ("http://json-schema.org/draft-07/schema#", "http://json-schema.org/draft-04/schema#")
 MAX_ERRORS = 5  # named in one message; the first ones are what a person reads
 
 
@@ -64,7 +66,7 @@ class Schema:
 def compiled(schema: dict[str, Any] | bool) -> Schema:
     """The compiled form of a JSON Schema; compiling an equal one again costs a look-up.
 
-    `$schema` names the dialect (2020-12 where it is absent). `format` is an annotation, in every dialect.
+    `$schema` names the dialect. Where it is absent it is 2020-12, or the first of OLDER that the schema is valid in. `format` is an annotation, in every dialect.
     References reach the schema itself and the published metaschemas, nothing else.
 
     Raises:
@@ -80,13 +82,17 @@ def _compiled(text: str) -> Schema:
     schema = _foreign(strict_json.loads(text))
     if not isinstance(schema, dict):  # the library looks for the dialect in an object only
         schema = {} if schema else {"not": {}}
-    try:
-        return Schema(
-            jsonschema_rs.validator_for(schema, validate_formats=False, offline=True, registry=_metaschemas()),
-            tuple(schema_cost.visits(schema)),
-        )
-    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
-        raise ValueError(_short(getattr(error, "message", str(error)))) from None
+    older = [] if "$schema" in schema else [{**schema, "$schema": dialect} for dialect in OLDER]
+    why: Exception | None = None
+    for candidate in [schema, *older]:
+        try:
+            validator = jsonschema_rs.validator_for(
+                candidate, validate_formats=False, offline=True, registry=_metaschemas()
+            )
+            return Schema(validator, tuple(schema_cost.visits(schema)))
+        except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError) as error:
+            why = why or error
+    raise ValueError(_short(getattr(why, "message", str(why)))) from None
 
 
 @functools.cache

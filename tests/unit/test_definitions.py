@@ -175,6 +175,10 @@ CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required"
         ({"properties": {"y": {"type": "string"}}}, {"y": 5}),
         ({"properties": {"y": {"type": "object"}}}, {"y": {"a": {"b": [1, {"c": None}]}, "d": []}}),
         ({"properties": {"y": {}}}, {"y": ""}),
+        ({"properties": {"y": {"type": "array", "items": [{"type": "string"}, {"type": "number"}]}}}, {"y": ["a", 1]}),
+        ({"properties": {"y": {"type": "number", "minimum": 0, "exclusiveMinimum": True}}}, {"y": 1}),
+        ({"properties": {"a": {}}, "if": {}, "then": {"properties": {"y": {"type": "string"}}}}, {"a": 1, "y": "x"}),
+        ({"properties": {"a": {}}, "dependentSchemas": {"a": {"properties": {"y": {}}}}}, {"a": 1, "y": "x"}),
         ({"y": {"type": "Dict[str, List[int]]"}}, {"y": {"a": [1]}}),
         ({"y": {"type": "int | None"}}, {"y": 3}),
         ({"properties": {"y": {"type": "integer"}}}, {"y": 123456789012345678901234567890}),
@@ -243,10 +247,20 @@ def test_nulls_of_a_table_are_left_out_of_the_gold_and_others_stay():
     row = gold(CITY, {"city": "Oslo", "other": None})
     checked = check(parse(row, "toolcall"), "toolcall")
     assert (checked.nulls, checked.row.answer) == (1, [{"name": "f", "arguments": {"city": "Oslo"}}])
-    own = gold({"properties": {"city": {"type": "string"}, "day": {"type": "string"}}}, {"city": "Oslo", "day": None})
-    checked = check(parse(own, "toolcall"), "toolcall")
-    assert (checked.nulls, checked.row.answer[0]["arguments"]["day"]) == (0, None)
-    assert checked.warning is not None
+    day = {"properties": {"city": {"type": "string"}, "day": {"type": "string"}}}
+    checked = check(parse(gold(day, {"city": "Oslo", "day": None}), "toolcall"), "toolcall")
+    assert (checked.nulls, checked.row.answer) == (1, [{"name": "f", "arguments": {"city": "Oslo"}}])
+    for own, warned in (
+        (day | {"required": ["day"]}, True),
+        ({"properties": {"city": {}, "day": {}}}, False),
+        ({"properties": {"city": {}, "day": {"type": ["string", "null"]}}}, False),
+        ({"properties": {"city": {}, "day": {"type": "string", "nullable": True}}}, True),
+        ({"properties": {"city": {}, "day": {"anyOf": [{"type": "string"}, {"type": "null"}]}}}, False),
+        ({"properties": {"city": {}}, "additionalProperties": True}, False),
+    ):
+        checked = check(parse(gold(own, {"city": "Oslo", "day": None}), "toolcall"), "toolcall")
+        assert (checked.nulls, checked.row.answer[0]["arguments"]["day"]) == (0, None)
+        assert (checked.warning is not None) == warned
 
 
 def test_references_that_lead_in_circles_end():

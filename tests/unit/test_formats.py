@@ -346,3 +346,105 @@ def test_gold_is_optional_where_values_are_allowed():
 @pytest.mark.parametrize(("group", "record"), [(0, "0"), ("", ""), ("g", "g"), (None, None)])
 def test_a_group_means_what_it_says(group, record):
     assert parse({"messages": ASK, "answer": [], "group": group}, "toolcall").record == record
+
+
+def conversation(*turns, **more):
+    return {"conversations": [{"from": who, "value": said} for who, said in turns], "tools": json.dumps([TOOL])} | more
+
+
+CALL = json.dumps({"name": "book", "arguments": {"seats": 2}})
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        conversation(("human", "Book two"), ("gpt", f"<tool_call>\n{CALL}\n</tool_call>")),
+        conversation(("human", "Book two"), ("function_call", CALL)),
+        conversation(("user", "Book two"), ("function_call", f"[{CALL}]")),
+        conversation(("human", "Book two"), ("gpt", f"<functioncall> {CALL} <|endoftext|>")),
+        {
+            "conversations": [{"role": "user", "content": "Book two"}, {"role": "assistant", "content": CALL}],
+            "tools": TOOLS,
+        },
+        {
+            "messages": [
+                {"role": "user", "content": "Book two"},
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "text", "text": "I book."},
+                        {"type": "tool_use", "id": "t", "name": "book", "input": {"seats": 2}},
+                    ],
+                },
+            ],
+            "tools": [{"name": "book", "input_schema": TOOL["parameters"]}],
+        },
+    ],
+)
+def test_conversations_of_other_tools_are_read(row):
+    read = parse(row, "toolcall")
+    assert read.answer == [{"name": "book", "arguments": {"seats": 2}}]
+    assert read.messages == [{"role": "user", "content": "Book two"}]
+    assert [tool["function"]["name"] for tool in read.tools] == ["book"]
+
+
+def test_a_history_of_other_tools_is_written_as_openais():
+    turns = [
+        ("human", "Book"),
+        ("function_call", CALL),
+        ("observation", "full"),
+        ("human", "Then"),
+        ("gpt", "It is full."),
+    ]
+    read = parse(conversation(*turns, system="Be brief"), "toolcall")
+    parts = {
+        "messages": [
+            {"role": "system", "content": "Be brief"},
+            {"role": "user", "content": "Book"},
+            {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "book", "input": {"seats": 2}}]},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "t", "content": "full"},
+                    {"type": "text", "text": "Then"},
+                ],
+            },
+            {"role": "assistant", "content": "It is full."},
+        ],
+        "tools": TOOLS,
+    }
+    other = parse(parts, "toolcall")
+    for made in (read, other):
+        assert made.answer == []
+        assert [turn["role"] for turn in made.messages] == ["system", "user", "assistant", "tool", "user"]
+        assert json.loads(made.messages[2]["tool_calls"][0]["function"]["arguments"]) == {"seats": 2}
+    assert other.messages[2]["tool_calls"][0]["id"] == other.messages[3]["tool_call_id"] == "t"
+
+
+@pytest.mark.parametrize(
+    ("row", "code", "named"),
+    [
+        (conversation(("human", "Book"), ("gpt", "[book(seats=2)]")), "call_in_text", "conversations[1]"),
+        (conversation(("human", "Book"), ("function_call", "book two")), "not_json", "conversations[1].value"),
+        (conversation(("human", "Book"), ("function_call", CALL), ("gpt", "Done")), "two_answers", "conversations[1]"),
+        (conversation(("gpt", "Hello"), ("gpt", "No")), "two_answers", "conversations[0]"),
+        (conversation(("someone", "Book"), ("gpt", "No")), "role", "conversations[0].role"),
+        (conversation(("human", "Book")), "no_answer", "conversations"),
+        ({"conversations": "Book", "tools": TOOLS}, "not_json", "conversations"),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]},
+                    {"role": "assistant", "content": "No"},
+                ],
+                "tools": TOOLS,
+            },
+            "content",
+            "messages[0].content[0] is of type image_url",
+        ),
+    ],
+)
+def test_conversations_that_cannot_be_used_say_where(row, code, named):
+    problem = refused(row)
+    assert problem.code == code
+    assert named in str(problem)

@@ -76,6 +76,38 @@ FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
             "functions": [TOOLS[0]["function"]],
         },
     ),
+    "sharegpt": (
+        "toolcall",
+        {
+            "system": "Be brief",
+            "conversations": [
+                {"from": "human", "value": "Two seats in the old harbour"},
+                {"from": "function_call", "value": json.dumps(CALL)},
+                {"from": "observation", "value": "full"},
+                {"from": "human", "value": "Then another"},
+                {"from": "gpt", "value": f"<tool_call>{json.dumps(CALL)}</tool_call>"},
+            ],
+            "tools": json.dumps([TOOLS[0]["function"]]),
+        },
+    ),
+    "parts": (
+        "toolcall",
+        {
+            "messages": [
+                {"role": "user", "content": [{"type": "text", "text": "Two seats"}]},
+                {
+                    "role": "assistant",
+                    "content": [{"type": "tool_use", "id": "t", "name": "book", "input": {"seats": 1}}],
+                },
+                {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "full"}]},
+                {
+                    "role": "assistant",
+                    "content": [{"type": "tool_use", "id": "u", "name": "book", "input": {"seats": 2}}],
+                },
+            ],
+            "tools": [{"name": "book", "input_schema": PARAMETERS}],
+        },
+    ),
     "openai records": (
         "structured",
         {"messages": [*ASK, {"role": "assistant", "content": '{"n": 1}'}], "response_format": json.dumps(WANTED)},

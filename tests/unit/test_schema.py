@@ -48,6 +48,26 @@ def test_the_schemas_own_dialect_holds(dialect, schema, value, valid):
 
 
 @pytest.mark.parametrize(
+    ("schema", "value", "valid"),
+    [
+        ({"items": [{"type": "string"}, {"type": "integer"}]}, ["a", 1], True),
+        ({"items": [{"type": "string"}, {"type": "integer"}]}, ["a", "b"], False),
+        (
+            {"properties": {"a": {"items": [{"$ref": "#/$defs/b"}]}}, "$defs": {"b": {"type": "null"}}},
+            {"a": [1]},
+            False,
+        ),
+        ({"maximum": 3, "exclusiveMaximum": True}, 3, False),
+        ({"maximum": 3, "exclusiveMaximum": True}, 2, True),
+    ],
+)
+def test_a_schema_that_names_no_dialect_is_read_in_one_that_it_is_valid_in(schema, value, valid):
+    assert compiled(schema).valid(value) is valid
+    with pytest.raises(ValueError, match="not of type"):
+        compiled({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+
+
+@pytest.mark.parametrize(
     ("schema", "text", "valid"),
     [
         ({"const": 9007199254740993}, "9007199254740992", False),

@@ -98,7 +98,7 @@ def detect(row: Mapping[str, object]) -> str:
         "unknown_format",
         f"the keys ({keys}) belong to no format that is read: messages + answer, messages + tools (OpenAI),"
         " messages + answers (BFCL), question + function (BFCL as published), prompt + completion,"
-        " query + tools + answers (xLAM)",
+        " query + tools + answers (xLAM), conversations (ShareGPT)",
     )
 
 
@@ -261,6 +261,21 @@ def _openai(row: JsonObject, kind: str) -> Fields:
     }
 
 
+def _sharegpt(row: JsonObject, kind: str) -> Fields:
+    """Turns with `from` and `value` (ShareGPT, Hermes, APIGen); the system message may stand beside them."""
+    before, last, key = turns.split_answer(row["conversations"], "conversations")
+    tools = _tools_of(row)
+    made = turns.messages(before, "conversations")
+    if row.get("system") and not any(turn["role"] == "system" for turn in made):
+        made.insert(0, {"role": "system", "content": as_text(row["system"], "system")})
+    return {
+        "messages": made,
+        "tools": tools,
+        "schema": _schema_of(row),
+        "answer": _answer_of(last, kind, key, tools),
+    }
+
+
 def _xlam(row: JsonObject, kind: str) -> Fields:
     _only_calls(kind, "query")
     return {
@@ -302,7 +317,7 @@ def _answer_of(turn: JsonObject, kind: str, key: str, tools: list[JsonObject] | 
     """The answer in an assistant's turn: its calls, or what its text says."""
     content = turn.get("content")
     if isinstance(content, list):
-        content = "".join(as_text(as_object(part, f"{key}.content").get("text"), f"{key}.content") for part in content)
+        content = turns.text(content, key)
     if kind == "structured":
         return parsed(as_text(content, f"{key}.content"), f"{key}.content")
     if called := calls.of_turn(turn, key):
@@ -335,5 +350,6 @@ FORMATS: dict[str, Format] = {
     "prompt_completion": Format(
         _prompt_completion, _REQUEST | {"prompt", "completion"}, (frozenset({"prompt", "completion"}),)
     ),
+    "sharegpt": Format(_sharegpt, _REQUEST | {"conversations", "system"}, (frozenset({"conversations"}),)),
     "xlam": Format(_xlam, frozenset({"query", "tools", "answers"}), (frozenset({"query", "answers"}),)),
 }

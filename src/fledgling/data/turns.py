@@ -4,10 +4,8 @@ from fledgling import strict_json
 from fledgling.artefacts import Json, JsonObject
 from fledgling.data import calls
 from fledgling.data.invalid import Unusable
-from fledgling.data.values import as_list, as_object, decoded
-
-_ROLES = ("system", "user", "assistant", "tool")
-_OTHER_NAMES = {"developer": "system", "function": "tool"}
+from fledgling.data.turn_forms import ROLES, plain
+from fledgling.data.values import as_list, decoded
 
 
 def messages(value: Json, key: str = "messages") -> list[JsonObject]:
@@ -16,51 +14,56 @@ def messages(value: Json, key: str = "messages") -> list[JsonObject]:
     Raises:
         Unusable: a turn that no contender could be given, none of the user's, or the answer among them.
     """
-    turns = [_turn(turn, f"{key}[{index}]") for index, turn in enumerate(as_list(decoded(value, key), key))]
+    given = as_list(decoded(value, key), key)
+    places = [f"{key}[{index}]" for index in range(len(given))]
+    turns = [_turn(turn, place) for item, place in zip(given, places, strict=True) for turn in plain(item, place)]
     if not any(turn["role"] == "user" for turn in turns):
         raise Unusable("no_request", f"key '{key}': there is no user message")
     if turns[-1]["role"] == "assistant":
         raise Unusable(
             "no_request",
-            f"{key}[{len(turns) - 1}] is the assistant's and the last one before the answer; the answer has to follow"
+            f"{places[-1]} is the assistant's and the last one before the answer; the answer has to follow"
             " a message of the user or a tool's result",
         )
     return turns
 
 
-def split_answer(value: Json) -> tuple[list[Json], JsonObject, str]:
+def split_answer(value: Json, key: str = "messages") -> tuple[list[Json], JsonObject, str]:
     """Messages whose last turn is the answer: the turns before it, that turn, its key.
 
     Raises:
         Unusable: the last turn is not the assistant's, follows another of the assistant's, or is not to be learnt.
     """
-    turns = as_list(decoded(value, "messages"), "messages")
+    turns = as_list(decoded(value, key), key)
     at = len(turns) - 1
-    last = turns[-1] if turns else None
-    if not isinstance(last, dict) or last.get("role") != "assistant":
-        raise Unusable("no_answer", "key 'messages': the last message must be the assistant's, it is the answer")
-    before = turns[-2] if at else None
-    if isinstance(before, dict) and before.get("role") == "assistant":
+    last = _last(turns, at, key)
+    if last.get("role") != "assistant":
+        raise Unusable("no_answer", f"key '{key}': the last message must be the assistant's, it is the answer")
+    if _last(turns, at - 1, key).get("role") == "assistant":
         raise Unusable(
             "two_answers",
-            f"messages[{at - 1}] and messages[{at}] are two assistant turns in a row; end the row at the one that is"
+            f"{key}[{at - 1}] and {key}[{at}] are two assistant turns in a row; end the row at the one that is"
             " the answer",
         )
     weight = last.get("weight")
     if weight is not None and not weight:
         raise Unusable(
             "weight",
-            f"messages[{at}].weight is 0: this turn is not to be learnt; end the row at the turn that is the answer",
+            f"{key}[{at}].weight is 0: this turn is not to be learnt; end the row at the turn that is the answer",
         )
-    return turns[:-1], last, f"messages[{at}]"
+    return turns[:-1], last, f"{key}[{at}]"
 
 
-def _turn(value: Json, key: str) -> JsonObject:
-    turn = as_object(value, key)
-    given = turn.get("role")
-    role = _OTHER_NAMES.get(given, given) if isinstance(given, str) else given
-    if role not in _ROLES:
-        raise Unusable("role", f"{key}.role: {given!r} is none of {', '.join(_ROLES)}")
+def _last(turns: list[Json], at: int, key: str) -> JsonObject:
+    """What a turn ends with; {} where there is none."""
+    given = turns[at] if at >= 0 else None
+    return list(plain(given, f"{key}[{at}]"))[-1] if isinstance(given, dict) else {}
+
+
+def _turn(turn: JsonObject, key: str) -> JsonObject:
+    role = turn.get("role")
+    if role not in ROLES:
+        raise Unusable("role", f"{key}.role: {role!r} is none of {', '.join(ROLES)}")
     made: JsonObject = {"role": role, "content": _content(turn.get("content"), key, role == "assistant")}
     for name in ("tool_call_id", "name"):
         if turn.get(name) is not None:
@@ -86,9 +89,18 @@ def _openai(call: calls.Call, given: JsonObject) -> JsonObject:
     return {**identity, "type": "function", "function": {"name": call["name"], "arguments": arguments}}
 
 
+def text(content: list[Json], key: str) -> str:
+    """The text of a content in parts.
+
+    Raises:
+        Unusable: a part is no text.
+    """
+    return "".join(_text_of(part, f"{key}.content[{index}]") for index, part in enumerate(content))
+
+
 def _content(content: Json, key: str, may_be_missing: bool) -> str | None:
     if isinstance(content, list):
-        return "".join(_text_of(part, f"{key}.content[{index}]") for index, part in enumerate(content))
+        return text(content, key)
     if isinstance(content, str) or (content is None and may_be_missing):
         return content
     raise Unusable("content", f"{key}.content: expected text, found {type(content).__name__}")
@@ -97,5 +109,6 @@ def _content(content: Json, key: str, may_be_missing: bool) -> str | None:
 def _text_of(part: Json, key: str) -> str:
     text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
     if not isinstance(text, str):
-        raise Unusable("content", f"{key}: only parts of type text are read")
+        kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+        raise Unusable("content", f"{key} is of type {kind}; only parts of type text are read")
     return text

@@ -115,13 +115,18 @@ def _parameters(tools: list[JsonObject]) -> dict[str, _Tool]:
 
 
 def _nulls_of_a_table(arguments: JsonObject, tool: _Tool) -> list[str]:
-    """Arguments that are null and that the tool has none of that name of: a table gave them to every call.
+    """Arguments that are null although the tool has none of that name, or one that may be left out and is never null.
 
-    A null of an argument that the tool has is the row's own, and stays.
+    A table gives every call the arguments that any call has. A null that the tool takes is the row's own, and stays.
     """
-    if tool.declared.open:
-        return []
-    return [name for name, value in arguments.items() if value is None and name not in tool.declared.names]
+    return [name for name, value in arguments.items() if value is None and not _takes_null(name, tool.declared)]
+
+
+def _takes_null(name: str, tool: Declared) -> bool:
+    if name not in tool.names:
+        return tool.open
+    types = tool.types(name)
+    return not types or "null" in types or name in tool.required
 
 
 def _settled(answer: list[JsonObject], allowed: list[JsonObject] | None) -> list[JsonObject] | None:

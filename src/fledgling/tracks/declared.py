@@ -1,7 +1,7 @@
 """What a tool's JSON Schema says of its arguments, as far as the comparison of calls asks: names, types, which are needed.
 
-A definition may say it through a local `$ref`, `allOf`, `anyOf` or `oneOf`, and it may take arguments that it does not
-name (`additionalProperties`, `patternProperties`). Without `properties` everything is taken. References are followed to
+A definition may say it through a local `$ref`, `allOf`, `anyOf`, `oneOf`, `then`, `else` or `dependentSchemas`, and it may
+take arguments that it does not name (`additionalProperties`, `unevaluatedProperties`, `patternProperties`). Without `properties` everything is taken. References are followed to
 a bounded number of places, whatever a schema holds.
 """
 
@@ -46,7 +46,7 @@ def declared(parameters: object) -> Declared:
     names: dict[str, object] = {}
     required: set[str] = set()
     spacious, named = False, False
-    for part, certain in _parts(parameters, parameters):
+    for part, certain in _parts(parameters, parameters, sometimes=True):
         properties = part.get("properties")
         if isinstance(properties, dict):
             named = True
@@ -56,7 +56,9 @@ def declared(parameters: object) -> Declared:
         if certain and isinstance(needed, list):
             required.update(name for name in needed if isinstance(name, str))
         spacious = spacious or bool(part.get("patternProperties"))
-        spacious = spacious or part.get("additionalProperties") not in (None, False)
+        spacious = spacious or any(
+            part.get(key) not in (None, False) for key in ("additionalProperties", "unevaluatedProperties")
+        )
     return Declared(parameters, names, frozenset(required), open=spacious or not named)
 
 
@@ -110,8 +112,11 @@ def described(schema: object) -> Literal["object", "array", "value"]:
     return "object" if found == {"object"} else "array" if found == {"array"} else "value"
 
 
-def _parts(schema: object, root: object) -> Iterator[tuple[dict[str, object], bool]]:
-    """A schema and all that applies in its place, each with whether it applies for certain; at most BOUND."""
+def _parts(schema: object, root: object, *, sometimes: bool = False) -> Iterator[tuple[dict[str, object], bool]]:
+    """A schema and all that applies in its place, each with whether it applies for certain; at most BOUND.
+
+    With `sometimes` also what applies only to some values: `then`, `else`, `dependentSchemas`.
+    """
     waiting: list[tuple[object, bool]] = [(schema, True)]
     for _ in range(BOUND):
         if not waiting:
@@ -128,6 +133,10 @@ def _parts(schema: object, root: object) -> Iterator[tuple[dict[str, object], bo
             options = part.get(key)
             if isinstance(options, list):
                 waiting += [(item, certain and len(options) == 1) for item in options]
+        if sometimes:
+            waiting += [(part[key], False) for key in ("then", "else") if key in part]
+            dependent = part.get("dependentSchemas")
+            waiting += [(item, False) for item in dependent.values()] if isinstance(dependent, dict) else []
 
 
 def _at(root: object, reference: str) -> object:
