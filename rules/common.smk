@@ -42,14 +42,36 @@ RATIONED = workflow.resource_settings.nodes is not None or any(
     name in workflow.global_resources for name in ("mem_mb", "runtime")
 )
 
+
+# A download of gigabytes waits until all rows are read, as one wrong row would make it useless: it takes all of this
+# resource, and reading the rows of a track takes one of it, at a higher priority.
+ROWS_FIRST = 1_000_000
+
 # What runs at a time, where neither a profile nor --resources says; the jobs' own Snakemake has nothing to limit.
 if workflow.exec_mode.name == "DEFAULT" and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", 4)
+if workflow.exec_mode.name == "DEFAULT":
+    workflow.register_resource("rows_first", ROWS_FIRST)
+
+
+def before_start():
+    """Refuse a run that cannot reach an answer, before its first job."""
+    from fledgling.forecast import start
+
+    waiting = [(job.rule.name, job.wildcards.get("track")) for job in workflow.dag.needrun_jobs()]
+    asked = {track for rule, track in waiting if rule == "ask"}
+    start.require(
+        config,
+        asked=asked,
+        prepared=asked - {track for rule, track in waiting if rule == "prepare"},
+        results=Path("results"),
+    )
 
 
 # Instead of Snakemake's own lock (off in profiles/default), which outlives a killed process.
 onstart:
     with exits():
+        before_start()
         hold_folder(".snakemake/fledgling.lock")
         slurm.prepare(workflow.executor_plugin.name, clients=f"{workflow.basedir}/profiles/slurm/bin")
 

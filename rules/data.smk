@@ -16,10 +16,12 @@ rule prepare:
         datasheet="results/data/{track}/datasheet.json",
     log:
         "logs/prepare/{track}.log",
+    priority: 1
     conda:
         "../envs/base.yaml"
     resources:
         **needs("light"),
+        rows_first=1,
     params:
         settings=settings("prepare"),
         code=code("scripts/prepare.py"),

@@ -16,6 +16,7 @@ rule fetch:
     threads: 1
     resources:
         **needs("fetch"),
+        rows_first=lambda wildcards: ROWS_FIRST if config["models"][wildcards.model]["source"] == "hub" else 0,
     params:
         settings=settings("fetch"),
         code=code("scripts/fetch.py"),

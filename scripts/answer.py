@@ -12,6 +12,7 @@ base is refused.
 import argparse
 from pathlib import Path
 
+from fledgling import contenders
 from fledgling.cli import run
 from fledgling.errors import UsageError
 from fledgling.graph import sees
@@ -56,6 +57,7 @@ def main() -> None:
         journal=args.journal or Path(where().get("journal", ".journal")),
         train_data=args.shots,
         ahead=args.ahead,
+        spelled=lambda key: contenders.spelled(where().get("spelled", {}), args.contender, args.track, key),
     )
 
 

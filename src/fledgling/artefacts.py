@@ -179,6 +179,32 @@ class Unwinnable(TypedDict):
     """The first of them, with file, line and reason."""
 
 
+class Able(TypedDict):
+    """What the test rows can show: how often a contender as good as the teacher passes."""
+
+    rows: int
+    counts_as: int
+    """Independent rows that they are worth, groups at their worst."""
+    chances: dict[str, float]
+    """By the share of rows on which the two differ."""
+    safe_rows: int | None
+    """Rows that would make it safe; null: no realistic number."""
+    low: bool
+    """Whether it fails more often than it passes."""
+    sentence: str
+
+
+class Prospect(Able):
+    """The same for a prepared split, before anybody is asked; by the decision as it stood when the rows were prepared."""
+
+    margin: float
+    alpha: float
+    power: float
+    """The chance that `safe_rows` and `safe_source` are for."""
+    safe_source: int | None
+    """Rows of the sources that would give as many test rows; null: no realistic number."""
+
+
 class Datasheet(TypedDict):
     """results/data/{track}/datasheet.json: what became of every row of the sources; seals the three splits."""
 
@@ -198,6 +224,8 @@ class Datasheet(TypedDict):
     conflicts: list[str]
     """The first of them."""
     leaks: Leaks
+    power: NotRequired[Prospect]
+    """What the test rows can show; absent from files of before 0.1."""
 
 
 class ToolCall(TypedDict, total=False):
@@ -477,21 +505,6 @@ class Family(TypedDict):
     stopped: str
     """Why it ended where it did."""
     rungs: dict[str, HeldTo]
-
-
-class Able(TypedDict):
-    """What the test rows can show: how often a contender as good as the teacher passes."""
-
-    rows: int
-    counts_as: int
-    """Independent rows that they are worth, groups at their worst."""
-    chances: dict[str, float]
-    """By the share of rows on which the two differ."""
-    safe_rows: int | None
-    """Rows that would make it safe; null: no realistic number."""
-    low: bool
-    """Whether it fails more often than it passes."""
-    sentence: str
 
 
 class Gate(Ruled):

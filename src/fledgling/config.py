@@ -130,7 +130,29 @@ def where(config: Config) -> Config:
         name: {key: config[name][key] for key in (*keys, *BESIDE.get(name, ())) if key in config[name]}
         for name, keys in WHERE.items()
     }
-    return {**sections, "journal": config["journal"]}
+    # What `prepare` says about its rows, and what makes nothing: a new margin splits no row anew.
+    decision = {key: config["decision"][key] for key in ("margin", "alpha", "power")}
+    margins = {name: track["margin"] for name, track in config["tracks"].items() if "margin" in track}
+    return {
+        **sections,
+        "journal": config["journal"],
+        "decision": decision,
+        "margins": margins,
+        "spelled": spelled(config),
+    }
+
+
+def spelled(config: Config) -> dict[str, dict[str, str]]:
+    """{contender: {key of `slm` or of a track: how the contender's own block spells it}}, so that messages name it.
+
+    Candidates of an adapter, which answer with the keys of its first user, are under `{adapter}.`.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for name, block in config["contenders"].items():
+        found[name] = {key: f"contenders.{name}.{key}" for key in sorted(block)}
+        if adapter := block.get("adapter"):
+            found.setdefault(f"{adapter}.", found[name])
+    return {name: keys for name, keys in found.items() if keys}
 
 
 def section(config: Config, name: str) -> Any:
@@ -226,6 +248,14 @@ def _contradictions(config: Config) -> list[Problem]:
     problems: list[Problem] = []
     if secret := _holds_a_secret(config["teacher"].get("base_url") or ""):
         problems.append((["teacher", "base_url"], secret))
+    if (config["teacher"].get("budget") or {}).get("money") is not None and config["teacher"].get("prices") is None:
+        problems.append(
+            (
+                ["teacher", "budget", "money"],
+                "needs teacher.prices, as unknown prices cannot be added up; fill in your contract's "
+                "({input_per_million, output_per_million, currency}), or set money to null",
+            )
+        )
     recipe_keys = sorted(config["recipe"])
     place = (config["publish"]["repo_id"] or "{track}") + (config["publish"].get("path_in_repo") or "")
     if "{track}" not in place and len(config["tracks"]) > 1:

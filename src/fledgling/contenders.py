@@ -1,5 +1,6 @@
 """Contenders: who answers a track's rows, as data, cheapest first; and every job of the graph that this means."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -110,6 +111,15 @@ def answers_as(config: Config, name: str) -> str:
     candidate = candidate_of(config, name)
     users = (one.name for one in ladder(config) if candidate and one.adapter == candidate[0])
     return next(users, name)
+
+
+def spelled(own: Mapping[str, Mapping[str, str]], name: str, track: str, key: str) -> str:
+    """How the configuration spells a key of `slm`, or of a track, that a contender answers with: where it is set.
+
+    `own` is what config.spelled says of all contenders.
+    """
+    keys = own.get(name) or own.get(f"{name.rpartition('.')[0]}.") or {}
+    return keys.get(key) or (f"tracks.{track}.{key}" if key in OF_TRACK else f"{SLM}.{key}")
 
 
 def _own(config: Config, name: str, *, track: bool) -> dict[str, object]:

@@ -24,6 +24,9 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase, OutputSettingsLoggerInterface
 
+from snakemake_logger_plugin_fledgling import arguments
+from snakemake_logger_plugin_fledgling.reasons import in_words
+
 if TYPE_CHECKING:
     from fledgling.graph.runs import End, Event, RunLog, Tail
     from fledgling.graph.terminal import Terminal
@@ -43,6 +46,9 @@ SEEN = re.compile(
 WRAPPED = re.compile(r"\bError:\n\s+\w+:\n(?P<message>.*?)\nWildcards:\n", re.DOTALL)
 NO_RULE = re.compile(r"^MissingRuleException:\s*No rule to produce (?P<target>\S+)")
 LONGEST = 500  # characters of a reason that are kept
+
+
+arguments.check(sys.argv)  # Snakemake loads its plugins before it reads what was typed
 
 
 class LogHandlerSettings(LogHandlerSettingsBase):
@@ -202,7 +208,10 @@ def _write_plan(events: "list[Event]") -> None:
 
 
 def _shortened(record: logging.LogRecord) -> logging.LogRecord:
-    """A record of an error as it is said in a dry run too."""
+    """A record as it is said in a dry run too: an error as ours, a reason in words."""
+    if record.__dict__.get("event") == LogEvent.JOB_INFO:
+        record = copy.copy(record)
+        record.__dict__["reason"] = _reason(record.__dict__)
     if record.__dict__.get("event") == LogEvent.ERROR:
         record = copy.copy(record)
         record.msg = f"error: {ours(str(record.msg))}"
@@ -265,7 +274,7 @@ def translate(record: logging.LogRecord) -> "list[Event]":
                 wildcards={key: str(value) for key, value in _mapping(given.get("wildcards")).items()},
                 outputs=_texts(given.get("output")),
                 logs=_texts(given.get("log")),
-                reason=str(given.get("reason") or "")[:LONGEST],
+                reason=_reason(given)[:LONGEST],
             )
         case LogEvent.JOB_FINISHED:
             return event("job_finished", job=given.get("job_id"))
@@ -289,6 +298,11 @@ def translate(record: logging.LogRecord) -> "list[Event]":
             if record.levelno >= logging.WARNING and message.strip() and not SEEN.search(message):
                 return event("error" if record.levelno >= logging.ERROR else "warning", message=message.strip())
     return []
+
+
+def _reason(given: Mapping[str, object]) -> str:
+    wildcards = {key: str(value) for key, value in _mapping(given.get("wildcards")).items()}
+    return in_words(str(given.get("reason") or ""), wildcards)
 
 
 def _mapping(value: object) -> Mapping[str, object]:

@@ -230,3 +230,13 @@ def test_half_a_line_waits_for_its_rest(tmp_path):
     with open(tail.path, "ab") as stream:
         stream.write(b'"b"}\n')
     assert [event["event"] for event in tail.read()] == ["b"]
+
+
+def test_a_training_that_can_hardly_be_rewarded_is_told_before_it_runs(shown, tmp_path):
+    able = {"low": True, "sentence": "9 test rows, margin 5 points: an equally good model cannot pass."}
+    put(tmp_path, "results/data/calls/datasheet.json", {"power": able})
+    shown.start(1, "train", "t.json", track="calls", adapter="sft")
+    assert "train calls sft: this training can hardly be rewarded. 9 test rows" in shown.text
+    put(tmp_path, "results/compare/calls.json", {"split_power": {"low": False, "sentence": "enough"}})
+    shown.start(2, "train", "t.json", track="calls", adapter="dpo")
+    assert "dpo" not in shown.text

@@ -15,7 +15,6 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from fledgling.command.options import add_config, configured
 from fledgling.config import Config
 from fledgling.errors import ConfigError
 from fledgling.files import write_jsonl
@@ -23,6 +22,7 @@ from fledgling.forecast import surroundings
 from fledgling.forecast.fit import check
 from fledgling.forecast.machine import this_machine
 from fledgling.forecast.table import text
+from fledgling.graph.options import add_config, configured
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,9 +13,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from fledgling.command.options import add_config, configured
 from fledgling.forecast.enough import sentences
 from fledgling.forecast.plan import plan, table
+from fledgling.graph.options import add_config, configured
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

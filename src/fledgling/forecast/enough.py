@@ -1,33 +1,64 @@
-"""Whether the prepared test rows can suffice, before anybody is asked: a sentence a track."""
+"""Whether the prepared test rows can suffice, before anybody is asked: in the datasheet, and a sentence a track."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from fledgling import artefacts
-from fledgling.artefacts import Datasheet
+from fledgling.artefacts import Datasheet, Prospect, Sourced
 from fledgling.config import Config
+from fledgling.decision.pairing import rounded
 from fledgling.decision.power import Power, power, sentence
+from fledgling.files import Object
 from fledgling.records import read_examples
 
 
-def power_of(test: Path, datasheet: Path, *, margin: float, alpha: float, chance: float) -> Power | None:
-    """What a test split can show at a margin; None where it has no rows. `chance` is `decision.power`.
+def prospect(test: Path, sources: Sequence[Sourced], where: Object, track: str) -> Prospect | None:
+    """What a split that was just prepared can show, for its datasheet; None where it has no rows.
+
+    `where` is the part of the configuration that reaches jobs beside their settings (fledgling.config.where).
 
     Raises:
-        DataError: a file is damaged.
+        DataError: the file of rows is damaged.
+    """
+    decision = where["decision"]
+    margin = where.get("margins", {}).get(track, decision["margin"])
+    found = power_of(test, sources, margin=margin, alpha=decision["alpha"], chance=decision["power"])
+    if found is None:
+        return None
+    return {
+        "rows": found.rows,
+        "counts_as": found.counts_as,
+        "chances": {f"{share:g}": rounded(value) for share, value in found.chances.items()},
+        "safe_rows": found.safe_rows,
+        "safe_source": found.safe_source,
+        "low": found.low,
+        "margin": found.margin,
+        "alpha": found.alpha,
+        "power": found.power,
+        "sentence": sentence(found),
+    }
+
+
+def power_of(
+    test: Path, sources: Sequence[Sourced] = (), *, margin: float, alpha: float, chance: float
+) -> Power | None:
+    """What a test split can show at a margin; None where it has no rows. `chance` is `decision.power`.
+
+    `sources` are those of its datasheet; without them nothing is said about rows of the sources.
+
+    Raises:
+        DataError: the file is damaged.
     """
     rows = [(example.group, example.weight) for example in read_examples(test)]
     if not rows:
         return None
-    source = None
-    if datasheet.exists():
-        source = sum(one["rows"]["read"] for one in artefacts.read(Datasheet, datasheet)["sources"])
     return power(
         [group for group, _ in rows],
         margin=margin,
         alpha=alpha,
         power=chance,
         weights=[weight for _, weight in rows],
-        source_rows=source or None,
+        source_rows=sum(one["rows"]["read"] for one in sources) or None,
     )
 
 
@@ -38,9 +69,10 @@ def sentences(config: Config, *, results: Path) -> list[str]:
         folder = results / "data" / track
         if not (folder / "test.jsonl").exists():
             continue
+        datasheet = folder / "datasheet.json"
         found = power_of(
             folder / "test.jsonl",
-            folder / "datasheet.json",
+            artefacts.read(Datasheet, datasheet)["sources"] if datasheet.exists() else (),
             margin=block.get("margin", decision["margin"]),
             alpha=decision["alpha"],
             chance=decision["power"],

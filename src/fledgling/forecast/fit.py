@@ -1,14 +1,16 @@
 """Whether each stage of a configuration can run on a machine, with what, and whether it fits."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
-from fledgling.config import SLM, Config
+from fledgling.config import SLM, Config, spelled
 from fledgling.contenders import Job, adapter_model, answering, answers_as, jobs, ladder, limits, of
 from fledgling.contenders import recipe as recipe_of
+from fledgling.contenders import spelled as spelling
 from fledgling.errors import ConfigError
 from fledgling.forecast import earlier
 from fledgling.forecast.checkpoint import Checkpoint, find_checkpoint
@@ -126,8 +128,9 @@ def _answer(job: Job, work: _Work, refusals: list[str]) -> Stage:
     contender, slm, machine = of(work.config, job.contender), answering_keys(work.config, job.contender), work.machine
     checkpoint = work.checkpoints[contender.model]
     gpus, notes = min(slm["gpus"], len(machine.gpus)), _notes(job)
+    key = partial(spelling, spelled(work.config), job.contender, job.track)
     reason = (
-        f"slm.engine {slm['engine']}, slm.precision {slm['precision']}, slm.gpus {slm['gpus']}; "
+        f"{key('engine')} {slm['engine']}, {key('precision')} {slm['precision']}, {key('gpus')} {slm['gpus']}; "
         f"vllm {machine.versions.get('vllm', 'not installed')}, {count(gpus)}"
     )
     try:
@@ -141,10 +144,10 @@ def _answer(job: Job, work: _Work, refusals: list[str]) -> Stage:
     if checkpoint.shape is None:
         return stage
     rank = _recipe(work.config, contender.adapter, job.track).rank if contender.adapter else 0
-    key, limit = "slm.max_prompt_tokens", slm["max_prompt_tokens"]
-    prompt, why = longest(job.split or "test", limit, key, job.track, work.config, work.results, checkpoint)
+    limit, split = slm["max_prompt_tokens"], job.split or "test"
+    prompt, why = longest(split, limit, key("max_prompt_tokens"), job.track, work.config, work.results, checkpoint)
     new = int(str(limits(work.config, job.contender, job.track)["max_new_tokens"]))
-    memory = _Answers(checkpoint.shape, engine, slm, rows, prompt, new, gpus, rank)
+    memory = _Answers(checkpoint.shape, engine, slm, rows, prompt, new, gpus, rank, key)
     now = memory.parts(slm["batch_size"], slm["precision"])
     verdict = _verdict(now, machine.gpus, gpus, memory.remedies())
     together = min(slm["batch_size"], rows or slm["batch_size"])
@@ -165,6 +168,7 @@ class _Answers:
     answer: int
     gpus: int
     rank: int
+    key: Callable[[str], str]
 
     def parts(self, batch: int, precision: str) -> dict[str, int]:
         """Bytes a GPU by what they are for."""
@@ -188,16 +192,16 @@ class _Answers:
     def remedies(self) -> Iterator[tuple[str, dict[str, int]]]:
         """What to set, mildest first, with the memory that it leads to."""
         if self.engine == "vllm":
-            yield "slm.precision to bf16", self.parts(0, "bf16")
+            yield f"{self.key('precision')} to bf16", self.parts(0, "bf16")
             yield (
-                "slm.engine to transformers, slm.precision to nf4 and slm.batch_size to 1",
+                f"{self.key('engine')} to transformers, {self.key('precision')} to nf4 and {self.key('batch_size')} to 1",
                 self._transformers(1, "nf4"),
             )
             return
         for batch in _halves(self.slm["batch_size"]):
-            yield f"slm.batch_size to {batch}", self.parts(batch, self.slm["precision"])
+            yield f"{self.key('batch_size')} to {batch}", self.parts(batch, self.slm["precision"])
         for smaller in ("bf16", "int8", "nf4"):
-            yield f"slm.precision to {smaller} and slm.batch_size to 1", self.parts(1, smaller)
+            yield f"{self.key('precision')} to {smaller} and {self.key('batch_size')} to 1", self.parts(1, smaller)
 
 
 def _answer_time(

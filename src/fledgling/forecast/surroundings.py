@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fledgling.config import MODEL_PATH, Config
+from fledgling.forecast import start
 
 # Variables that a provider reads: those without which nothing can be asked, and those that may be left out.
 VARIABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -43,10 +44,10 @@ def masked(name: str, value: str) -> str:
 def _variables(config: Config) -> Iterator[Finding]:
     provider = config["teacher"]["provider"]
     needed, optional = VARIABLES[provider]
-    missing = [name for name in needed if not os.environ.get(name)]
-    for name in (*needed, *optional, *OTHERS):
+    missing = [name for name in start.unset_variables(config) if name]
+    for name in dict.fromkeys([*needed, *missing, *optional, *OTHERS]):
         value = os.environ.get(name)
-        if value is None:
+        if not value:
             problem = f"set {', '.join(missing)} (teacher.provider is {provider})" if name in missing else None
             yield Finding(name, "not set", problem)
         elif not value.isascii() or value != value.strip():

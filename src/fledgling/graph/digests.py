@@ -11,6 +11,7 @@ PACKAGE = Path(__file__).parent.parent
 PLUMBING = frozenset(
     [PACKAGE / name for name in ("artefacts.py", "cli.py", "config.py", "contenders.py", "errors.py", "gpus.py")]
     + [
+        PACKAGE / "forecast" / "enough.py",
         PACKAGE / "locks.py",
         PACKAGE / "slurm.py",
         PACKAGE / "progress.py",

@@ -8,13 +8,13 @@ teacher.allow_mixed_models), reaches the jobs through the environment instead (f
 import argparse
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from fledgling import config as configuration
 from fledgling import contenders
 from fledgling.config import SLM, Config
 from fledgling.errors import UsageError
+from fledgling.graph import options
 
 Settings = dict[str, Any]  # what a script gets: JSON, of the shape that the table below gives its rule
 ALL = ("*",)
@@ -147,13 +147,7 @@ def simulated(config: Config, track: str | None) -> bool:
 def add_arguments(parser: argparse._ActionsContainer) -> None:
     """The two ways in which a script gets its settings: from the graph, or by hand from configuration files."""
     parser.add_argument("--settings", type=json.loads, help="what the graph hands over, as one JSON text")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        nargs="+",
-        metavar="FILE",
-        help="by hand instead: configuration files, later over earlier",
-    )
+    options.add_config(parser)
 
 
 def of_arguments(
@@ -179,7 +173,7 @@ def of_arguments(
         return found
     from fledgling.graph import driver
 
-    config = configuration.load(*(args.config or ["config/config.yaml"]))
+    config = options.configured(args)
     driver.hand_over(configuration.where(config))
     track = getattr(args, "track", None)
     return settings(config, rule, track=track, contender=contender, model=model, adapter=adapter, repeat=repeat)

@@ -156,6 +156,8 @@ class Terminal:
             self._clock(),
         )
         self._seen.setdefault(names.get("track", ""), set()).add(rule)
+        if rule == "train" and (warning := hardly(self._root, names.get("track", ""))):
+            self._say(f"{rule} {runs.name(event)}: {warning}")
         if self._live:
             self._draw()
 
@@ -340,12 +342,20 @@ def told(root: Path, rule: str, targets: Iterable[str]) -> list[str]:
     for target in targets:
         place = Path(target).parts
         if place[:2] == ("results", "data") and place[-1] == "datasheet.json":
-            found += _rows(_read(root / target), target)
+            datasheet = _read(root / target)
+            found += [*_rows(datasheet, target), str(_dict(datasheet.get("power")).get("sentence") or "")]
         elif place[:2] == ("results", "predictions") and target.endswith(".json"):
             found += _outcomes(_read(root / target))
         elif place[:2] == ("results", "compare"):
             found.append(GATE.get(str(_read(root / target).get("decision")), ""))
     return list(filter(None, found))
+
+
+def hardly(root: Path, track: str) -> str:
+    """A word before a training that its test rows can hardly reward, even were the result as good as the teacher; or ""."""
+    gate, datasheet = root / f"results/compare/{track}.json", root / f"results/data/{track}/datasheet.json"
+    able = _dict(_read(gate).get("split_power")) or _dict(_read(datasheet).get("power"))
+    return f"this training can hardly be rewarded. {able.get('sentence')}" if able.get("low") else ""
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -3,11 +3,13 @@
 import contextlib
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fledgling import contenders
 from fledgling.artefacts import Limits
 from fledgling.config import SLM
 from fledgling.errors import ConfigError, DataError
@@ -105,6 +107,7 @@ def answer_all(
     journal: Path,
     train_data: Path | None = None,
     ahead: Path | None = None,
+    spelled: Callable[[str], str] | None = None,
 ) -> None:
     """For every ask, write one prediction a row in the order of its rows, and what settings alone decided.
 
@@ -112,6 +115,7 @@ def answer_all(
     in the journal: a run that was killed goes on, and rows that were added are the only ones asked. The unit is a row,
     or a whole batch where rows of a batch influence each other (int8): then other rows make other batches, which are
     asked again. `repeat` in the settings asks everything a second time, in another order and so in other batches.
+    `spelled` says how the configuration spells a key that this contender answers with, for what is said of it.
     `shots` ({"k", "set"}) puts so many answered rows of `train_data` before each. `ahead` are rows that one of the
     adapters will be asked next: where an engine has to start anyway and an own start for them would cost more, all
     adapters answer them as well, into the journal.
@@ -127,7 +131,8 @@ def answer_all(
     base = checkpoint.load(model, verify=True)
     engine = choose(slm["engine"], slm["precision"])
     max_new_tokens = settings["track"]["max_new_tokens"]
-    require_context(base.checkpoint, slm["max_prompt_tokens"], max_new_tokens)
+    keys = spelled or partial(contenders.spelled, {}, "", track)
+    require_context(base.checkpoint, slm["max_prompt_tokens"], max_new_tokens, keys)
 
     from transformers import AutoTokenizer
 
@@ -145,7 +150,7 @@ def answer_all(
 
         def ready(each: Ask) -> _Work:
             if each.data not in splits:
-                splits[each.data] = _split(each, track, chat, decoding, settings, before)
+                splits[each.data] = _split(each, track, chat, decoding, settings, before, keys)
             tuned = adapter.load(each.adapter, base) if each.adapter else None
             identity = fingerprint(engine, slm["precision"], base.fingerprint, tuned.digest if tuned else None)
             work = _work(each, splits[each.data], tuned, identity, settings, finished)
@@ -175,8 +180,9 @@ def answer_all(
             prediction(row, work.known.get(row.digest), tokenizer, decoding, name, work.identity) for row in work.rows
         ]
         cut = sum(row.outcome == "length" and row.finish_reason == "length" for row in made)
-        key = f"tracks.{track}.max_new_tokens"
-        limits = work.limits + _limit(track, len(made), cut, key, max_new_tokens, "answers were cut off")
+        limits = work.limits + _limit(
+            track, len(made), cut, keys("max_new_tokens"), max_new_tokens, "answers were cut off"
+        )
         parts = [work.ask.data, model, *([work.ask.adapter] if work.ask.adapter else [])]
         parts += [train_data] if train_data and before else []
         write_predictions(work.ask.out, (row.to_json() for row in made), made_from=parts, limits=limits)
@@ -189,7 +195,13 @@ def _worth(ahead: Path, adapters: int) -> bool:
 
 
 def _split(
-    each: Ask, track: str, chat: template.Chat, decoding: Decoding, settings: Object, before: Sequence[Example]
+    each: Ask,
+    track: str,
+    chat: template.Chat,
+    decoding: Decoding,
+    settings: Object,
+    before: Sequence[Example],
+    keys: Callable[[str], str],
 ) -> _Split:
     """The rows of a file as requests, the same for every adapter."""
     examples = list(read_examples(each.data))
@@ -201,8 +213,8 @@ def _split(
     if each.out is None:  # whoever writes a file of them says this
         return _Split(rows, [])
     what = "are asked without a guide, as no grammar can be made of their schema"
-    limits = before_asking(track, examples, rows, chat, settings, before)
-    return _Split(rows, limits + _limit(track, len(rows), unguided, "slm.schema_guided", 1, what))
+    limits = before_asking(track, examples, rows, chat, settings, before, keys)
+    return _Split(rows, limits + _limit(track, len(rows), unguided, keys("schema_guided"), 1, what))
 
 
 def _work(
@@ -227,7 +239,8 @@ def before_asking(
     rows: Sequence[Asked],
     chat: template.Chat,
     settings: Mapping[str, Any],
-    before: Sequence[Example] = (),
+    before: Sequence[Example],
+    keys: Callable[[str], str],
 ) -> list[Limits]:
     """What settings decide before any row is asked: prompts that are too long, right answers that cannot be whole."""
     most, longest = settings["track"]["max_new_tokens"], settings[SLM]["max_prompt_tokens"]
@@ -241,8 +254,8 @@ def before_asking(
     long = sum(row.request is not None and len(row.request.prompt) > longest for row in rows)
     what = f"right answers are longer (up to {max(sizes)}) and can be given by nobody" if cut else ""
     return [
-        *_limit(track, len(rows), long, "slm.max_prompt_tokens", longest, "prompts are longer and not asked"),
-        *_limit(track, len(rows), cut, f"tracks.{track}.max_new_tokens", most, what),
+        *_limit(track, len(rows), long, keys("max_prompt_tokens"), longest, "prompts are longer and not asked"),
+        *_limit(track, len(rows), cut, keys("max_new_tokens"), most, what),
     ]
 
 
@@ -253,7 +266,7 @@ def _limit(track: str, rows: int, met: int, key: str, value: int, what: str) -> 
     return [{"key": key, "value": value, "rows": met, "what": what}]
 
 
-def require_context(folder: Path, max_prompt_tokens: int, max_new_tokens: int) -> None:
+def require_context(folder: Path, max_prompt_tokens: int, max_new_tokens: int, keys: Callable[[str], str]) -> None:
     """Refuse settings that a model cannot read.
 
     Raises:
@@ -266,10 +279,11 @@ def require_context(folder: Path, max_prompt_tokens: int, max_new_tokens: int) -
     )
     if isinstance(context, int) and context < max_prompt_tokens + max_new_tokens:
         fits = context - max_new_tokens
-        remedy = f"set slm.max_prompt_tokens to at most {fits}" if fits > 0 else "lower the track's max_new_tokens"
+        prompt, answer = keys("max_prompt_tokens"), keys("max_new_tokens")
+        remedy = f"set {prompt} to at most {fits}" if fits > 0 else f"lower {answer}"
         raise ConfigError(
             f"{folder}: the model reads {context} tokens (max_position_embeddings of config.json), fewer than "
-            f"slm.max_prompt_tokens {max_prompt_tokens} and max_new_tokens {max_new_tokens}; {remedy}"
+            f"{prompt} {max_prompt_tokens} and {answer} {max_new_tokens}; {remedy}"
         )
 
 

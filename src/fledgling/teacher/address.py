@@ -17,8 +17,17 @@ OPENAI = "https://api.openai.com/v1"
 CALL = "/chat/completions"
 DEPLOYMENTS = "/openai/deployments/"
 SERVERLESS = ".models.ai.azure.com"  # one model a host, no deployments
+UNSET = "unset.openai.azure.com"  # stands for an address while what else is missing is looked for
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 Form = Literal["openai", "deployment", "models"]
+
+
+class Unset(ConfigError):
+    """A variable of the environment is not set; `variable` names it."""
+
+    def __init__(self, variable: str, message: str) -> None:
+        super().__init__(message)
+        self.variable = variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,9 @@ def address(teacher: Teacher, environment: Mapping[str, str] = os.environ) -> Ad
 def _azure(teacher: Teacher, environment: Mapping[str, str]) -> Address:
     url = _variable("AZURE_ENDPOINT", environment)
     if not url:
-        raise ConfigError("AZURE_ENDPOINT is not set; it is the address of the Azure resource or deployment")
+        raise Unset(
+            "AZURE_ENDPOINT", "AZURE_ENDPOINT is not set; it is the address of the Azure resource or deployment"
+        )
     key = "the Entra ID token" if teacher.auth == "entra" else "AZURE_API_KEY"
     names = Names(key, "AZURE_ENDPOINT", "AZURE_DEPLOYMENT", "AZURE_API_VERSION")
     parts = _split("AZURE_ENDPOINT", url)
@@ -86,14 +97,14 @@ def _azure(teacher: Teacher, environment: Mapping[str, str]) -> Address:
         deployment = _agree("AZURE_DEPLOYMENT", deployment, named.strip("/"))
     deployment = deployment or teacher.model
     if not deployment:
-        raise ConfigError("AZURE_DEPLOYMENT is not set; it is the name of the deployment to ask")
+        raise Unset("AZURE_DEPLOYMENT", "AZURE_DEPLOYMENT is not set; it is the name of the deployment to ask")
     root = _root(parts)
     if "/api/projects/" in path and not marker:  # a Foundry project: its resource speaks the same
         path = path.partition("/api/projects/")[0] + "/openai/v1"
     if path.endswith("/v1"):
         version = None  # the path is the version
     elif not version and not _host(parts).endswith(SERVERLESS):
-        raise ConfigError("AZURE_API_VERSION is not set; for example 2024-10-21")
+        raise Unset("AZURE_API_VERSION", "AZURE_API_VERSION is not set; for example 2024-10-21")
     if path.endswith(("/models", "/v1")) or _host(parts).endswith(SERVERLESS):
         return Address(Endpoint(_host(parts) + path, deployment, version), root + path, "models", names)
     before = before.rstrip("/").removesuffix("/openai")
@@ -144,7 +155,7 @@ def secret(place: Address, environment: Mapping[str, str] = os.environ) -> str:
     if not value and urlsplit(place.base_url).hostname in LOOPBACK:
         return "none"
     if not value:
-        raise ConfigError(f"{name} is not set; export the key of {place.endpoint.host}")
+        raise Unset(name, f"{name} is not set; export the key of {place.endpoint.host}")
     return _sendable(name, value)
 
 
@@ -158,9 +169,29 @@ def headers(teacher: Teacher, environment: Mapping[str, str] = os.environ) -> di
     for name, variable in teacher.headers.items():
         value = environment.get(variable, "")
         if not value:
-            raise ConfigError(f"teacher.headers.{name}: the variable {variable} is not set")
+            raise Unset(variable, f"teacher.headers.{name}: the variable {variable} is not set")
         found[name] = _sendable(variable, value)
     return found
+
+
+def unset(teacher: Teacher, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Every variable without which a teacher cannot be asked, with what is said of it; {} where nothing is missing.
+
+    Raises:
+        ConfigError: a variable that is set is wrong.
+    """
+    known, found = dict(environment), dict[str, str]()
+    while True:
+        try:
+            place = address(teacher, known)
+            if teacher.auth != "entra" and teacher.provider != "simulated":
+                secret(place, known)
+            headers(teacher, known)
+        except Unset as error:
+            found[error.variable] = str(error).replace(UNSET, "that resource")
+            known[error.variable] = f"https://{UNSET}" if "ENDPOINT" in error.variable else "unset"
+        else:
+            return found
 
 
 def _sendable(name: str, value: str) -> str:

@@ -1,4 +1,4 @@
-"""Options that several subcommands share, spelt the same everywhere."""
+"""Which configuration a command line names, spelt the same in every script and command."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ from fledgling.config import Config, load
 DEFAULT = Path("config/config.yaml")
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
+def add_config(parser: argparse._ActionsContainer) -> None:
     """--config FILE…, or --configfile as Snakemake spells it: merged over config/config.yaml, later over earlier."""
     parser.add_argument(
         "--config",
