@@ -215,3 +215,31 @@ def test_without_azure_variables_the_plan_is_an_upper_bound(tmp_path: Path, monk
     assert (line.kept, line.calls) == (None, 3)
     assert line.note.startswith("at most")
     assert line.money is not None
+
+
+def test_after_make_clean_the_replies_that_are_kept_are_counted(tmp_path: Path) -> None:
+    prepare(tmp_path, 20)
+    run(tmp_path, config())
+    shutil.rmtree(tmp_path / "data")
+    line = planned(tmp_path, config())
+    assert line.calls is None
+    assert f"20 paid replies are kept in {tmp_path / 'journal'}" in line.note
+
+
+def test_minutes_and_this_machines_money_are_those_of_the_last_time(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    prepare(results, 5)
+    events = tmp_path / ".fledgling/runs/1/events.jsonl"
+    events.parent.mkdir(parents=True)
+    job = {"job": 1, "rule": "answer", "outputs": ["results/predictions/t/slm.jsonl"]}
+    started = {"at": "2026-01-01T10:00:00+00:00", "event": "job_started", **job}
+    ended = {"at": "2026-01-01T10:30:00+00:00", "event": "job_finished", "job": 1}
+    events.write_text(f"{json.dumps(started)}\n{json.dumps(ended)}\n")
+    ask_line, answer = plan(config() | {"slm": {"gpus": 0, "price_per_hour": 0.5}}, results=results, journal=tmp_path)
+    assert (answer.minutes, answer.machine, answer.built) == (30, 0.25, False)
+    assert ask_line.minutes is None
+    text = table([ask_line, answer])
+    assert "(0.2500)" in text
+    assert "last time 30.0 minutes, of this machine 0.2500 EUR (1 of 2 jobs have not run yet)" in text
+    on_gpus = plan(config() | {"slm": {"gpus": 2}}, results=results, journal=tmp_path)[1]
+    assert on_gpus.gpu_minutes == 60

@@ -5,7 +5,8 @@
 
 Reads the configuration, the prepared rows and the journal; asks nobody. What is unknown is called unknown. Below the
 table: whether the test rows can suffice, as the chance that an equally good model passes.
-`snakemake -n` says which of these jobs would run.
+Minutes are those of the last time, and money in brackets is this machine's (slm.price_per_hour). `built` jobs run again
+only where `snakemake -n` lists them. Paid replies and run times outlive `make clean`.
 """
 
 import argparse
@@ -13,8 +14,11 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from fledgling.config import Config
 from fledgling.forecast.enough import sentences
+from fledgling.forecast.history import History
 from fledgling.forecast.plan import plan, table
+from fledgling.forecast.start import beyond_budget
 from fledgling.graph.options import add_config, configured
 
 
@@ -33,4 +37,14 @@ def call(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps([asdict(line) for line in lines], indent=2))
         return
-    print("\n".join([table(lines), *sentences(config, results=args.results)]))
+    said = [table(lines), *_others(History.of(args.results), config), *sentences(config, results=args.results)]
+    print("\n".join([*said, *beyond_budget(config, list(config["tracks"]), args.results)]))
+
+
+def _others(history: History, config: Config) -> list[str]:
+    """What the jobs that ask nobody took last time."""
+    took = history.others(config["tracks"], ("ask", "answer", "answer_candidates", "train"))
+    if not took:
+        return []
+    each = ", ".join(f"{rule} {seconds:.0f} s" for rule, seconds in sorted(took.items(), key=lambda item: -item[1]))
+    return [f"the other jobs, last time: {each}; they cost no calls"]

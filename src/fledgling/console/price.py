@@ -100,26 +100,24 @@ class Price:
 
         def runs(line: Object) -> bool:
             part = "repeat/" if line["repeat"] else "val/" if line["split"] == "val" else ""
-            asked_for = (line["rule"], line["track"], line["contender"], part) in now
+            candidates = ("answer_candidates", line["track"], line["contender"].rpartition(".")[0], "")
+            asked_for = (line["rule"], line["track"], line["contender"], part) in now or (
+                line["split"] == "val" and candidates in now
+            )
             return asked_for or (line["track"] in gates and "gate" in text(line["note"]))
 
         return [line for line in lines if runs(line)]
 
 
 def reason(said: str) -> str:
-    """Why a job would run, without the texts of settings that Snakemake compares."""
+    """Why a job would run, in a few words; what changed is said by key and value already."""
     for start, words in (
         ("Missing output files", "not built yet"),
-        ("Code has changed", "the code changed"),
-        ("Params have changed", "settings changed"),
         ("Updated input files", "its input changed"),
         ("Input files updated by another job", "its input is built anew"),
-        ("Set of input files has changed", "it has other inputs"),
-        ("Forced execution", "forced"),
     ):
         if said.startswith(start):
-            change = said.partition("before: ")[2]
-            return f"{words}{': ' + change[:200] if change and len(change) < 200 else ''}"
+            return words
     return said[:200]
 
 

@@ -2,14 +2,15 @@
 
 import json
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fledgling.artefacts import Json
-from fledgling.config import Config
+from fledgling.config import SLM, Config
 from fledgling.contenders import Job, answering, answers_as, jobs
 from fledgling.errors import ConfigError
 from fledgling.forecast import earlier
+from fledgling.forecast.history import History
 from fledgling.journal import Journal
 from fledgling.journal.places import Keys
 from fledgling.records import Example, read_examples
@@ -28,6 +29,9 @@ class Line:
 
     `contender` answers `split` (a training has its adapter there, and no split), `repeat` is 1 for a second run.
     `kept` of the `rows` are in the journal already, `calls` are left. Tokens and money are those of the calls.
+    `minutes` are those that the job took last time, on whatever it ran; `machine` is what they cost at
+    slm.price_per_hour, in the currency of the teacher's prices. `built`: its file is there, and it runs only where
+    `snakemake -n` lists it.
     """
 
     rule: str
@@ -44,11 +48,43 @@ class Line:
     currency: str | None = None
     gpu_minutes: float | None = None
     note: str = ""
+    minutes: float | None = None
+    machine: float | None = None
+    built: bool = False
 
 
 def plan(config: Config, *, results: Path, journal: Path) -> list[Line]:
     """The jobs of all configured tracks that cost money or cards, from the prepared data and the journal."""
-    return [_line(job, config, results, journal) for track in config["tracks"] for job in jobs(config, track)]
+    history = History.of(results)
+    return [
+        _timed(_line(job, config, results, journal), job, config, results, history)
+        for track in config["tracks"]
+        for job in jobs(config, track)
+    ]
+
+
+def _timed(line: Line, job: Job, config: Config, results: Path, history: History) -> Line:
+    """The line with what it took last time, and whether its file is there."""
+    part = "repeat/" if job.repeat else "val/" if job.split == "val" else ""
+    target = (
+        results / "adapters" / job.track / job.contender / "training.json"
+        if job.rule == "train"
+        else results / "predictions" / job.track / f"{part}{job.contender}.jsonl"
+    )
+    seconds = history.seconds(job)
+    gpus = (
+        config["training"]["gpus"] if job.rule == "train" else gpus_of(config, job.contender) * (job.rule == "answer")
+    )
+    if line.gpu_minutes is None and seconds is not None and gpus and job.rule != "ask":
+        line = replace(line, gpu_minutes=gpus * seconds / 60)
+    price = answering(config, job.contender).get("price_per_hour") if job.rule == "answer" else None
+    price = config[SLM].get("price_per_hour") if job.rule == "train" else price
+    return replace(
+        line,
+        built=target.exists(),
+        minutes=None if seconds is None else seconds / 60,
+        machine=None if seconds is None or price is None else float(str(price)) * seconds / 3600,
+    )
 
 
 def _line(job: Job, config: Config, results: Path, journal: Path) -> Line:
@@ -60,7 +96,7 @@ def _line(job: Job, config: Config, results: Path, journal: Path) -> Line:
 def _ask(job: Job, config: Config, results: Path, journal: Path) -> Line:
     data = results / "data" / job.track / f"{job.split}.jsonl"
     if not data.exists():
-        return Line(*_who(job), gpu_minutes=0, note=f"unknown until {data} is built")
+        return Line(*_who(job), gpu_minutes=0, note=f"unknown until {data} is built{_replies(journal)}")
     teacher, prompt = Teacher.of(config["teacher"]), config["tracks"][job.track].get("prompt", {})
     notes = [] if teacher.prices else ["prices are not configured (teacher.prices)"]
     try:
@@ -106,6 +142,14 @@ def _ask(job: Job, config: Config, results: Path, journal: Path) -> Line:
     )
 
 
+def _replies(journal: Path) -> str:
+    """How many paid replies are kept, which of the rows to come may be answered by."""
+    if not (journal / "teacher.jsonl").exists():
+        return ""
+    with Journal(journal, "teacher") as kept:
+        return f"; {len(kept):,} paid replies are kept in {journal} and answer the same requests again"
+
+
 def answer_tokens(example: Example) -> int:
     """About how many tokens a right answer to a row has."""
     if example.tools and isinstance(example.answer, list):
@@ -146,18 +190,32 @@ def _who(job: Job) -> tuple[str, str, str, str | None, int]:
     return job.rule, job.track, job.contender, job.split, job.repeat
 
 
-COLUMNS = ("rule", "track", "who", "rows", "kept", "calls", "prompt", "completion", "money", "GPU min", "")
+COLUMNS = ("rule", "track", "who", "rows", "kept", "calls", "prompt", "completion", "money", "minutes", "GPU min", "")
 
 
 def table(lines: list[Line]) -> str:
-    """The plan for people: one line a job, and the sum of the money where all of it is known."""
+    """The plan for people: one line a job, and the sums of money and time where all of it is known."""
     rows = [COLUMNS, *(_cells(line) for line in lines)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     asks = [line for line in lines if line.rule == "ask"]
     known = all(line.money is not None for line in asks)
     total = f"{sum(line.money or 0 for line in asks):.4f} {asks[0].currency}" if asks and known else "unknown"
-    return "\n".join([*padded, f"total: {total}"])
+    return "\n".join([*padded, f"total: {total}{_machine_time(lines)}"])
+
+
+def _machine_time(lines: list[Line]) -> str:
+    """What the jobs took last time, and what that costs on this machine; of unknown parts the count."""
+    timed = [line for line in lines if line.minutes is not None]
+    if not timed:
+        return "; minutes are known after the first run"
+    own = [line for line in timed if line.rule != "ask"]
+    minutes = sum(line.minutes or 0 for line in timed)
+    currency = next((line.currency for line in lines if line.currency), "")
+    known = own and all(line.machine is not None for line in own)
+    money = f", of this machine {sum(line.machine or 0 for line in own):.4f} {currency}".rstrip() if known else ""
+    rest = len(lines) - len(timed)
+    return f"; last time {minutes:.1f} minutes{money}" + (f" ({rest} of {len(lines)} jobs have not run yet)" if rest else "")
 
 
 def _cells(line: Line) -> tuple[str, ...]:
@@ -170,9 +228,10 @@ def _cells(line: Line) -> tuple[str, ...]:
         who(line),
         "" if line.rule == "train" else _number(line.rows),
         *(_number(count) if ask else "" for count in counts),
-        money if ask else "",
+        money if ask else "" if line.machine is None else f"({line.machine:.4f})",
+        "unknown" if line.minutes is None else f"{line.minutes:.1f}",
         "unknown" if line.gpu_minutes is None else f"{line.gpu_minutes:.1f}",
-        line.note,
+        "; ".join(filter(None, ["built" * line.built, line.note])),
     )
 
 
