@@ -126,22 +126,23 @@ def of_site(name):
     return line and line.evaluate(None, input=[], attempt=1, threads=1, rulename="", async_run=None).value
 
 
-def minutes(kind):
+def minutes(kind, splits):
     """The time that a job of some kind of work gets."""
-    return work.runtime(kind, limit=of_site("longest"), answers_as=lambda name: contenders.answers_as(config, name))
+    as_whom = lambda name: contenders.answers_as(config, name)
+    return work.runtime(kind, limit=of_site("longest"), answers_as=as_whom, splits=splits)
 
 
-def needs(kind, gpus=None, **more):
+def needs(kind, gpus=None, splits=(), **more):
     """The resources of a job, by the kind of its work: memory, time, and for jobs with GPUs where these are.
 
-    `gpus` says how many a job takes, from its wildcards.
+    `gpus` says how many a job takes, from its wildcards; `splits` are those that it answers, where the wildcards do not say.
     """
 
     def where_gpus_are(with_gpus, without=None):
         return lambda wildcards: of_site(with_gpus) if gpus(wildcards) else without and of_site(without)
 
     return {
-        **({"mem_mb": work.mem_mb(kind), "runtime": minutes(kind)} if RATIONED else {}),
+        **({"mem_mb": work.mem_mb(kind), "runtime": minutes(kind, splits)} if RATIONED else {}),
         **({"gpu": gpus} if gpus else {}),
         **(
             {"slurm_partition": where_gpus_are("gpu_partition", "slurm_partition")}
@@ -154,10 +155,19 @@ def needs(kind, gpus=None, **more):
 
 
 def small_group(wildcards):
-    """Which small jobs a scheduler gets together: never two of which one waits, over a training, for the other."""
-    if wildcards.get("part") == "val/":
-        return "small-val"
-    return "small-trained" if wildcards.get("contender") in TRAINED else "small"
+    """Which small jobs a scheduler gets together: those of one track that are ready at the same time.
+
+    Never two tracks, or one with bad rows would hold back the others; never two jobs of which one waits for the other over
+    a training. --group-components counts all of these groups under the name `small`.
+    """
+    part, who = wildcards.get("part", ""), wildcards.get("contender", "")
+    if part == "repeat/" or not (part or who in TRAINED):
+        who = ""
+    elif candidate := contenders.candidate_of(config, who):
+        who = f"{candidate[0]}."
+    group = ".".join(["small", wildcards.track, part.strip("/"), who])
+    workflow.parent_groupids[group] = "small"
+    return group
 
 
 SMALL = small_group if RATIONED else None

@@ -77,7 +77,11 @@ rule answer_candidates:
     conda:
         TORCH_ENV
     resources:
-        **needs("answer", gpus=lambda wildcards: contenders.answering(config, f"{wildcards.adapter}.1").get("gpus", 0)),
+        **needs(
+            "answer",
+            gpus=lambda wildcards: contenders.answering(config, f"{wildcards.adapter}.1").get("gpus", 0),
+            splits=["val"] * len(CANDIDATES) + ["test"],
+        ),
     params:
         settings=settings("answer", contender="{adapter}.1"),
         code=code("scripts/answer.py"),

@@ -138,17 +138,20 @@ def state(job: Job, known: dict[str, tuple[str, str]] | None) -> str:
 
 
 def _cached() -> dict[str, tuple[str, str]] | None:
-    """`ask_scheduler`, but once for all jobs of this folder that are asked about at a time."""
+    """`ask_scheduler`, but once for all jobs of this folder that are asked about at a time.
+
+    The time in the file is this machine's; that of the disk may be hours away from it.
+    """
     cache = JOBS / "squeue.cache"
     try:
-        if 0 <= time.time() - cache.stat().st_mtime < FRESH_S:
-            value = json.loads(cache.read_text(encoding="utf-8"))
-            return {number: (row[0], row[1]) for number, row in value.items()}
-    except (OSError, ValueError):
+        value = json.loads(cache.read_text(encoding="utf-8"))
+        if 0 <= time.time() - value["at"] < FRESH_S:
+            return {number: (row[0], row[1]) for number, row in value["jobs"].items()}
+    except (OSError, ValueError, LookupError, TypeError):
         pass
-    known = ask_scheduler()
+    at, known = time.time(), ask_scheduler()
     if known is not None:
-        write_json(cache, known)
+        write_json(cache, {"at": at, "jobs": known})
     return known
 
 
@@ -174,7 +177,7 @@ def submit(targets: Sequence[str], run: str, rule: str, arguments: Sequence[str]
                 return other.id
             _say(f"cancelling Slurm job {other.id} ({other.name}): it makes the same outputs in another way")
             _cancel(other)
-        words = re.sub(r"[^A-Za-z0-9_.-]+", "-", rule)[:60]
+        words = re.sub(r"[^A-Za-z0-9_.]+|\.{2,}", "-", rule).strip("-.")[:60]
         job = Job(f"fledgling-{words}-{uuid.uuid4().hex[:8]}", tuple(targets), config, driver, run)
         write_json(job.file, asdict(job))  # first, so that a submission is found again whenever this is killed
         try:

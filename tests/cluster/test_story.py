@@ -1,7 +1,6 @@
 """The embedded default on a cluster, small: both verdicts through each profile, GPUs that no two jobs share, paid once."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ import pytest
 
 from tests.project import copy_project
 
-from .conftest import HERE, Project, until
+from .conftest import HERE, PROFILES, Project, until
 
 TRACKS = ("toolcall", "structured")
 
@@ -82,7 +81,7 @@ def test_both_verdicts_and_no_gpu_is_shared(project, gpus):
         assert [rung["name"] for rung in verdict["ladder"]] == ["slm", "tuned"]
         assert "<svg" in (project.folder / f"results/report/{track}.html").read_text()
     names = [path.stem for path in (project.folder / ".snakemake/fledgling/jobs").glob("*.json")]
-    assert sum("small" in name for name in names) <= 4, "small jobs go out together"
+    assert sum("small" in name for name in names) <= 4, "the small jobs of a track go out together"
     ran = {}
     for path in (project.folder / ".snakemake/fledgling/jobs").glob("fledgling-train-*.json"):
         record = json.loads(path.read_text())
@@ -163,32 +162,83 @@ def test_an_ask_that_is_cancelled_pays_at_most_the_calls_in_flight_again(project
     assert sum(found["intent"].values()) <= rows + 8
 
 
-def requeue(cluster, number):
-    """What preemption does; Slurm would hold the job for two minutes."""
-    cluster.ask("scontrol", "requeue", number)
-    until(lambda: "PENDING" in cluster.ask("squeue", "-h", "-j", number, "-o", "%T"), "requeued")
+# Before the training's own code: each step takes a second, until a file says that there is no more to see.
+SLOW_STEPS = """\
+import pathlib, time, torch
+_step = torch.optim.AdamW.step
+def _slow(*args, **options):
+    if not pathlib.Path("release").exists():
+        time.sleep(1)
+    return _step(*args, **options)
+torch.optim.AdamW.step = _slow
+"""
+TRAINING = "results/candidates/toolcall/sft/training.json"
+WEIGHTS = "results/candidates/toolcall/sft/1/adapter_model.safetensors"
+LOG = "logs/train/toolcall/sft.log"
+
+
+@pytest.fixture
+def trained(project, tmp_path):
+    """A project whose training takes twenty slow steps, and the weights of an undisturbed one."""
+    script = project.folder / "scripts/train.py"
+    script.write_text(SLOW_STEPS + script.read_text())
+    local(project, "results/data/toolcall/train.jsonl", "results/models/slm/manifest.json")
+    shutil.copytree(project.folder, tmp_path / "undisturbed", symlinks=True)
+    undisturbed = Project(tmp_path / "undisturbed", project.cluster, project.profile)
+    undisturbed.release()
+    local(undisturbed, TRAINING)
+    return project, (undisturbed.folder / WEIGHTS).read_bytes()
+
+
+def sealed(project):
+    """The steps of which a training has kept a sealed checkpoint."""
+    folder = project.folder / "results/candidates/toolcall/sft/checkpoints"
+    return {int(path.parent.name.removeprefix("checkpoint-")) for path in folder.glob("*/seal.json")}
+
+
+def number_of(project, pattern="fledgling-train-*.json"):
+    """Slurm's id of the job whose record fits."""
+    record = max((project.folder / ".snakemake/fledgling/jobs").glob(pattern), key=lambda path: path.stat().st_mtime)
+    return json.loads(record.read_text())["id"]
+
+
+def preempt(project):
+    """Another job throws the training out; Slurm would hold that for two minutes then."""
+    number = number_of(project)
+    cluster = project.cluster
+    urgent = cluster.ask("sbatch", "--parsable", "-p", "urgent", "-n16", "-o/dev/null", "--wrap", "sleep 1")
+    until(lambda: urgent not in cluster.jobs(), "the urgent job", 90)
+    until(lambda: "PENDING" in cluster.ask("squeue", "-h", "-j", number, "-o", "%T"), "the requeue")
     cluster.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
 
 
 @pytest.mark.timeout(400)
-def test_a_training_that_was_preempted_twice_ends_like_an_undisturbed_one(project, tmp_path):
-    target = "results/candidates/toolcall/sft/training.json"
-    local(project, "results/data/toolcall/train.jsonl", "results/models/slm/manifest.json")
-    other = Project(tmp_path / "other", project.cluster, "slurm-generic")
-    shutil.copytree(project.folder, other.folder, symlinks=True)
-    try:
-        undisturbed = project.start("--configfile", "small.yaml", target=target)
-        assert undisturbed.wait(200) == 0, project.log()[-5000:]
-        driver = other.start("--configfile", "small.yaml", target=target)
-        checkpoints = other.folder / "results/candidates/toolcall/sft/checkpoints"
-        for step in (5, 10):
-            until((checkpoints / f"checkpoint-{step}/seal.json").exists, f"step {step}", 120, other.log)
-            record = next((other.folder / ".snakemake/fledgling/jobs").glob("fledgling-train-*.json"))
-            requeue(other.cluster, json.loads(record.read_text())["id"])
-        assert driver.wait(200) == 0, other.log()[-5000:]
-    finally:
-        other.close()
-    assert "going on from checkpoint-" in (other.folder / "logs/train/toolcall/sft.log").read_text()
-    name = "results/candidates/toolcall/sft/1/adapter_model.safetensors"
-    assert (project.folder / name).read_bytes() == (other.folder / name).read_bytes()
-    assert os.path.exists(other.folder / target)
+@pytest.mark.parametrize("project", PROFILES, indirect=True)
+def test_a_training_that_was_preempted_twice_ends_like_an_undisturbed_one(trained):
+    project, weights = trained
+    driver = project.start("--configfile", "small.yaml", target=TRAINING, partition="requeue")
+    for step in (5, 10):
+        until(lambda step=step: max(sealed(project), default=0) >= step, f"step {step}", 120, project.log)
+        preempt(project)
+    until(lambda: (project.folder / LOG).exists() and "going on from" in (project.folder / LOG).read_text(), "the next")
+    project.release()
+    assert driver.wait(200) == 0, project.log()[-5000:]
+    assert "going on from checkpoint-" in (project.folder / LOG).read_text()
+    assert (project.folder / WEIGHTS).read_bytes() == weights
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("project", PROFILES, indirect=True)
+def test_ahead_of_the_time_limit_a_training_saves_its_step_and_the_next_try_goes_on_from_it(trained):
+    """Without TERM ahead of the limit nothing would be kept: a checkpoint is due after a thousand steps."""
+    project, weights = trained
+    files = overlay(project, "seldom.yaml", recipe={"save_steps": 1000})
+    limit = ("--set-resources", "train:runtime=1")
+    driver = project.start(*files, *limit, target=TRAINING, extra="--signal=TERM@25")
+    until(lambda: sealed(project), "a saved step", 120, project.log)
+    (step,) = sealed(project)
+    assert 0 < step < 20
+    project.release()
+    assert driver.wait(200) == 0, project.log()[-5000:]
+    assert f"going on from checkpoint-{step}" in (project.folder / LOG).read_text()
+    assert (project.folder / WEIGHTS).read_bytes() == weights

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fledgling.cli import _terminate
 from fledgling.errors import ConfigError, DataError
 from fledgling.models import adapter
 from fledgling.models import checkpoint as manifest
@@ -25,6 +26,7 @@ from fledgling.records import Example, read_examples
 from fledgling.training import cpu_loss, recipe
 from fledgling.training import select_adapter as selection
 from fledgling.training import tokens as rows
+from fledgling.training.told import Told
 from fledgling.training.train import train
 
 from .scored_rows import metrics
@@ -446,6 +448,49 @@ def test_one_process_that_is_killed_ends_the_group_which_goes_on_from_its_checkp
     assert again.returncode == 0, said[-3000:]
     assert "going on from checkpoint-2" in said
     same_adapter(trained, alone, "killed-on-2")
+
+
+def test_term_ends_a_training_once_its_step_is_saved_and_the_next_start_goes_on_from_there(
+    trained: Runner, whole: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+
+    step, calls = torch.optim.AdamW.step, []
+
+    def told(optimizer: Any, *args: Any, **rest: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(optimizer, *args, **rest)
+
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.optim.AdamW, "step", told)
+            with pytest.raises(SystemExit) as ended:
+                trained("told")
+        assert signal.getsignal(signal.SIGTERM) is _terminate
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 128 + signal.SIGTERM
+    sealed = (trained.folder / "told" / "checkpoints").glob("*/seal.json")
+    assert "checkpoint-3" in [path.parent.name for path in sealed]
+    caplog.set_level("INFO")
+    trained("told")
+    assert "going on from checkpoint-3" in caplog.text
+    assert trained.weights("told").read_bytes() == trained.weights(whole).read_bytes()
+
+
+def test_a_second_term_ends_it_at_once() -> None:
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        with Told() as told:
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert told
+            with pytest.raises(SystemExit):
+                os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_a_loss_that_is_not_finite_stops(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

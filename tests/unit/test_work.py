@@ -39,6 +39,13 @@ def test_time_is_for_the_rows_that_there_are_now_and_for_candidates_as_for_their
     put(tmp_path / "data/mail/datasheet.json", {"splits": {"val": {"rows": 200}, "test": {"rows": 4_000}}})
     assert asked({"track": "mail", "contender": "sft.1", "part": "val/"}, None, 1) == 2 * 10 + 20
     assert asked({"track": "mail", "contender": "sft.1"}, None, 1) == 2 * 200 + 20
+    together = work.runtime(
+        "answer",
+        results=tmp_path,
+        answers_as={"sft.1": "tuned"}.get,  # type: ignore[arg-type]
+        splits=["val", "val", "test"],
+    )
+    assert together({"track": "mail", "adapter": "sft"}, None, 1) == 2 * (10 + 10 + 200) + 20
 
 
 def test_a_damaged_file_is_no_estimate(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """What a job asks a scheduler for, by the kind of its work; nothing here changes what is made, so it re-runs nothing."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -66,22 +66,26 @@ def runtime(
     results: Path = Path("results"),
     limit: int | None = None,
     answers_as: Callable[[str], str] = str,
+    splits: Sequence[str] = (),
 ) -> Number:
     """A Snakemake resource: minutes, from what `fledgling plan` estimates; doubled with the second attempt, and so on.
 
     `limit` is the longest that the site lets a job run; a training that needs longer goes on in the next attempt.
-    `answers_as` says whose earlier answers tell how long a contender's take.
+    `answers_as` says whose earlier answers tell how long a contender's take; `splits` are those that a job answers,
+    one after another, where it is not the one that its wildcards name.
     """
 
     def of(wildcards: Wildcards, input: object, attempt: int) -> int:
-        seconds = _seconds(kind, results, wildcards, answers_as)
+        seconds = _seconds(kind, results, wildcards, answers_as, splits)
         minutes = KINDS[kind].minutes if seconds is None else round(SLACK * seconds / 60) + SLACK_MINUTES
         return min(minutes * attempt, limit or minutes * attempt)
 
     return of
 
 
-def _seconds(kind: str, results: Path, wildcards: Wildcards, answers_as: Callable[[str], str]) -> float | None:
+def _seconds(
+    kind: str, results: Path, wildcards: Wildcards, answers_as: Callable[[str], str], splits: Sequence[str]
+) -> float | None:
     """How long the same job took before, with as many rows as there are now; None where nothing tells."""
     track = wildcards.get("track", "")
     if kind == "train":
@@ -93,13 +97,14 @@ def _seconds(kind: str, results: Path, wildcards: Wildcards, answers_as: Callabl
             if isinstance(seconds := _read(path).get("seconds"), int | float):
                 return float(seconds)
     if kind in ("answer", "teacher"):
-        contender = "teacher" if kind == "teacher" else answers_as(wildcards.get("contender", "") or SLM)
+        who = wildcards.get("contender", "") or (f"{adapter}.1" if (adapter := wildcards.get("adapter", "")) else SLM)
+        contender = "teacher" if kind == "teacher" else answers_as(who)
         measured = _read(results / "metrics" / track / f"{contender}.json")
         latency, before = measured.get("latency_s"), measured.get("n")
         mean = latency.get("mean") if isinstance(latency, Mapping) else None
-        rows = _rows(results, track, "val" if wildcards.get("part", "") == "val/" else "test") or before
-        if isinstance(mean, int | float) and isinstance(rows, int):
-            return mean * rows
+        asked = splits or ["val" if wildcards.get("part", "") == "val/" else "test"]
+        if isinstance(mean, int | float) and isinstance(before, int):
+            return mean * sum(_rows(results, track, split) or before for split in asked)
     return None
 
 

@@ -24,6 +24,7 @@ from fledgling.progress import progress_bar
 from fledgling.training.objective import Batch, Objective
 from fledgling.training.recipe import Layout, Recipe, pack, rate
 from fledgling.training.tokens import IGNORED, Row
+from fledgling.training.told import Told
 from fledgling.training.updates import Group, Summed, Update, Zero2
 
 log = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def leave() -> None:
 
 
 def fit(model: Any, work: Work, group: Group) -> Result:
-    """Train from the newest sealed checkpoint, or from the start.
+    """Train from the newest sealed checkpoint, or from the start; TERM is obeyed once the step it comes in is saved.
 
     Raises:
         DataError: the loss or a weight is not finite; the last sealed checkpoint from before stays.
@@ -112,22 +113,26 @@ def fit(model: Any, work: Work, group: Group) -> Result:
         meter.go_on(resume)
     bar = progress_bar(desc="train", total=plan.steps, initial=start, unit="step") if group.first else None
     meter.start(start)
-    for step in range(start, plan.steps):
-        # Dropout is a function of seed, step and process, so that a training which was killed goes on as it began.
-        torch.manual_seed(recipe.seed * 1_000_003 + step * 1_009 + group.rank)
-        loss, norm = _step(objective, update, work, group, step)
-        meter.add(step + 1, loss, norm)
-        done = step + 1
-        if group.first and (path := work.candidates.get(done)):
-            meter.check()
-            adapter.write_weights(model, path)
-        if done % recipe.save_steps == 0 or done == plan.steps:
-            meter.check()
-            _save(update, work, group, trained, done, meter)
-        if bar is not None:
-            last = meter.history[-1] if meter.history and meter.history[-1]["step"] == done else None
-            shown = {"loss": last["loss"], "learning_rate": last["learning_rate"]} if last else {}
-            bar.update(1, **shown)
+    with Told() as told:
+        for step in range(start, plan.steps):
+            # Dropout is a function of seed, step and process, so that a training which was killed goes on as it began.
+            torch.manual_seed(recipe.seed * 1_000_003 + step * 1_009 + group.rank)
+            loss, norm = _step(objective, update, work, group, step)
+            meter.add(step + 1, loss, norm)
+            done = step + 1
+            if group.first and (path := work.candidates.get(done)):
+                meter.check()
+                adapter.write_weights(model, path)
+            ends = bool(told)
+            if done % recipe.save_steps == 0 or done == plan.steps or ends:
+                meter.check()
+                _save(update, work, group, trained, done, meter)
+            if bar is not None:
+                last = meter.history[-1] if meter.history and meter.history[-1]["step"] == done else None
+                shown = {"loss": last["loss"], "learning_rate": last["learning_rate"]} if last else {}
+                bar.update(1, **shown)
+            if ends:
+                told.obey()
     if bar is not None:
         bar.close()
     meter.check()
