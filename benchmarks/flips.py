@@ -1,12 +1,13 @@
-"""How many answers change when only the batch changes: other sizes, another order.
+"""How many answers change when only the batch changes (other sizes, another order), or only the precision.
 
     python benchmarks/flips.py --model results/models/slm/manifest.json --data results/data/toolcall/test.jsonl
-        [--rows 200] [--engines bf16 nf4 int8 vllm]
+        [--rows 200] [--engines bf16 nf4 int8 vllm vllm-fp8]
 
 Every row is answered greedily in batches of 8, 1, 3 and 32, in batches of 8 once more, and in batches of 8 after a
 seeded permutation; batches are cut from the rows as they come, so another order makes other batches. Prints the share
 of rows whose tokens differ from the first run. vLLM batches by itself: there N is how many rows are handed to it at a
-time, and all of them at once is a run as well.
+time, and all of them at once is a run as well. Each engine has a process of its own. `against` is the share of rows
+whose tokens differ from the same library's in bf16, each in batches of 8: what the fewer bits change.
 """
 
 import argparse
@@ -16,10 +17,12 @@ import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(Path(__file__).parent)]
 
+import alone  # noqa: E402
 from asked import prompts as prompts_of  # noqa: E402
 
 from fledgling.slm.engine import Decoding, Request  # noqa: E402
@@ -46,8 +49,8 @@ def transformers_engine(checkpoint: Path, precision: str, decoding: Decoding) ->
     return ask
 
 
-def vllm_engine(checkpoint: Path, decoding: Decoding) -> Ask:
-    from fledgling.slm.vllm_engine import ENVIRONMENT
+def vllm_engine(checkpoint: Path, precision: str, decoding: Decoding) -> Ask:
+    from fledgling.slm.vllm_engine import ENVIRONMENT, quantized
 
     os.environ.update(ENVIRONMENT)
     from vllm import LLM, SamplingParams
@@ -55,6 +58,7 @@ def vllm_engine(checkpoint: Path, decoding: Decoding) -> Ask:
     llm = LLM(
         model=str(checkpoint.resolve()),
         dtype="bfloat16",
+        **quantized(precision),
         skip_tokenizer_init=True,
         max_model_len=2048,
         enable_prefix_caching=True,
@@ -74,15 +78,8 @@ def vllm_engine(checkpoint: Path, decoding: Decoding) -> Ask:
     return ask
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--rows", type=int, default=200)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--engines", nargs="+", default=["bf16", "nf4", "int8", "vllm"])
-    args = parser.parse_args()
-
+def one(name: str, args: argparse.Namespace) -> dict[str, Any]:
+    """The answers of one engine in batches of 8, and the share that differs under other batches."""
     from fledgling.models import checkpoint as manifest
     from fledgling.models.offline import offline_and_quiet
 
@@ -91,26 +88,51 @@ def main() -> None:
     every, decoding = prompts_of(args.model, args.data, args.tokens)
     prompts = every[: args.rows]
     shuffled = random.Random(1).sample(range(len(prompts)), len(prompts))
+    library, _, precision = name.rpartition("-")
+    if name.startswith("vllm"):
+        ask = vllm_engine(checkpoint, precision if library else "bf16", decoding)
+    else:
+        ask = transformers_engine(checkpoint, name, decoding)
+    first = ask(prompts, 8)
+    again: dict[str, Answers] = {f"batches of {size}": ask(prompts, size) for size in (1, 3, 32)}
+    again["the same again"] = ask(prompts, 8)
+    if name.startswith("vllm"):
+        again["all at once"] = ask(prompts, len(prompts))
+    permuted = ask([prompts[i] for i in shuffled], 8)
+    back: Answers = [None] * len(prompts)
+    for i, answer in zip(shuffled, permuted, strict=True):
+        back[i] = answer
+    again["permuted"] = back
+    return {"answers": first, "flips": {how: differ(first, other) for how, other in again.items()}}
+
+
+def differ(some: Answers, others: Answers) -> float:
+    """Share of rows with other tokens."""
+    return round(sum(a != b for a, b in zip(some, others, strict=True)) / len(some), 4)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=200)
+    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--engines", nargs="+", default=["bf16", "nf4", "int8", "vllm", "vllm-fp8"])
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.one:
+        return alone.tell(one(args.one, args))
+    kept: dict[str, Answers] = {}
     for name in args.engines:
-        if name == "vllm":
-            ask = vllm_engine(checkpoint, decoding)
-        else:
-            ask = transformers_engine(checkpoint, name, decoding)
-        first = ask(prompts, 8)
-        again: dict[str, Answers] = {f"batches of {size}": ask(prompts, size) for size in (1, 3, 32)}
-        again["the same again"] = ask(prompts, 8)
-        if name == "vllm":
-            again["all at once"] = ask(prompts, len(prompts))
-        permuted = ask([prompts[i] for i in shuffled], 8)
-        back: Answers = [None] * len(prompts)
-        for i, answer in zip(shuffled, permuted, strict=True):
-            back[i] = answer
-        again["permuted"] = back
-        flips = {
-            how: round(sum(a != b for a, b in zip(first, other, strict=True)) / len(first), 4)
-            for how, other in again.items()
-        }
-        print(json.dumps({"engine": name, "rows": len(first), "flips": flips}), flush=True)
+        result = alone.run(name)
+        if "exit_code" in result:
+            print(json.dumps(result), flush=True)
+            continue
+        kept[name] = result.pop("answers")
+        whole = "vllm" if name.startswith("vllm") else "bf16"
+        against = {whole: differ(kept[whole], kept[name])} if whole in kept and name != whole else {}
+        print(json.dumps({"engine": name, "rows": len(kept[name]), "flips": result["flips"], "against": against}))
+    return None
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """How fast the slm answers on a card: the historical setting, a bare vLLM script, and Fledgling's predict stage.
 
-    python benchmarks/infer.py [--rows 2048] [--gpus 1] [--folder DIR] [--only historical bare fledgling]
+    python benchmarks/infer.py [--rows 2048] [--gpus 1] [--folder DIR] [--only historical bare shipped overlay fledgling]
 
-All three answer the same prompts (benchmarks/phi4mini.py) with 46 new tokens each. Fledgling's is the
+All answer the same prompts (benchmarks/phi4mini.py) with 46 new tokens each. Fledgling's is the
 whole command that the graph runs: claiming cards, templates, engine, journal, files. Each contender
 runs in a process of its own. `requests_per_s` counts from the first request to the last answer (Fledgling's: until the file
 of predictions is published, each row journalled), without loading the weights and starting the engine; `wall_s` is the
 whole process. The historical setting (LLM.int8, batches of 8 in the order of the rows) answers the first 48 rows: more
-take minutes and change nothing. `--gpus 1 2` runs Fledgling once on each number of cards.
+take minutes and change nothing. `shipped` is `snakemake … --configfile config/phi4-mini.yaml` for one file of predictions,
+with nothing changed but the rows and the checkpoint, `overlay` the same with config/examples/historical.yaml over the
+first 48 rows. `--gpus 1 2` runs Fledgling once on each number of cards.
 """
 
 import argparse
@@ -30,6 +32,7 @@ from asked import prompts  # noqa: E402
 
 NEW_TOKENS = 46
 HISTORICAL_ROWS = 48
+READY = re.compile(r"([-0-9]{10} [:,0-9]{12}) INFO [^\n]* was ready after")
 
 
 def historical(model: Path, data: Path) -> tuple[int, float]:
@@ -132,14 +135,60 @@ def fledgling(model: Path, data: Path, folder: Path, gpus: int, precision: str) 
         sys.exit(done.stderr[-5000:])
     rows = list(read_predictions(out))
     assert all(row.usage["completion_tokens"] == NEW_TOKENS for row in rows), "the work is not the same"
-    ready = re.findall(r"([-0-9]{10} [:,0-9]{12}) INFO [^\n]* was ready after", done.stderr)
-    asking = out.stat().st_mtime - min(datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp() for stamp in ready)
+    ready = READY.findall(done.stderr)
+    asking = out.stat().st_mtime - started(ready)
     return {
         "rows": len(rows),
         "requests_per_s": round(len(rows) / asking, 2),
         "gpus": len(ready),
         "wall_s": round(end - start, 1),
     }
+
+
+def graph(model: Path, data: Path, folder: Path, *overlays: str) -> dict[str, Any]:
+    """The predict stage as Snakemake runs it from a shipped configuration."""
+    from fledgling.records import read_predictions
+
+    place = folder / f"graph-{time.time_ns()}"
+    place.mkdir()
+    track = {
+        "kind": "structured",
+        "sources": [{"path": str(data.resolve())}],
+        "splits": {"train": 0, "val": 0, "test": 1},
+        "max_new_tokens": NEW_TOKENS,
+        "leaks": {"near_duplicate": None},
+    }
+    (place / "rows.yaml").write_text(json.dumps({"tracks": {"bench": track, "toolcall": None, "structured": None}}))
+    out = place / "results/predictions/bench/slm.jsonl"
+    files = [ROOT / "config/phi4-mini.yaml", *(ROOT / overlay for overlay in overlays), place / "rows.yaml"]
+    words = ["-m", "snakemake", "--snakefile", ROOT / "Snakefile", "--directory", place, "--cores", "all"]
+    start = time.time()
+    done = subprocess.run(
+        [sys.executable, *words, "--configfile", *files, "--", out.relative_to(place)],
+        check=False,
+        env=os.environ | {"SLM_MODEL_PATH": str((model.parent / "checkpoint").resolve())},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    if done.returncode:
+        sys.exit(done.stderr[-5000:])
+    rows = list(read_predictions(out))
+    assert all(row.usage["completion_tokens"] == NEW_TOKENS for row in rows), "the work is not the same"
+    log = (place / "logs/answer/bench/slm.log").read_text()
+    ready = READY.findall(log)
+    # Without replicas, a row's latency is its share of its batch's time.
+    asking = out.stat().st_mtime - started(ready) if ready else sum(row.latency_s or 0 for row in rows)
+    return {
+        "rows": len(rows),
+        "requests_per_s": round(len(rows) / asking, 2),
+        "engine": (rows[0].fingerprint or "").rpartition("-")[0],
+        "wall_s": round(time.time() - start, 1),
+    }
+
+
+def started(ready: list[str]) -> float:
+    """When the first replica was ready, in seconds since 1970."""
+    return min(datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp() for stamp in ready)
 
 
 def main() -> None:
@@ -167,6 +216,12 @@ def main() -> None:
             results = (
                 {"name": name, **fledgling(model, data, args.folder, gpus, args.precision)} for gpus in args.gpus
             )
+        elif name == "shipped":
+            results = iter([{"name": name, **graph(model, data, args.folder)}])
+        elif name == "overlay":
+            few = args.folder / "few.jsonl"
+            few.write_text("".join(data.read_text().splitlines(keepends=True)[:HISTORICAL_ROWS]))
+            results = iter([{"name": name, **graph(model, few, args.folder, "config/examples/historical.yaml")}])
         else:
             results = iter([alone.run(name)])
         for result in results:

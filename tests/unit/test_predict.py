@@ -563,7 +563,7 @@ class Engine:
         request.outputs = [SimpleNamespace(token_ids=tokens)]
         return [request]
 class LLM:
-    def __init__(self, *, model, dtype, quantization, seed, max_model_len, enable_prefix_caching, skip_tokenizer_init, **lora):
+    def __init__(self, *, model, dtype, seed, max_model_len, enable_prefix_caching, skip_tokenizer_init, **lora):
         print("vLLM writes to standard output")
         assert "," not in os.environ["CUDA_VISIBLE_DEVICES"]
         self.llm_engine, self.request_counter, self.lora = Engine(), itertools.count(), lora

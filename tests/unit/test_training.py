@@ -676,3 +676,12 @@ def test_the_tuned_slm_answers_and_another_base_refuses_it(
     manifest.write(copy / "manifest.json", manifest.describe(copy / "checkpoint", source="path"))
     with pytest.raises(DataError, match="another chat template"):
         ask(copy / "manifest.json", tmp_path / "no", sealed)
+
+
+def test_layers_are_compiled_where_that_spares_time() -> None:
+    embedded, phi4_mini = 1_000_000, 3_840_000_000
+    assert not recipe.compiles("auto", weights=embedded, tokens=300_000)
+    assert not recipe.compiles("auto", weights=phi4_mini, tokens=500_000)
+    assert recipe.compiles("auto", weights=phi4_mini, tokens=2_000_000)
+    assert recipe.compiles(True, weights=embedded, tokens=1)
+    assert not recipe.compiles(False, weights=phi4_mini, tokens=1e9)

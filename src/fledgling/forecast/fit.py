@@ -22,13 +22,14 @@ from fledgling.models.memory import (
     GIB,
     USABLE,
     Shape,
+    parameters,
     prediction_parts,
     tokens_at_once,
     training_parts,
     vllm_parts,
 )
 from fledgling.slm.engine import choose
-from fledgling.training.recipe import CPU_TOKENS, Recipe, choose_backend
+from fledgling.training.recipe import CPU_TOKENS, Recipe, choose_backend, compiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,8 +243,9 @@ def _train(job: Job, work: _Work, refusals: list[str]) -> Stage:
     row, why = longest(
         "train", recipe.max_length, "recipe.max_length", job.track, work.config, work.results, checkpoint
     )
-    # Layers that are compiled keep as much as unsloth's.
-    layers = "unsloth" if gpus and where.get("compile", True) else backend
+    tokens = row * recipe.epochs * (earlier.rows(work.results, job.track, "train") or 0)
+    pays = compiles(where.get("compile", "auto"), weights=parameters(checkpoint.shape), tokens=tokens)
+    layers = "unsloth" if gpus and pays else backend  # layers that are compiled keep as much as unsloth's
     setting = where["micro_batch_tokens"]
     if not isinstance(setting, int):
         setting = _fitting(checkpoint.shape, recipe, layers, world, deepspeed, machine.gpus[:gpus])

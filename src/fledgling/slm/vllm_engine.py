@@ -36,8 +36,7 @@ ENVIRONMENT = {
     # The engine's core in the replica's own process: it ends with it, and rows come in the same order.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_USE_FLASHINFER_SAMPLER": "0",  # compiles at the first use; greedy decoding needs no sampler
-    # fp8 is the weights' alone (W8A16), as it must be on Ampere: an answer is the same function on every GPU.
-    "VLLM_TEST_FORCE_FP8_MARLIN": "1",
+    "VLLM_TEST_FORCE_FP8_MARLIN": "1",  # what `quantized` says, for vLLM before 0.30
 }
 
 
@@ -69,7 +68,7 @@ class VllmSlm:
             "max_new_tokens": decoding.max_new_tokens,
             "stops": list(decoding.stops),
             "seed": seed,
-            "quantization": "fp8" if precision == "fp8" else None,
+            "precision": precision,
             "adapters": [str(adapter.resolve()) for adapter in adapters],
             "rank": max(map(_rank, adapters), default=None),
         }
@@ -204,7 +203,7 @@ def serve(job: Object, out: IO[str]) -> None:
     llm = LLM(
         model=job["model"],
         dtype=job["dtype"],
-        quantization=job["quantization"],
+        **quantized(job["precision"]),
         seed=job["seed"],
         max_model_len=job["max_model_len"],
         enable_prefix_caching=True,
@@ -246,6 +245,19 @@ def serve(job: Object, out: IO[str]) -> None:
                 }
                 print(json.dumps(row), file=out, flush=True)
     print(json.dumps({"done": done}), file=out, flush=True)
+
+
+def quantized(precision: str) -> Object:
+    """What vLLM takes for a precision of its weights.
+
+    fp8 is the weights' alone (W8A16, Marlin's kernels), as it must be on Ampere: an answer is the same function on every
+    GPU.
+    """
+    if precision != "fp8":
+        return {}
+    from vllm.engine.arg_utils import EngineArgs
+
+    return {"quantization": "fp8"} | ({"linear_backend": "marlin"} if hasattr(EngineArgs, "linear_backend") else {})
 
 
 def _end_with_input() -> None:

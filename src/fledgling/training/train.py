@@ -1,6 +1,7 @@
 """The stage that tunes the slm on one track."""
 
 import logging
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from fledgling.prompting import template
 from fledgling.prompting.turns import Place, schema_place
 from fledgling.records import read_examples
 from fledgling.training import tokens as token_rows
-from fledgling.training.recipe import CPU_TOKENS, Recipe, choose_backend, kept_after, layout, pack
+from fledgling.training.recipe import CPU_TOKENS, Recipe, choose_backend, compiles, kept_after, layout, pack
 
 if TYPE_CHECKING:
     from fledgling.training.updates import Group
@@ -66,7 +67,13 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     if rows.too_long:
         log.warning("%d rows are longer than recipe.max_length %d and left out", rows.too_long, recipe.max_length)
     lengths = [len(row.input_ids) for row in rows.rows]
-    compiled = backend == "peft" and where.get("compile", True) and objective.can_compile()
+    held = tensors.of_checkpoint(base.checkpoint)
+    pays = compiles(
+        where.get("compile", "auto"),
+        weights=sum(math.prod(tensor.shape) for tensor in held.values()),
+        tokens=sum(lengths) * recipe.epochs,
+    )
+    compiled = backend == "peft" and pays and objective.can_compile()
     tokens = _tokens_at_once(where, recipe, base.checkpoint, "unsloth" if compiled else backend, group, deepspeed)
     plan = layout(lengths, recipe, world=group.world, tokens=tokens, even=deepspeed)
     data = {"train": sha256_file(train_data), "val": sha256_file(val_data)}
