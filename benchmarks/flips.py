@@ -1,13 +1,14 @@
 """How many answers change when only the batch changes (other sizes, another order), or only the precision.
 
     python benchmarks/flips.py --model results/models/slm/manifest.json --data results/data/toolcall/test.jsonl
-        [--rows 200] [--engines bf16 nf4 int8 vllm vllm-fp8]
+        [--rows 200] [--engines bf16 nf4 int8 vllm vllm-fp8] [--precision-only]
 
 Every row is answered greedily in batches of 8, 1, 3 and 32, in batches of 8 once more, and in batches of 8 after a
 seeded permutation; batches are cut from the rows as they come, so another order makes other batches. Prints the share
 of rows whose tokens differ from the first run. vLLM batches by itself: there N is how many rows are handed to it at a
 time, and all of them at once is a run as well. Each engine has a process of its own. `against` is the share of rows
 whose tokens differ from the same library's in bf16, each in batches of 8: what the fewer bits change.
+`--precision-only` leaves the other batches out.
 """
 
 import argparse
@@ -94,6 +95,8 @@ def one(name: str, args: argparse.Namespace) -> dict[str, Any]:
     else:
         ask = transformers_engine(checkpoint, name, decoding)
     first = ask(prompts, 8)
+    if args.precision_only:
+        return {"answers": first, "flips": {}}
     again: dict[str, Answers] = {f"batches of {size}": ask(prompts, size) for size in (1, 3, 32)}
     again["the same again"] = ask(prompts, 8)
     if name.startswith("vllm"):
@@ -118,6 +121,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200)
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--engines", nargs="+", default=["bf16", "nf4", "int8", "vllm", "vllm-fp8"])
+    parser.add_argument("--precision-only", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
