@@ -110,8 +110,10 @@ def track_of(wildcards):
 
 
 def sources(wildcards):
-    """The local files of a track; rows from the Hub and generated rows have none."""
-    patterns = [source["path"] for source in track_of(wildcards)["sources"] if "path" in source]
+    """The local files of a track, those of scores among them; rows from the Hub and generated rows have none."""
+    listed = track_of(wildcards)["sources"]
+    patterns = [source["path"] for source in listed if "path" in source]
+    patterns += [source["feedback"]["path"] for source in listed if "path" in source.get("feedback", {})]
     return sorted({file for pattern in patterns for file in glob(pattern, recursive=True)})
 
 

@@ -119,7 +119,9 @@ class Sourced(TypedDict):
     names: dict[str, int]
     """Rows by the data set that they name."""
     rows: dict[str, int]
-    """read, rejected, duplicates, beyond_limit, used."""
+    """read, rejected, duplicates, beyond_limit, used; not_asked_for where a source chooses among the calls of a log."""
+    not_asked_for: NotRequired[dict[str, int]]
+    """Calls of a log that were not taken, by the key that they do not fit, or by what else they are."""
     rejected: dict[str, Listed]
     """By reason."""
     copies: list[str]
@@ -205,6 +207,41 @@ class Prospect(Able):
     """Rows of the sources that would give as many test rows; null: no realistic number."""
 
 
+class Traced(TypedDict):
+    """Rows that are logged calls of a hosted model: what their answers are, and what the logs say of them."""
+
+    gold: Literal["reply", "feedback"]
+    """The answer of such a row is the logged reply (`feedback`: where people approved it): scores on it are agreement."""
+    calls: int
+    """Logged calls that were taken, copies among them."""
+    models: dict[str, int]
+    """Calls by the model that answered."""
+    sampled: int
+    """Calls with a temperature above 0: asked again, such a model differs from itself."""
+    temperature_unknown: int
+    repeated: int
+    """Calls whose request had been made before, word by word; they are in one group with it."""
+    repeated_share: float
+    """`repeated` as a share of `calls`."""
+    first: str | None
+    """When the first call was made (UTC)."""
+    last: str | None
+    test_from: str | None
+    """Calls from here on are the test; null: a hash of the group decides."""
+    later_turns: int
+    """Rows that are a later turn of a trajectory: their prompt holds what the model had said, and what tools answered."""
+    trajectories: int
+    """Groups that such rows are in."""
+    tool_errors: int
+    """Rows one of whose calls a tool answered with an error."""
+    prompt_tokens: int
+    """About how many tokens all prompts have."""
+    prompt_tokens_repeated: int
+    """How many of these an earlier prompt of the same trajectory has too."""
+    redacted: int
+    """Texts that `redact` changed."""
+
+
 class Datasheet(TypedDict):
     """results/data/{track}/datasheet.json: what became of every row of the sources; seals the three splits."""
 
@@ -223,6 +260,8 @@ class Datasheet(TypedDict):
     """Rows whose request occurs before them with another answer."""
     conflicts: list[str]
     """The first of them."""
+    traces: NotRequired[Traced]
+    """Where rows come from logs of production."""
     leaks: Leaks
     power: NotRequired[Prospect]
     """What the test rows can show; absent from files of before 0.1."""
@@ -480,6 +519,8 @@ class Ruled(TypedDict):
     power: float
     min_coverage: float
     core: list[str]
+    gold: NotRequired[Literal["reply", "feedback"]]
+    """Where answers are logged replies (`feedback`: approved ones): scores are agreement with them, and no more."""
 
 
 class HeldTo(TypedDict):

@@ -4,7 +4,9 @@ import difflib
 import glob
 import math
 import os
+import re
 from collections.abc import Iterable, Sequence
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -48,6 +50,8 @@ TRACK_DEFAULTS: Config = {
     "finetune": "auto",
     "max_new_tokens": 256,
 }
+BEFORE_TEST: Config = {"train": 0.8, "val": 0.2}  # shares of what is older than splits.test_from
+OF_LOGS = ("where", "gold", "feedback", "turns", "tool_errors")  # keys of a source that only logs have a use for
 # libyaml where PyYAML was built with it: a dry run reads the schema each time.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -90,7 +94,7 @@ def validate(
     """
     import jsonschema_rs
 
-    config = _with_defaults(config)
+    config = _with_defaults(_dates_as_text(config))
     if isinstance(config.get("contenders"), dict):
         config["contenders"] = _in_order(config["contenders"], files)
     with open(Path(root, SCHEMA), encoding="utf-8") as stream:
@@ -173,13 +177,30 @@ def _with_defaults(config: Config) -> Config:
             config[name] = {key: block for key, block in config[name].items() if block is not None}
     if isinstance(config.get("tracks"), dict):
         config["tracks"] = {
-            name: {**TRACK_DEFAULTS, **track} if isinstance(track, dict) else track
+            name: _before_test({**TRACK_DEFAULTS, **track}) if isinstance(track, dict) else track
             for name, track in config["tracks"].items()
         }
     folder = os.environ.get(MODEL_PATH)
     if folder and isinstance(config.get("models"), dict):
         config["models"] = {**config["models"], "slm": {"source": "path", "path": folder}}
     return config
+
+
+def _before_test(track: Config) -> Config:
+    """A track whose test is the newest traffic, with the shares of what is older."""
+    shares = track["splits"]
+    if not isinstance(shares, dict) or "test_from" not in shares or {"train", "val"} & shares.keys():
+        return track
+    return {**track, "splits": {**BEFORE_TEST, **shares}}
+
+
+def _dates_as_text(value: Any) -> Any:
+    """The same with ISO text for dates, which YAML makes of 2026-10-01 and JSON has not."""
+    if isinstance(value, dict):
+        return {key: _dates_as_text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_dates_as_text(item) for item in value]
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _merge(into: Config, other: Config) -> None:
@@ -262,13 +283,13 @@ def _contradictions(config: Config) -> list[Problem]:
         problems.append((["publish", "repo_id"], "several tracks would overwrite each other; put {track} into it"))
     for name, track in config["tracks"].items():
         here: list[str | int] = ["tracks", name]
-        shares = track.get("splits")
-        if shares and not math.isclose(sum(shares.values()), 1, abs_tol=1e-9):
-            problems.append(([*here, "splits"], f"the shares add up to {sum(shares.values()):g}, not 1"))
+        if wrong := _of_splits(track.get("splits")):
+            problems.append(([*here, "splits"], wrong))
         for index, source in enumerate(track["sources"]):
             there = [*here, "sources", index]
             if "path" in source and not glob.glob(source["path"], recursive=True):
                 problems.append(([*there, "path"], f"no such file: {source['path']} (relative to {Path.cwd()})"))
+            problems += [([*there, *keys], message) for keys, message in _of_log(source)]
             if source.get("embedded", track["kind"]) != track["kind"]:
                 problems.append(
                     ([*there, "embedded"], f"rows of kind {source['embedded']} in a track of kind {track['kind']}")
@@ -281,6 +302,58 @@ def _contradictions(config: Config) -> list[Problem]:
             elif key not in recipe_keys:
                 problems.append(([*here, "recipe", key], f"unknown key; {_did_you_mean(key, recipe_keys)}"))
     return [*problems, *_of_contenders(config)]
+
+
+def _of_splits(shares: Any) -> str | None:
+    """What is wrong with the shares of the splits; None where nothing is."""
+    if not shares:
+        return None
+    needed = ("train", "val") if "test_from" in shares else ("train", "val", "test")
+    if missing := [name for name in needed if name not in shares]:
+        return f"{missing[0]} is missing; needed are {', '.join(needed)}"
+    if "test_from" in shares:
+        if "test" in shares:
+            return "test_from decides what the test is; leave `test` out"
+        if not _is_time(shares["test_from"]):
+            return f"test_from: {shares['test_from']!r} is no date; write 2026-10-01"
+    total = sum(shares[name] for name in needed)
+    return (
+        None
+        if math.isclose(total, 1, abs_tol=1e-9)
+        else f"the shares of {', '.join(needed)} add up to {total:g}, not 1"
+    )
+
+
+def _of_log(source: Config) -> Iterable[Problem]:
+    """What is wrong with the keys by which a source chooses among the calls of a log."""
+    if source.get("format") != "traces":
+        for key in OF_LOGS:
+            if key in source:
+                yield [key], "only a log has a use for this key; set format: traces, or leave it out"
+    for key in ("since", "until"):
+        if key in source.get("where", {}) and not _is_time(source["where"][key]):
+            yield ["where", key], f"{source['where'][key]!r} is no date; write 2026-10-01 or 2026-10-01T12:00:00"
+    wants = source.get("gold") == "feedback"
+    if wants and "feedback" not in source:
+        yield ["feedback"], "this key is missing: which score approves a reply, as {score: correct, at_least: 1}"
+    if not wants and "feedback" in source:
+        yield ["feedback"], "says nothing without gold: feedback"
+    pattern = source.get("feedback", {}).get("path")
+    if pattern and not glob.glob(pattern, recursive=True):
+        yield ["feedback", "path"], f"no such file: {pattern} (relative to {Path.cwd()})"
+    for index, expression in enumerate(source.get("redact", [])):
+        try:
+            re.compile(expression)
+        except re.error as error:
+            yield ["redact", index], f"{expression!r} is no regular expression ({error})"
+
+
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _of_contenders(config: Config) -> list[Problem]:

@@ -12,6 +12,7 @@ from fledgling.data.leaks import KINDS, Link
 from fledgling.data.sources import Part
 from fledgling.data.split import SPLITS
 from fledgling.data.table import NOWHERE, Table
+from fledgling.data.traces.traffic import Traffic, day
 from fledgling.data.validate import UNWINNABLE
 from fledgling.files import Object, sha256_file
 
@@ -35,6 +36,7 @@ class Counts:
     copies: list[str] = field(default_factory=list)
     nulls: int = 0
     without: int = 0
+    outside: Counter[str] = field(default_factory=Counter)
 
     def note(self, format: str, name: str | None, ignored: Sequence[str]) -> None:
         """Count a usable row: its format, the data set that it names, its keys that nothing reads."""
@@ -64,7 +66,7 @@ class Counts:
 
 def source(settings: Object, parts: Sequence[Part], counts: Counts) -> Object:
     """One entry of "sources": the settings as given, every file with its digest, what became of the rows."""
-    rejected = counts.rejected.total()
+    rejected, outside = counts.rejected.total(), counts.outside.total()
     return {
         "settings": settings,
         "parts": [{"name": part.label, "digest": part.digest} for part in parts],
@@ -75,8 +77,10 @@ def source(settings: Object, parts: Sequence[Part], counts: Counts) -> Object:
             "rejected": rejected,
             "duplicates": counts.duplicates,
             "beyond_limit": counts.beyond_limit,
-            "used": counts.read - rejected - counts.duplicates - counts.beyond_limit,
+            **({"not_asked_for": outside} if outside else {}),
+            "used": counts.read - rejected - counts.duplicates - counts.beyond_limit - outside,
         },
+        **({"not_asked_for": _sorted(counts.outside)} if outside else {}),
         "rejected": {
             code: {"rows": rows, "first": counts.messages[code]} for code, rows in _sorted(counts.rejected).items()
         },
@@ -85,6 +89,31 @@ def source(settings: Object, parts: Sequence[Part], counts: Counts) -> Object:
         "nulls_left_out": counts.nulls,
         "gold_outside_tool_schema": {"rows": counts.warned, "first": counts.warnings},
         "ignored_keys": _sorted(counts.ignored),
+    }
+
+
+def logged(table: Table, traffic: Sequence[Traffic]) -> Object:
+    """What is known of the logged calls that were taken as rows, over all sources that have such."""
+    rows = np.concatenate([np.array(one.rows, dtype=np.int64) for one in traffic])
+    later = np.concatenate([np.array(one.later_turns, dtype=np.int64) for one in traffic])
+    times = table["time"][rows]
+    times = times[~np.isnan(times)]
+    repeated = len(rows) - len(np.unique(table["prompt"][rows]))
+    models: Counter[str] = sum((one.models for one in traffic), Counter())
+    return {
+        "calls": len(rows),
+        "models": _sorted(models),
+        "sampled": sum(one.sampled for one in traffic),
+        "temperature_unknown": sum(one.temperature_unknown for one in traffic),
+        "repeated": repeated,
+        "repeated_share": round(repeated / len(rows), 6),
+        "first": day(float(times.min())) if len(times) else None,
+        "last": day(float(times.max())) if len(times) else None,
+        "later_turns": len(later),
+        "trajectories": len(np.unique(table["group"][later])),
+        "tool_errors": sum(len(one.erred()) for one in traffic),
+        "prompt_tokens": sum(one.prompts.tokens for one in traffic),
+        "prompt_tokens_repeated": sum(one.prompts.repeated() for one in traffic),
     }
 
 
@@ -108,10 +137,13 @@ def summary(track: str, sources: Sequence[Counts], described: Mapping[str, Mappi
     rejected = sum((counts.rejected for counts in sources), Counter[str]())
     duplicates = sum(counts.duplicates for counts in sources)
     beyond = sum(counts.beyond_limit for counts in sources)
+    outside = sum((counts.outside for counts in sources), Counter[str]())
     read, used = sum(counts.read for counts in sources), sum(part["rows"] for part in described.values())
-    leaks = read - used - rejected.total() - duplicates - beyond
+    leaks = read - used - rejected.total() - duplicates - beyond - outside.total()
     reasons = ", ".join(f"{code} {rows:,}" for code, rows in rejected.most_common())
+    unasked = ", ".join(f"{why} {rows:,}" for why, rows in outside.most_common())
     gone = [
+        f"{outside.total():,} not asked for ({unasked})" if outside else "",
         f"{rejected.total():,} rejected ({reasons})" if rejected else "",
         f"{duplicates:,} copies that others stand for" if duplicates else "",
         f"{leaks:,} left out as copies of rows in a later split" if leaks else "",

@@ -8,6 +8,9 @@ from typing import NotRequired, TypedDict, cast
 from fledgling.artefacts import Json, JsonObject
 from fledgling.data import calls, definitions, turns
 from fledgling.data.invalid import Unusable
+from fledgling.data.traces import logs
+from fledgling.data.traces.chat import require_success
+from fledgling.data.traces.record import Record
 from fledgling.data.values import as_list, as_object, as_text, decoded, need, parsed
 
 
@@ -58,10 +61,16 @@ def parse(row: object, kind: str, format: str = "auto") -> Parsed:
     Raises:
         Unusable: the row is of no known format, or breaks the rules of its own.
     """
+    if isinstance(row, logs.NoCall):
+        raise Unusable("no_call_of_a_model", "the row is no call of a model")
+    if isinstance(row, Record):
+        return _logged(row, kind)
     if not isinstance(row, dict):
         raise Unusable("not_an_object", f"expected a JSON object, found {type(row).__name__}")
     refuse_half_characters(row)
     name = detect(row) if format == "auto" else format
+    if name == TRACES:
+        return parse(_only_call(row), kind)
     chosen = FORMATS[name]
     fields = chosen.read(row, kind)
     refuse_half_characters(fields["answer"], "the answer")
@@ -87,6 +96,8 @@ def detect(row: Mapping[str, object]) -> str:
     Raises:
         Unusable: no format has these keys.
     """
+    if logs.is_logged(dict(row)):  # type: ignore[arg-type]  # only looks at keys
+        return TRACES
     given = {key for key, value in row.items() if value is not None or key in ("answer", "answers")}
     if row.get("answer", row.get("answers")) is None and _ends_in_answer(row.get("messages")):
         given -= {"answer", "answers"}  # a table gave the row the keys of others
@@ -98,7 +109,7 @@ def detect(row: Mapping[str, object]) -> str:
         "unknown_format",
         f"the keys ({keys}) belong to no format that is read: messages + answer, messages + tools (OpenAI),"
         " messages + answers (BFCL), question + function (BFCL as published), prompt + completion,"
-        " query + tools + answers (xLAM), conversations (ShareGPT)",
+        f" query + tools + answers (xLAM), conversations (ShareGPT), or logs ({', '.join(logs.LOGS)})",
     )
 
 
@@ -160,6 +171,39 @@ def _weight(row: JsonObject) -> float:
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e12:
         raise Unusable("weight", "key 'weight': expected how many requests the row stands for, a number above 0")
     return weight if math.isfinite(weight) else 1
+
+
+def _only_call(row: JsonObject) -> object:
+    """The one call that a row of a log holds."""
+    found = [call for _, call in logs.calls(iter([(1, row)]), named=True, turns="reply")]
+    if len(found) != 1:
+        raise Unusable("several_calls", f"the row holds {len(found)} calls of a log; rows of one call are read here")
+    if isinstance(found[0], Unusable):
+        raise found[0]
+    return found[0]
+
+
+def _logged(record: Record, kind: str) -> Parsed:
+    """A logged call whose reply is the answer; it is known by its content, so that every log gives the same row.
+
+    Raises:
+        Unusable: the call failed, or what was logged is no row.
+    """
+    reply = require_success(record)
+    asked: JsonObject = {"messages": record.messages, "tools": record.tools, "schema": record.schema}
+    refuse_half_characters({**asked, "reply": reply})
+    tools = definitions.tools(record.tools)
+    schema = decoded(record.schema, "schema")
+    wrapped = isinstance(schema, dict) and ("json_schema" in schema or schema.get("type") in _RESPONSE_FORMATS)
+    answer = _answer_of(reply, kind, "reply", tools)
+    refuse_half_characters(answer, "the answer")
+    return Parsed(
+        format=f"{TRACES}/{record.log}",
+        messages=turns.messages(record.messages),
+        answer=answer,
+        tools=tools,
+        schema=_schema_of({"response_format" if wrapped else "schema": schema}),
+    )
 
 
 def _example(row: JsonObject, kind: str) -> Fields:
@@ -336,6 +380,8 @@ def _written(text: str, key: str, tools: list[JsonObject] | None) -> Json:
     return cast(Json, found)
 
 
+TRACES = "traces"
+_RESPONSE_FORMATS = ("json_schema", "json_object", "text")
 _COMMON = frozenset({"id", "group", "category", "source", "weight"})
 _OF_RECORDS = frozenset({"schema", "response_format"})
 _REQUEST = frozenset({"tools", "functions", "schema", "response_format", "parallel_tool_calls"})

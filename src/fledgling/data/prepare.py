@@ -4,9 +4,10 @@ import functools
 import itertools
 import json
 import logging
+import math
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -18,8 +19,14 @@ import numpy as np
 from fledgling import strict_json
 from fledgling.data import datasheet, formats, leaks, schemas, split, validate
 from fledgling.data.invalid import Unusable
+from fledgling.data.redact import Redactor
 from fledgling.data.sources import Part, open_source, tell_apart
 from fledgling.data.table import NOWHERE, Table, hash64, repeats
+from fledgling.data.text_files import Raw
+from fledgling.data.traces import logs
+from fledgling.data.traces.record import Record, moment
+from fledgling.data.traces.traffic import Traffic
+from fledgling.data.traces.wanted import Wanted
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import Object, canonical, publish
 from fledgling.progress import progress
@@ -49,6 +56,9 @@ def prepare(track: Object, seed: int, *, name: str, outputs: Outputs) -> Object:
     with tempfile.TemporaryFile(dir=folder) as spool:
         work = _Work(track, seed, name, spool)
         work.read()
+        work.refuse_models()
+        work.drop_tool_errors()
+        work.join_traffic()
         work.drop_repeated()
         work.refuse_wrong()
         work.apply_limits()
@@ -67,7 +77,10 @@ class _Source:
 
     settings: Object
     parts: list[Part]
+    wanted: Wanted
+    redactor: Redactor
     counts: datasheet.Counts = field(default_factory=datasheet.Counts)
+    traffic: Traffic = field(default_factory=Traffic)
 
     @property
     def fixed(self) -> str | None:
@@ -76,8 +89,20 @@ class _Source:
 
     @property
     def strict(self) -> bool:
-        """Whether one bad row stops everything."""
-        return bool(self.settings.get("on_invalid", "error") == "error")
+        """Whether one bad row stops everything; in a log bad rows are nothing out of the ordinary."""
+        usual = "reject" if self.format == formats.TRACES else "error"
+        return bool(self.settings.get("on_invalid", usual) == "error")
+
+    @property
+    def format(self) -> str:
+        """The format of its rows, auto where each is looked at."""
+        return str(self.settings.get("format", "auto"))
+
+    def rows(self, part: Part) -> Iterator[Raw]:
+        """The rows of one of its files, calls of logs as records."""
+        if self.format not in ("auto", formats.TRACES):
+            return part.rows()
+        return logs.calls(part.rows(), named=self.format == formats.TRACES, turns=self.settings.get("turns"))
 
 
 class _Wrong:
@@ -117,16 +142,19 @@ class _Work:
         self.parts: list[tuple[_Source, Part]] = []  # numbered as in the table
         self.categories: dict[str, int] = {}
         self.schemas: dict[str, int] = {}
-        self.regrouped: dict[int, int] = {}  # row: the row whose group it got
+        self.regrouped: dict[int, int] = {}  # row: the row that it copies, and whose group it got
+        self.named_after: dict[int, int] = {}  # row: the row in whose group it is, as the spool has it
+        self.test_from = moment((track.get("splits") or {}).get("test_from"), f"tracks.{name}.splits.test_from")
         opened = [
             open_source(settings, seed=seed, key=f"tracks.{name}.sources[{index}]")
             for index, settings in enumerate(track["sources"])
         ]
         parts = iter(tell_apart([part for listed in opened for part in listed]))
         for index, settings in enumerate(track["sources"]):
-            source = _Source(settings, [next(parts) for _ in opened[index]])
+            key = f"tracks.{name}.sources[{index}]"
+            redactor = Redactor(settings.get("redact", []), track["kind"])
+            source = _Source(settings, [next(parts) for _ in opened[index]], Wanted.of(settings, key), redactor)
             if source.fixed is None and not track.get("splits"):
-                key = f"tracks.{name}.sources[{index}]"
                 raise ConfigError(f"tracks.{name}.splits: this key is missing; {key} has no `split` of its own")
             self.sources.append(source)
             self.parts += [(source, part) for part in source.parts]
@@ -135,7 +163,7 @@ class _Work:
     def read(self) -> None:
         """Every usable row into the spool and the table."""
         for number, (source, part) in enumerate(self.parts):
-            for line, raw in progress(part.rows(), desc=f"{self.name}: {part.label}"):
+            for line, raw in progress(source.rows(part), desc=f"{self.name}: {part.label}"):
                 source.counts.read += 1
                 try:
                     self._add(raw, source, number, line)
@@ -144,6 +172,7 @@ class _Work:
 
     def _refuse(self, source: _Source, code: str, message: str) -> None:
         """Count a row that cannot be used; where that stops everything, after all rows were read."""
+        message = source.redactor.text(message)
         source.counts.reject(code, message)
         if source.strict:
             self.wrong.add(code, message)
@@ -157,19 +186,25 @@ class _Work:
         part = self.parts[number][1]
         if isinstance(raw, Unusable):
             raise raw
+        record = raw if isinstance(raw, Record) else None
+        if why := _unwanted(raw, source):
+            source.counts.outside[why] += 1
+            return
         kind: str = self.track["kind"]
-        row = formats.parse(raw, kind, source.settings.get("format", "auto"))
-        row = replace(row, schema=schemas.self_contained(row.schema, part.folder))
+        row = formats.parse(raw, kind, source.format)
+        row = source.redactor.row(replace(row, schema=schemas.self_contained(row.schema, part.folder)))
         checked = validate.check(row, kind)
         row = checked.row
         if checked.warning:
-            source.counts.warn(f"{part.place(line)}: {checked.warning}")
+            source.counts.warn(source.redactor.text(f"{part.place(line)}: {checked.warning}"))
         try:
             prompt, answer = canonical([row.messages, row.tools, row.schema]), canonical([row.answer, row.allowed])
         except ValueError as error:
             raise Unusable("number", f"a number that no float holds ({error}); write it as text") from None
-        identity = _identity(row, part, prompt + answer)
+        identity = _identity(row, part, prompt + answer) if record is None else f"log-{hash64(prompt + answer):016x}"
         group = row.record
+        if record is not None and record.record is not None and (source.fixed or self.test_from is not None):
+            group = f"trace-{hash64(record.record):016x}"
         if group is None:
             group = split.record(row.source, identity, answer) or _opening_group(row, source)
         example = Example(
@@ -183,13 +218,25 @@ class _Work:
             category=row.category,
         )
         place = {"part": number, "number": line, "named": row.id is not None}
-        self._enter(example, source, prompt, answer, weight=row.weight, **place)
+        self._enter(example, source, prompt, answer, record, weight=row.weight, **place)
+        if record is not None:
+            source.traffic.note(len(self.table) - 1, record, row.messages)
         source.counts.note(row.format, row.source, row.ignored)
         source.counts.nulls += checked.nulls
         source.counts.without += (row.tools if kind == "toolcall" else row.schema) is None
 
-    def _enter(self, example: Example, source: _Source, prompt: str, answer: str, weight: float, **place: int) -> None:
-        chosen = source.fixed or split.choose(split.position(self.split_key, example.group), self.track["splits"])
+    def _enter(
+        self,
+        example: Example,
+        source: _Source,
+        prompt: str,
+        answer: str,
+        record: Record | None,
+        weight: float,
+        **place: int,
+    ) -> None:
+        time = math.nan if record is None or record.time is None else record.time
+        chosen = source.fixed or self._split(example.group, time)
         text = leaks.request(example.messages)
         normalised = leaks.normalise(text)
         judged = self.threshold is not None and leaks.word_count(normalised) >= leaks.MIN_WORDS
@@ -200,6 +247,9 @@ class _Work:
         self.table.append(
             **place,
             weight=weight,
+            time=time,
+            logged=record is not None,
+            trace=0 if record is None or record.record is None else hash64(record.record),
             split=split.SPLITS.index(chosen),
             fixed=source.fixed is not None,
             offset=self.size,
@@ -218,6 +268,70 @@ class _Work:
         )
         self.spool.write(line)
         self.size += len(line)
+
+    def _split(self, group: str, time: float) -> str:
+        """The split of a row that the configuration puts nowhere: by its time where that decides, else by its group."""
+        at, shares = split.position(self.split_key, group), self.track["splits"]
+        if self.test_from is None:
+            return split.choose(at, shares)
+        if math.isnan(time):
+            raise Unusable("no_time", "splits.test_from decides by time, and nothing says when this row came about")
+        return "test" if time >= self.test_from else split.choose(at, split.before_test(shares))
+
+    def refuse_models(self) -> None:
+        """Refuse a log with replies of several models, unless the source says which it means.
+
+        Raises:
+            DataError: names them.
+        """
+        for index, source in enumerate(self.sources):
+            models = source.traffic.models
+            if len(models) > 1 and "model" not in source.settings.get("where", {}):
+                raise DataError(
+                    f"tracks.{self.name}.sources[{index}]: the log holds replies of {len(models)} models"
+                    f" ({source.traffic.models_in_words()}); say whose count with where: {{model: …}}, a glob;"
+                    " '*' takes all"
+                )
+
+    def drop_tool_errors(self) -> None:
+        """Leave out calls that a tool answered with an error, or their whole trajectories, where a source says so."""
+        splits, groups, traces = self.table["split"], self.table["group"], self.table["trace"]
+        for source in self.sources:
+            erred = np.array(sorted(source.traffic.erred()), dtype=np.int64)
+            policy = source.settings.get("tool_errors", "keep")
+            if policy == "keep" or not len(erred):
+                continue
+            left = erred
+            if policy == "trajectory":
+                own = np.array(source.traffic.rows, dtype=np.int64)
+                belongs = np.where(traces != 0, traces, groups)
+                left = own[np.isin(belongs[own], belongs[erred])]
+            splits[left] = NOWHERE
+            source.counts.outside["tool_errors"] += len(left)
+
+    def join_traffic(self) -> None:
+        """Give calls of one session or trace, and calls that ask the same, one group and the split of their first.
+
+        So repeated requests stay together and newer rows move none, unless a new one connects two groups. Where time
+        splits, the groups stay, and what reaches into the test is left out of training as a link.
+        """
+        table = self.table
+        splits, groups, times = table["split"], table["group"], table["time"]
+        rows = np.flatnonzero((table["logged"] == 1) & (table["fixed"] == 0) & (splits != NOWHERE))
+        if self.test_from is not None or not len(rows):
+            return
+        rows = rows[np.argsort(np.nan_to_num(times[rows], nan=math.inf), kind="stable")]
+        joined = leaks.Joined(len(rows))
+        for column in (table["trace"], table["normalised"], groups):
+            known = np.flatnonzero(column[rows] != 0)
+            for one, other in repeats(column[rows[known]]):
+                joined.join(int(known[one]), int(known[other]))
+        for at, row in enumerate(rows.tolist()):
+            leader = int(rows[joined.find(at)])
+            if groups[row] != groups[leader]:
+                self.named_after[row] = leader
+        for row, leader in self.named_after.items():
+            groups[row], splits[row] = groups[leader], splits[leader]
 
     def drop_repeated(self) -> None:
         """Refuse ids that occur twice; of rows with the same content in one split, the first stands for all of them.
@@ -296,6 +410,7 @@ class _Work:
                 self.regrouped[row] = leader
         for row, leader in self.regrouped.items():
             groups[row] = groups[leader]
+        self.named_after |= {row: self.named_after.get(leader, leader) for row, leader in self.regrouped.items()}
 
     def _refusal(self, links: list[leaks.Link]) -> str:
         lines = [f"  {self._pair(link)}" for link in links[:PAIRS]]
@@ -338,7 +453,7 @@ class _Work:
 
     def write(self, outputs: Outputs) -> None:
         """The three splits, all of them or none."""
-        groups = {leader: self._row(leader)["group"] for leader in set(self.regrouped.values())}
+        groups = {leader: self._row(leader)["group"] for leader in set(self.named_after.values())}
         self.spool.seek(0)
         with ExitStack() as stack:
             streams = [stack.enter_context(publish(outputs[name], "wb")) for name in split.SPLITS]
@@ -346,7 +461,7 @@ class _Work:
             for row, (line, chosen, weight) in enumerate(rows):
                 if chosen == NOWHERE:
                     continue
-                group = self.regrouped.get(row)
+                group = self.named_after.get(row)
                 streams[chosen].write(_completed(line, weight, None if group is None else groups[group]))
 
     def datasheet(self, links: list[leaks.Link], outputs: Outputs) -> Object:
@@ -366,10 +481,27 @@ class _Work:
             "unwinnable": datasheet.unwinnable([source.counts for source in self.sources]),
             **described,
             "conflicts": self._conflicts(),
+            **self._traced(),
             "leaks": {
                 **datasheet.links(links, self.table, self.threshold),
                 "pairs": [self._pair(link) for link in links[:PAIRS]],
             },
+        }
+
+    def _traced(self) -> Object:
+        """What is known of the logged calls among the rows; nothing where there are none."""
+        sources = [source for source in self.sources if source.traffic.rows]
+        if not sources:
+            return {}
+        golds = {source.settings.get("gold", "reply") for source in sources}
+        counted = [source.traffic for source in sources]
+        return {
+            "traces": {
+                "gold": "feedback" if golds == {"feedback"} else "reply",
+                **datasheet.logged(self.table, counted),
+                "test_from": (self.track.get("splits") or {}).get("test_from"),
+                "redacted": sum(source.redactor.changed for source in sources),
+            }
         }
 
     def _conflicts(self) -> list[str]:
@@ -411,6 +543,15 @@ def _completed(line: bytes, weight: float, group: str | None) -> bytes:
         return line
     number = int(weight) if weight == int(weight) else float(weight)
     return line[:-2] + f',"weight":{json.dumps(number)}}}\n'.encode()
+
+
+def _unwanted(raw: object, source: _Source) -> str | None:
+    """Why a row of a log is not taken, though nothing is wrong with it; None where it is."""
+    if isinstance(raw, logs.NoCall):
+        return "no call of a model"
+    if not isinstance(raw, Record):
+        return None
+    return source.wanted.refusal(raw) or (None if source.traffic.is_new(raw) else "exported twice")
 
 
 def _listed(counts: Counter[str]) -> str:

@@ -35,6 +35,12 @@ def choose(at: float, shares: Mapping[str, float]) -> str:
     return last
 
 
+def before_test(shares: Mapping[str, float]) -> dict[str, float]:
+    """Shares of train and val alone, in the same proportion, for rows that are older than the test."""
+    both = shares["train"] + shares["val"]
+    return {"train": shares["train"] / both, "val": shares["val"] / both}
+
+
 def record(source: str | None, identity: str, answer: str) -> str | None:
     """The source record of a row of a data set that is known, None for others.
 

@@ -22,6 +22,9 @@ _COLUMNS = {
     "category": "I",
     "schema": "I",
     "weight": "d",  # requests that the row stands for
+    "time": "d",  # when a logged call was made, in seconds of UTC; not a number where nothing says
+    "logged": "B",  # whether the row is a logged call
+    "trace": "Q",  # what a logged call belongs to, 0 where its log does not say
     "order": "d",  # where the row's group lies when a limit chooses
     "id": "Q",
     "group": "Q",
@@ -34,7 +37,7 @@ _COLUMNS = {
 
 
 class Table:
-    """One entry a row, in input order, about 140 bytes each: a million rows fit where their text would not.
+    """One entry a row, in input order, about 160 bytes each: a million rows fit where their text would not.
 
     Digests have 64 bits: among a million rows two differ yet share one once in thirty million tables.
     """
@@ -46,6 +49,9 @@ class Table:
         """Add one row; every column is given."""
         for name, column in self._columns.items():
             column.append(entry[name])  # type: ignore[arg-type]
+
+    def __len__(self) -> int:
+        return len(self._columns["part"])
 
     def __getitem__(self, name: str) -> Column:
         """A column as a numpy array that shares its memory; while one is held, no row can be added."""

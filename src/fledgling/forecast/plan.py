@@ -215,7 +215,9 @@ def _machine_time(lines: list[Line]) -> str:
     known = own and all(line.machine is not None for line in own)
     money = f", of this machine {sum(line.machine or 0 for line in own):.4f} {currency}".rstrip() if known else ""
     rest = len(lines) - len(timed)
-    return f"; last time {minutes:.1f} minutes{money}" + (f" ({rest} of {len(lines)} jobs have not run yet)" if rest else "")
+    return f"; last time {minutes:.1f} minutes{money}" + (
+        f" ({rest} of {len(lines)} jobs have not run yet)" if rest else ""
+    )
 
 
 def _cells(line: Line) -> tuple[str, ...]:

@@ -1,0 +1,345 @@
+"""Logs of production as rows: all formats alike, what is taken, what is left out and why, groups, splits, tools' results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fledgling.data.prepare import prepare
+from fledgling.errors import DataError
+
+from . import logs
+from .logs import TOWNS, Call, booking, order
+
+SHARES = {"train": 0.5, "val": 0.2, "test": 0.3}
+
+
+def prepared(
+    folder: Path, rows: list[logs.Row], kind: str, *, name: str = "log.jsonl", splits: Any = SHARES, **source: Any
+) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any], bytes]:
+    """The rows of each split, the datasheet, and the bytes of all splits."""
+    folder.mkdir(exist_ok=True, parents=True)
+    path = logs.write(folder / name, rows)
+    outputs = {split: folder / f"{split}.out.jsonl" for split in ("train", "val", "test")}
+    track = {"kind": kind, "sources": [{"path": str(path), "format": "traces", **source}], "splits": splits}
+    sheet = prepare(track, 1, name="t", outputs=outputs)
+    written = b"".join(outputs[split].read_bytes() for split in outputs)
+    found = {split: [json.loads(line) for line in outputs[split].read_text().splitlines()] for split in outputs}
+    return found, sheet, written
+
+
+def every(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [row for rows in found.values() for row in rows]
+
+
+@pytest.mark.parametrize("form", [*logs.LOGS, "langfuse parquet", "langfuse columns parquet"])
+@pytest.mark.parametrize(("kind", "make"), [("toolcall", booking), ("structured", order)])
+def test_the_same_calls_are_the_same_rows_byte_for_byte(tmp_path, form, kind, make):
+    calls = [make(number) for number in range(20)]
+    expected, _, written = prepared(tmp_path / "first", logs.openai(calls), kind)
+    assert len(every(expected)) == 20
+    rows = logs.LOGS[form.removesuffix(" parquet")](calls)
+    name = "log.parquet" if form.endswith("parquet") else "log.jsonl"
+    found, sheet, other = prepared(tmp_path / "other", rows, kind, name=name)
+    assert other == written
+    assert sheet["sources"][0]["formats"] == {f"traces/{form.split()[0]}": 20}
+    first = calls[0]
+    for row in every(found):
+        if row["messages"] == first.messages:
+            assert row.get("schema") == first.schema
+            assert row.get("tools") == first.tools
+
+
+@pytest.mark.parametrize("form", [form for form in logs.LOGS if form != "openai"])
+def test_logs_are_recognised_without_being_named(tmp_path, form):
+    calls = [booking(number) for number in range(20)]
+    found, _, _ = prepared(tmp_path, logs.LOGS[form](calls), "toolcall", format="auto")
+    assert len(every(found)) == 20
+
+
+def test_the_half_of_a_stored_completion_is_counted(tmp_path):
+    rows = logs.stored_apart([booking(number) for number in range(20)])
+    lost = rows.pop()
+    del rows[0]["data"][0]
+    _, sheet, _ = prepared(tmp_path, rows, "toolcall")
+    assert lost["data"]
+    assert sheet["sources"][0]["rejected"].keys() == {"body_absent"}
+    assert sheet["sources"][0]["rows"] == {"read": 20, "rejected": 2, "duplicates": 0, "beyond_limit": 0, "used": 18}
+
+
+def broken(form: str, call: Call, how: str) -> logs.Row:
+    """One row whose call did not end well."""
+    row = logs.LOGS[form]([call])[-1]
+    choice: dict[str, Any] = {
+        "reply_refusal": {"message": {"role": "assistant", "content": None, "refusal": "I cannot help with that."}},
+        "reply_content_filter": {"message": {"role": "assistant", "content": ""}, "finish_reason": "content_filter"},
+        "reply_length": {"message": {"role": "assistant", "content": '{"item": "ch'}, "finish_reason": "length"},
+        "reply_empty": {"message": {"role": "assistant", "content": " "}, "finish_reason": "stop"},
+    }.get(how, {})
+    if form == "helicone":
+        if how == "reply_status":
+            return row | {"response_status": 429, "response_body": {"error": {"message": "slow down"}}}
+        if how == "body_absent":
+            return row | {"response_body": None, "signed_body_url": "https://example.org/x"}
+        return row | {"response_body": {"choices": [choice]}}
+    if how == "reply_error":
+        return row | {"status": "failure", "error_str": "timeout"}
+    return row | {"response": {"choices": [choice]}}
+
+
+@pytest.mark.parametrize(
+    ("form", "how"),
+    [
+        *(
+            ("helicone", how)
+            for how in (
+                "reply_refusal",
+                "reply_content_filter",
+                "reply_length",
+                "reply_empty",
+                "reply_status",
+                "body_absent",
+            )
+        ),
+        ("litellm", "reply_length"),
+        ("litellm", "reply_error"),
+    ],
+)
+def test_calls_that_failed_are_counted_by_their_reason(tmp_path, form, how):
+    rows = [*logs.LOGS[form]([order(number) for number in range(20)]), broken(form, order(77), how)]
+    _, sheet, _ = prepared(tmp_path, rows, "structured")
+    (found,) = sheet["sources"][0]["rejected"].items()
+    assert (found[0], found[1]["rows"]) == (how, 1)
+    assert found[1]["first"][0].startswith(f"{tmp_path}/log.jsonl:21: ")
+
+
+def test_a_body_that_was_cut_is_no_prompt(tmp_path):
+    rows = logs.langfuse([order(number) for number in range(20)])
+    rows[-1]["input"] = rows[-1]["input"][:40]
+    rows[-2]["output"] = rows[-2]["output"][:10]
+    _, sheet, _ = prepared(tmp_path, rows, "structured")
+    assert {code: found["rows"] for code, found in sheet["sources"][0]["rejected"].items()} == {"body_truncated": 2}
+    assert sheet["sources"][0]["not_asked_for"] == {"no call of a model": 1}
+
+
+def test_errors_of_a_log_stop_where_the_source_says_so(tmp_path):
+    rows = [*logs.helicone([order(number) for number in range(20)]), broken("helicone", order(77), "reply_length")]
+    with pytest.raises(DataError, match=r"log\.jsonl:21: the reply was cut off"):
+        prepared(tmp_path, rows, "structured", on_invalid="error")
+
+
+def test_where_takes_calls_by_name_model_time_and_tags(tmp_path):
+    calls = [order(number) for number in range(24)]
+    calls[0].name, calls[1].model, calls[2].tags, calls[3].time, calls[4].time = "chat", "o1", ("dev",), 1e9, 2e9
+    where = {
+        "name": "extr*",
+        "model": ["gpt-4o*", "gpt-5"],
+        "tags": "prod",
+        "since": "2026-09-01",
+        "until": "2027-01-01T00:00:00",
+    }
+    found, sheet, _ = prepared(tmp_path, logs.langfuse(calls), "structured", where=where)
+    assert len(every(found)) == 19
+    left = {f"where.{key}": 1 for key in where}
+    assert sheet["sources"][0]["not_asked_for"] == {"no call of a model": 1, **left}
+    assert "6 not asked for" in sheet["summary"]
+
+
+def test_several_models_need_a_word(tmp_path):
+    calls = [order(number, model=f"gpt-{number % 2}") for number in range(20)]
+    with pytest.raises(DataError, match=r"replies of 2 models \(gpt-0 10, gpt-1 10\).*where: \{model"):
+        prepared(tmp_path, logs.litellm(calls), "structured")
+    _, sheet, _ = prepared(tmp_path, logs.litellm(calls), "structured", where={"model": "*"})
+    assert sheet["traces"]["models"] == {"gpt-0": 10, "gpt-1": 10}
+
+
+def test_temperatures_are_counted(tmp_path):
+    calls = [order(number, temperature=0.7 if number < 5 else 0) for number in range(20)]
+    _, sheet, _ = prepared(tmp_path, logs.helicone(calls), "structured")
+    assert (sheet["traces"]["sampled"], sheet["traces"]["temperature_unknown"]) == (5, 0)
+    _, sheet, _ = prepared(tmp_path, logs.openai(calls), "structured")
+    assert (sheet["traces"]["sampled"], sheet["traces"]["temperature_unknown"]) == (0, 20)
+
+
+def test_feedback_approves_replies(tmp_path):
+    calls = [order(number, scores={"correct": number % 2, "other": 1}) for number in range(40)]
+    approves = {"gold": "feedback", "feedback": {"score": "correct", "at_least": 1}}
+    found, sheet, _ = prepared(tmp_path, logs.helicone(calls), "structured", **approves)
+    assert len(every(found)) == 20
+    assert sheet["traces"]["gold"] == "feedback"
+    assert sheet["sources"][0]["not_asked_for"] == {"feedback below": 20}
+
+
+def test_langfuse_keeps_scores_apart(tmp_path):
+    calls = [order(number) for number in range(40)]
+    scores: list[logs.Row] = [
+        {"trace_id": calls[at].trace, "observation_id": None, "name": "ok", "value": at % 2, "data_type": "BOOLEAN"}
+        for at in range(30)
+    ]
+    scores += [{"trace_id": calls[2].trace, "observation_id": "obs-o2", "name": "ok", "value": 1}]
+    path = logs.write(tmp_path / "scores.jsonl", scores)
+    feedback = {"score": "ok", "at_least": 1, "path": str(path)}
+    found, sheet, _ = prepared(tmp_path, logs.langfuse(calls), "structured", gold="feedback", feedback=feedback)
+    assert len(every(found)) == 16
+    left = {"no call of a model": 1, "feedback below": 14, "no feedback": 10}
+    assert sheet["sources"][0]["not_asked_for"] == left
+
+
+def test_repeated_requests_stay_together_and_newer_rows_move_none(tmp_path):
+    calls = [order(number % 25, id=f"c{number}", trace=f"t{number}") for number in range(100)]
+    found, sheet, _ = prepared(tmp_path / "one", logs.langfuse(calls), "structured")
+    rows = every(found)
+    assert len(rows) == 25, "copies are one row that stands for all of them"
+    assert sum(row.get("weight", 1) for row in rows) == 100
+    assert (sheet["traces"]["repeated"], sheet["traces"]["repeated_share"]) == (75, 0.75)
+    assert sum(sheet["leaks"]["links"].values()) == 0, "nothing is lost to a split that tears copies apart"
+    newer = [order(number, time=1_795_000_000.0) for number in range(15, 60)]
+    grown, _, _ = prepared(tmp_path / "two", logs.langfuse([*calls, *newer]), "structured")
+    for split, before in found.items():
+        assert {row["id"] for row in before} <= {row["id"] for row in grown[split]}
+
+
+def test_another_answer_to_the_same_request_is_a_row_in_the_same_group(tmp_path):
+    calls = [order(number) for number in range(30)]
+    other = order(3, id="again", trace="elsewhere")
+    other.reply = {**other.reply, "content": '{"item": "stools", "amount": 1}'}
+    found, sheet, _ = prepared(tmp_path, logs.langfuse([*calls, other]), "structured")
+    (group,) = {row["group"] for row in every(found) if row["messages"] == other.messages}
+    assert group
+    assert sheet["conflicting_answers"] == 1
+
+
+def test_sessions_are_groups(tmp_path):
+    calls = [order(number, session=f"s{number // 4}") for number in range(80)]
+    found, _, _ = prepared(tmp_path, logs.langfuse(calls), "structured")
+    groups: dict[str, set[str]] = {}
+    for row in every(found):
+        number = int(row["messages"][0]["content"].split()[2])
+        groups.setdefault(row["group"], set()).add(f"s{number // 4}")
+    assert len(groups) == 20
+    assert all(len(sessions) == 1 for sessions in groups.values())
+
+
+def test_an_export_that_overlaps_counts_once(tmp_path):
+    calls = [order(number) for number in range(20)]
+    found, sheet, _ = prepared(tmp_path, [*logs.langfuse(calls), *logs.langfuse(calls[:5])[1:]], "structured")
+    assert sheet["sources"][0]["not_asked_for"]["exported twice"] == 5
+    assert all("weight" not in row for row in every(found))
+
+
+def test_the_newest_traffic_is_the_test(tmp_path):
+    day = 86_400.0
+    calls = [order(number, time=1_790_000_000.0 + day * number) for number in range(40)]  # from 2026-09-21 on
+    calls.append(order(2, id="late", trace="late", time=1_790_000_000.0 + day * 39))
+    splits = {"test_from": "2026-10-21", "train": 0.8, "val": 0.2}
+    found, sheet, _ = prepared(tmp_path, logs.langfuse(calls), "structured", splits=splits)
+    asked = {split: {row["messages"][0]["content"] for row in rows} for split, rows in found.items()}
+    new = {call.messages[0]["content"] for call in calls if call.time >= 1_792_540_800}
+    assert asked["test"] == new
+    assert calls[2].messages[0]["content"] in new
+    assert sheet["leaks"]["dropped"] in ({"train": 1, "val": 0}, {"train": 0, "val": 1})
+    assert len(asked["train"] | asked["val"]) == 40 - len(new)
+    assert sheet["traces"]["test_from"] == "2026-10-21"
+
+
+def test_a_row_without_a_time_is_counted_where_time_decides(tmp_path):
+    rows = logs.langfuse([order(number) for number in range(20)])
+    rows[3]["start_time"], rows[4]["start_time"] = None, "yesterday"
+    splits = {"test_from": "2026-01-01", "train": 0.8, "val": 0.2}
+    _, sheet, _ = prepared(tmp_path, rows, "structured", splits=splits)
+    assert {code: found["rows"] for code, found in sheet["sources"][0]["rejected"].items()} == {"no_time": 1, "time": 1}
+
+
+def test_what_patterns_match_is_written_nowhere(tmp_path):
+    calls = [booking(number, session=f"{number}@example.org") for number in range(20)]
+    for call in calls:
+        call.messages[-1]["content"] += f" for jane{call.id}@example.org"
+        call.reply["tool_calls"][0]["function"]["arguments"] = json.dumps(
+            {"seats": 2, "place": f"jane{call.id}@example.org"}
+        )
+    calls[0].reply["tool_calls"][0]["function"]["name"] = "jane@example.org"
+    found, sheet, written = prepared(tmp_path, logs.helicone(calls), "toolcall", redact=[r"[\w.]+@[\w.]+"])
+    assert b"@example" not in written
+    assert "@example" not in json.dumps({**sheet, "sources": [{**sheet["sources"][0], "settings": None}]})
+    assert len(every(found)) == 19
+    assert sheet["sources"][0]["rejected"]["unknown_tool"]["rows"] == 1
+    assert every(found)[0]["answer"][0]["arguments"]["place"] == "[redacted]"
+    assert sheet["traces"]["redacted"] >= 38
+
+
+def trajectory(number: int, turns: int, *, bad: int | None = None) -> list[Call]:
+    """The calls of one agent's run: each asks with everything before it; `bad` is a turn whose tool fails."""
+    town = TOWNS[number % len(TOWNS)]
+    messages = [
+        {"role": "system", "content": "You are a travel agent."},
+        {"role": "user", "content": f"Trip {number}: {turns} nights out in {town}, all different"},
+    ]
+    calls = []
+    for at in range(turns):
+        last = at == turns - 1
+        call = booking(
+            number, id=f"{number}-{at}", trace=f"run{number}", time=1_790_000_000.0 + 1000 * number + at, name="agent"
+        )
+        called = {
+            "id": f"call_{number}_{at}",
+            "type": "function",
+            "function": {"name": "book", "arguments": json.dumps({"seats": at + 1, "place": town})},
+        }
+        call.messages = list(messages)
+        call.reply = {"role": "assistant", "content": None, "tool_calls": [called]}
+        if last:
+            call.reply = {"role": "assistant", "content": "All is booked."}
+        calls.append(call)
+        said = '{"error": "full"}' if at == bad else f'{{"ok": "SECRETRESULT{number}-{at}"}}'
+        messages += [call.reply, {"role": "tool", "tool_call_id": called["id"], "content": said}]
+    return calls
+
+
+def whole(calls: list[Call]) -> logs.Row:
+    """A run as one row of fine-tuning JSONL."""
+    return {"messages": [*calls[-1].messages, calls[-1].reply], "tools": calls[-1].tools, "created": int(calls[0].time)}
+
+
+RUNS = [trajectory(number, 2 + number % 7) for number in range(300)]
+
+
+@pytest.mark.parametrize("form", ["openai", "otel", "langfuse", "litellm"])
+def test_every_turn_of_a_trajectory_is_a_row_in_the_group_of_its_run(tmp_path, form):
+    calls = [call for run in RUNS for call in run]
+    rows = [whole(run) for run in RUNS] if form == "openai" else logs.LOGS[form](calls)
+    found, sheet, _ = prepared(tmp_path, rows, "toolcall")
+    assert len(every(found)) == len(calls) == sum(2 + number % 7 for number in range(300))
+    by_prompt = {json.dumps(call.messages[1]): call.trace for call in calls}
+    groups: dict[str, set[str]] = {}
+    for row in every(found):
+        groups.setdefault(row["group"], set()).add(by_prompt[json.dumps(row["messages"][1])])
+        assert "SECRETRESULT" not in json.dumps(row["answer"])
+    assert len(groups) == 300
+    assert all(len(runs) == 1 for runs in groups.values())
+    of_split = {row["group"]: split for split, rows in found.items() for row in rows}
+    assert all(of_split[row["group"]] == split for split, rows in found.items() for row in rows)
+    traced = sheet["traces"]
+    assert (traced["later_turns"], traced["trajectories"]) == (len(calls) - 300, 300)
+    assert 0.5 < traced["prompt_tokens_repeated"] / traced["prompt_tokens"] < 0.95
+
+
+@pytest.mark.parametrize("form", ["openai", "otel", "langfuse"])
+def test_turns_whose_tool_failed_can_be_left_out_or_their_whole_run(tmp_path, form):
+    runs = [trajectory(number, 4, bad=1 if number < 10 else None) for number in range(40)]
+    rows = [whole(run) for run in runs] if form == "openai" else logs.LOGS[form]([call for run in runs for call in run])
+    left = {}
+    for policy in ("keep", "turn", "trajectory"):
+        found, sheet, _ = prepared(tmp_path / policy, rows, "toolcall", tool_errors=policy)
+        assert sheet["traces"]["tool_errors"] == 10
+        left[policy] = len(every(found))
+    assert left == {"keep": 160, "turn": 150, "trajectory": 120}
+
+
+def test_turns_that_are_not_to_be_learnt_are_no_rows(tmp_path):
+    rows = [whole(trajectory(number, 4)) for number in range(20)]
+    for row in rows:
+        row["messages"] = [{**turn, "weight": 0} if turn.get("tool_calls") else turn for turn in row["messages"]]
+    found, _, _ = prepared(tmp_path, rows, "toolcall")
+    assert {json.dumps(row["answer"]) for row in every(found)} == {"[]"}
+    assert len(every(found)) == 20
