@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fledgling.errors import ConfigError, Unavailable
 from fledgling.teacher.answers import prediction, read
 from fledgling.teacher.taxonomy import Names, Reply, judge
-from fledgling.teacher.waits import MAX_PAUSE_S, reset_s, retry_after
+from fledgling.teacher.waits import MAX_PAUSE_S, allowed_again, reset_s, retry_after
 
 NAMES = Names("AZURE_API_KEY", "AZURE_ENDPOINT", "AZURE_DEPLOYMENT", "AZURE_API_VERSION")
 
@@ -106,6 +106,11 @@ def date(seconds: float, now: float | None = None) -> str:
         ({"retry-after": "Tue, 19 Jan 2038 03:14:08 GMT", "date": "Tue, 19 Jan 2038 03:14:00 GMT"}, 8),
         ({"retry-after": date(5, 4e9), "date": date(0, 4e9)}, 5),
         ({"retry-after": "32 Foo 99999 99:99:99"}, None),
+        ({"retry-after": "30s"}, 30),
+        ({"retry-after": "1m30s"}, 90),
+        ({"retry-after": "2038-01-19T03:14:08Z", "date": "Tue, 19 Jan 2038 03:14:00 GMT"}, 8),
+        ({"retry-after": "2038-99-19T03:14:08Z"}, None),
+        ({"x-ms-retry-after-ms": "900"}, 0.9),
     ],
 )
 def test_f20_all_forms_of_retry_after(headers: dict[str, str], seconds: float | None) -> None:
@@ -277,6 +282,11 @@ REFUSED_ROWS = {
         '{"error": {"code": "rate_limit_exceeded", "message": "Request too large for m on tokens per min (TPM): Limit 30000, '
         'Requested 30601."}}',
     ): "larger than the endpoint's rate limit",
+    (
+        413,
+        '{"error": {"code": "rate_limit_exceeded", "type": "tokens", "message": "Request too large for model `m` on tokens '
+        'per minute (TPM): Limit 6000, Requested 9012"}}',
+    ): "larger than the endpoint's rate limit",
 }
 
 
@@ -292,6 +302,7 @@ TOO_LONG = [
     "This model's maximum context length is 4096 tokens. However, your request has 5000 input tokens.",
     OPENAI_BOTH.format(4200, 3944, 256),
     "prompt is too long: 210000 tokens > 200000 maximum",
+    "The decoder prompt (length 9000) is longer than the maximum model length of 4096.",
     "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
     "litellm.ContextWindowExceededError: no",
     "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4097. Given: 5000 `inputs` tokens",
@@ -323,6 +334,79 @@ def test_a_rate_limit_is_waited_for_as_long_as_its_words_say(words: str, pause: 
     action = judge(reply(429, message=words), NAMES)
     assert (action.kind, action.rate_limited, action.pause_s) == ("transient", True, pause)
     assert judge(reply(429, {"retry-after": "7"}, message=words), NAMES).pause_s == 7, "a header is more exact"
+
+
+GATEWAY = [
+    ({"x-ratelimit-reset": "30"}, 30),
+    ({"x-ratelimit-reset": "30", "x-ratelimit-remaining": "0"}, 30),
+    ({"x-ratelimit-reset": "30", "x-ratelimit-remaining": "4"}, None),
+    ({"ratelimit-reset": "7", "ratelimit-remaining": "0"}, 7),
+    ({"x-ratelimit-reset-after": "0.5", "x-ratelimit-reset": "4e9"}, 0.5),
+    ({"x-ratelimit-reset": "2147483648", "date": "Tue, 19 Jan 2038 03:14:00 GMT"}, 8),
+    ({"x-ratelimit-reset": "2147483648000", "date": "Tue, 19 Jan 2038 03:14:00 GMT"}, 8),
+    ({"x-ratelimit-reset": "1" + "0" * 9}, None),
+    *(({"x-ratelimit-reset": value}, None) for value in ("soon", "-5", "nan", "inf", "")),
+    ({}, None),
+]
+
+
+@pytest.mark.parametrize(("headers", "seconds"), GATEWAY)
+def test_f20_gateways_say_when_a_refused_call_is_allowed_again(headers: dict[str, str], seconds: float | None) -> None:
+    assert allowed_again(headers) == (None if seconds is None else pytest.approx(seconds, abs=0.01))
+    action = judge(reply(429, headers, message="no"), NAMES)
+    assert (action.kind, action.pause_s) == ("transient", allowed_again(headers))
+    assert judge(reply(429, headers | {"retry-after": "2"}, message="no"), NAMES).pause_s == 2
+
+
+def test_f20_a_days_limit_that_is_used_up_ends_the_stage() -> None:
+    headers = {"x-ratelimit-remaining": "0", "x-ratelimit-reset": "2147483648000", "date": date(0, 2147400000)}
+    assert isinstance(judge(reply(429, headers, message="free-models-per-day"), NAMES).error, Unavailable)
+
+
+ELSEWHERE = {
+    "bedrock": (400, '{"__type": "ThrottlingException", "message": "Too many requests, please wait"}', "transient", ""),
+    "tgi out of memory": (424, '{"error": "CUDA out of memory", "error_type": "generation"}', "transient", ""),
+    "a proxy gave up": (499, "", "transient", ""),
+    "gemini": (
+        400,
+        '[{"error": {"code": 400, "message": "API key not valid. Please pass a valid API key."}}]',
+        "stop",
+        "AZURE_API_KEY",
+    ),
+    "llama.cpp": (500, '{"error": {"message": "tools param requires --jinja flag"}}', "stop", "--jinja"),
+    "vllm": (
+        400,
+        '{"message": "\\"auto\\" tool choice requires --enable-auto-tool-choice"}',
+        "stop",
+        "started otherwise",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_what_other_servers_mean(name: str) -> None:
+    status, text, kind, named = ELSEWHERE[name]
+    action = judge(said(status, text), NAMES)
+    assert action.kind == kind
+    assert named in action.message
+    assert action.rate_limited == (name == "bedrock")
+
+
+def test_a_moderated_row_is_an_outcome_and_ends_nothing() -> None:
+    text = '{"error": {"code": 403, "message": "m requires moderation. Your input was flagged for \\"violence\\"."}}'
+    assert judge(said(403, text), NAMES).kind == "finished"
+    answer = read(403, text)
+    assert answer is not None
+    assert answer.outcome == "content_filter"
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("insufficient_quota", Unavailable), ("invalid_api_key", ConfigError), ("model_not_found", ConfigError)],
+)
+def test_a_code_inside_a_200_stops_as_its_status_does(code: str, error: type[Exception]) -> None:
+    action = judge(said(200, json.dumps({"error": {"code": code, "message": "no"}})), NAMES)
+    assert (action.kind, type(action.error)) == ("stop", error)
 
 
 def test_an_error_inside_a_200_is_that_error() -> None:
@@ -423,3 +507,111 @@ def test_malformed_envelopes_are_no_answers(text: str) -> None:
 def test_a_lone_surrogate_survives_to_the_prediction() -> None:
     record = {"status": 200, "body": '{"choices":[{"message":{"content":"\\ud800"}}]}', "latency_s": 1.0}
     assert prediction("r", "k", record).raw == "\ud800"
+
+
+def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> str:
+    choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
+    return f"data: {json.dumps({'object': 'chat.completion.chunk', 'model': 'm', 'choices': choices} | more)}\n\n"
+
+
+DONE = "data: [DONE]\n\n"
+USAGE = {"prompt_tokens": 5, "completion_tokens": 2}
+
+
+def test_a_stream_that_was_not_asked_for_is_its_reply() -> None:
+    words = chunk({"role": "assistant", "content": ""}) + chunk({"content": "a "}) + chunk({"content": "b"}, "stop")
+    answer = read(200, f": keep-alive\n\n{words}{chunk({}, None, choices=[], usage=USAGE)}{DONE}")
+    assert answer is not None
+    assert (answer.outcome, answer.raw, answer.usage, answer.model) == ("ok", "a b", USAGE, "m")
+    named = {"index": 0, "id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}
+    calls = chunk({"tool_calls": [named]}) + chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"a"'}}]})
+    calls += chunk({"tool_calls": [{"index": 0, "function": {"arguments": ": 1}"}}]})
+    calls += chunk({"tool_calls": [{"index": 1, "function": {"name": "g", "arguments": "{}"}}]}, "tool_calls")
+    answer = read(200, calls + DONE)
+    assert answer is not None
+    assert [call["function"] for call in answer.tool_calls or []] == [
+        {"name": "f", "arguments": '{"a": 1}'},
+        {"name": "g", "arguments": "{}"},
+    ]
+    assert judge(said(200, words + DONE), NAMES).kind == "finished"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        chunk({"content": "half"}),
+        DONE,
+        "data: x\n",
+        "data: [1]\n" + DONE,
+        'data: {"error": {"message": "no"}}\n' + DONE,
+    ],
+)
+def test_a_stream_that_breaks_off_is_no_answer(text: str) -> None:
+    action = judge(said(200, text), NAMES)
+    assert (action.kind, action.billed != "no") == ("transient", True)
+
+
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"prompt_tokens": 5, "completion_tokens": 2}, USAGE),
+        ({"prompt_tokens": "5", "completion_tokens": "2"}, USAGE),
+        ({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}, {}),
+        ({"prompt_tokens": 5, "completion_tokens": 0}, {"prompt_tokens": 5}),
+        ({"total_tokens": 7}, {}),
+        (None, {}),
+        ([], {}),
+    ],
+)
+def test_a_count_of_no_tokens_is_no_count(usage: Any, counted: dict[str, int]) -> None:
+    answer = read(200, json.dumps({"choices": [{"message": {"content": "hi"}}], "usage": usage}))
+    assert answer is not None
+    assert answer.usage == counted
+
+
+def test_nothing_said_may_take_no_tokens() -> None:
+    answer = read(
+        200, json.dumps({"choices": [{"message": {"content": ""}}], "usage": USAGE | {"completion_tokens": 0}})
+    )
+    assert answer is not None
+    assert answer.usage["completion_tokens"] == 0
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        {"function": {"name": "f", "arguments": "{}"}},
+        '[{"function": {"name": "f", "arguments": "{}"}}]',
+        [{"name": "f", "arguments": {}}],
+        [{"type": "function", "name": "f", "arguments": "{}"}],
+    ],
+)
+def test_calls_without_their_wrapping_are_calls(calls: Any) -> None:
+    answer = read(200, body(content=None, tool_calls=calls))
+    assert answer is not None
+    assert [call["function"] for call in answer.tool_calls or []] == [{"name": "f", "arguments": "{}"}]
+
+
+@pytest.mark.parametrize(
+    ("choice", "outcome"),
+    [
+        ({"finish_reason": "content_filter"}, "content_filter"),
+        ({"finish_reason": "length", "message": None}, "length"),
+        ({"finish_reason": "stop", "message": {"content": ""}, "error": {"code": 502, "message": "upstream"}}, "error"),
+        ({"finish_reason": "stop", "message": {"content": "half"}, "error": {"message": "upstream"}}, "error"),
+        ({"finish_reason": "stop", "message": {"content": "whole"}, "error": None}, "ok"),
+    ],
+)
+def test_a_choice_may_say_why_nothing_came(choice: dict[str, Any], outcome: str) -> None:
+    text = json.dumps({"choices": [choice]})
+    answer = read(200, text)
+    assert answer is not None
+    assert answer.outcome == outcome
+    assert judge(said(200, text), NAMES).kind == ("transient" if outcome == "error" else "finished")
+
+
+def test_calls_that_are_said_and_do_not_come_are_told() -> None:
+    answer = read(200, body("tool_calls", content=None))
+    assert answer is not None
+    assert answer.outcome == "empty"
+    assert "gives no call" in (answer.reason or "")

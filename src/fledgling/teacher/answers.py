@@ -8,6 +8,7 @@ from typing import Any
 
 from fledgling.files import Object
 from fledgling.records import Outcome, Prediction
+from fledgling.teacher import streamed
 from fledgling.teacher.refusals import refusal
 
 # Reasons to end a reply, in the words of those who serve. None and "" come from servers that never say.
@@ -76,8 +77,7 @@ def read(status: int, text: str) -> Answer | None:
     if not 200 <= status < 300:
         return _read_refusal(status, text)
     try:
-        body = json.loads(text, parse_float=Digits, parse_int=Digits, parse_constant=Digits)
-        return _read(body)
+        return _read(_body(text))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -104,19 +104,32 @@ def prediction(row: str, key: str, record: Mapping[str, Any]) -> Prediction:
 def usage_of(text: str | None) -> dict[str, int]:
     """The tokens that a reply says it took, also where the rest of it cannot be read."""
     try:
-        body = json.loads(text or "", parse_float=Digits, parse_int=Digits, parse_constant=Digits)
-    except (ValueError, RecursionError):
+        body = _body(text or "")
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
     return _usage(body) if isinstance(body, dict) else {}
 
 
+def _body(text: str) -> Any:
+    """The JSON of a reply, its numbers as they were written."""
+    return streamed.whole(text, _json) if streamed.is_stream(text) else _json(text)
+
+
+def _json(text: str) -> Any:
+    return json.loads(text, parse_float=Digits, parse_int=Digits, parse_constant=Digits)
+
+
 def _read(body: Object) -> Answer | None:
     choice = body["choices"][0]
-    message = choice["message"]
+    finish = _text(choice.get("finish_reason"))
+    ending = (finish or "").lower()
+    cut = ending in CUT_OFF | FILTERED | REFUSED  # then there may be nothing else
+    message = (choice.get("message") or {}) if cut else choice["message"]
     content, refused = _content(message.get("content"))
     calls = _calls(message)
-    finish = _text(choice.get("finish_reason"))
-    outcome, reason = _outcome((finish or "").lower(), content, calls, message)
+    outcome, reason = _outcome(ending, content, calls, message)
+    if outcome in ("ok", "empty") and (broken := choice.get("error") or body.get("error")):
+        outcome, reason = "error", f"the endpoint broke the reply off ({refusal(json.dumps({'error': broken})).words})"
     if refused or message.get("refusal"):
         if outcome in ("ok", "empty"):
             outcome, reason = "refusal", None
@@ -129,7 +142,7 @@ def _read(body: Object) -> Answer | None:
         content,
         [_call(call) for call in calls] if calls else None,
         finish,
-        _usage(body),
+        _usage(body, said=bool(content or calls)),
         _text(body.get("model")),
         _text(body.get("system_fingerprint")),
         reason,
@@ -151,6 +164,8 @@ def _outcome(
         return "error", f"finish_reason {finish!r} is not known"
     if calls or (content or "").strip():
         return "ok", None
+    if finish in ("tool_calls", "function_call", "tool_use"):
+        return "empty", f"the endpoint says finish_reason {finish} and gives no call; see its parser of tool calls"
     elsewhere = next((name for name in THOUGHTS if message.get(name)), None)
     return "empty", f"all that came is in message.{elsewhere}" if elsewhere else None
 
@@ -181,12 +196,16 @@ def _content(value: object) -> tuple[str | None, str]:
 
 
 def _calls(message: Mapping[str, Any]) -> list[Object] | None:
-    """The calls of a message, in today's form and in the one before (`function_call`).
+    """The calls of a message, in today's form and in the one before (`function_call`); one alone may be no list.
 
     Raises:
         TypeError: they are no list of objects.
     """
     calls = message.get("tool_calls") or None
+    if isinstance(calls, str) and not isinstance(calls, Digits):
+        calls = _json(calls) or None
+    if isinstance(calls, dict) and ("function" in calls or "name" in calls):
+        calls = [calls]
     if calls is None and message.get("function_call"):
         calls = [{"type": "function", "function": message["function_call"]}]
     if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
@@ -196,6 +215,9 @@ def _calls(message: Mapping[str, Any]) -> list[Object] | None:
 
 def _call(call: Object) -> Object:
     """A call as it came, but arguments are text, as the protocol has them, and numbers can be written again."""
+    if "function" not in call and "name" in call:  # the protocol's wrapper is missing
+        inner = {key: value for key, value in call.items() if key in ("name", "arguments")}
+        call = {key: value for key, value in call.items() if key not in inner} | {"function": inner}
     function = call.get("function")
     rest = {key: plain(value) for key, value in call.items() if key != "function"}
     if "function" not in call:
@@ -251,14 +273,16 @@ def _read_refusal(status: int, text: str) -> Answer | None:
     return None
 
 
-def _usage(body: Mapping[str, Any]) -> dict[str, int]:
+def _usage(body: Mapping[str, Any], *, said: bool = False) -> dict[str, int]:
+    """The tokens that a body counts. No prompt has 0, and no reply that says something: such a count is none."""
     usage = body.get("usage")
     if not isinstance(usage, dict):
         return {}
     found = {}
     for name, other in (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens")):
         count = usage.get(name, usage.get(other))
-        if isinstance(count, Digits) and (number := MOST_TOKENS.fullmatch(count)):
+        number = MOST_TOKENS.fullmatch(count) if isinstance(count, str) else None  # Digits, or a text of digits
+        if number and (int(number[1]) or (name == "completion_tokens" and not said)):
             found[name] = int(number[1])
     return found
 

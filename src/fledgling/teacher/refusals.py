@@ -36,7 +36,7 @@ LIMIT_AND_WISH = re.compile(
 TOO_LONG = re.compile(
     r"maximum context length|context (?:size|window|length)|prompt is too long|input token count|too many tokens"
     r"|exceeds? the (?:available )?context|contextwindowexceeded|reduce the length of the (?:messages|prompt)"
-    r"|tokens.{0,20}max_new_tokens",
+    r"|longer than the (?:maximum model|model's) length|tokens.{0,20}max_new_tokens",
     re.IGNORECASE | re.DOTALL,
 )
 CONTEXT = re.compile(
@@ -52,7 +52,16 @@ LIMIT_TOO_LARGE = re.compile(
     r"|supports at most [0-9]+ completion tokens|maximum (?:value )?for max_tokens",
     re.IGNORECASE | re.DOTALL,
 )
-FILTERS = re.compile(r"content management policy|contentpolicyviolation|responsibleaipolicy", re.IGNORECASE)
+FILTERS = re.compile(
+    r"content management policy|contentpolicyviolation|responsibleaipolicy|requires moderation"
+    r"|(?:input|prompt|request|content) (?:was|has been) flagged",
+    re.IGNORECASE,
+)
+WRONG_KEY = re.compile(r"(?:invalid|incorrect) api[ -_]?key|api[ -_]?key (?:is )?(?:not |in)valid", re.IGNORECASE)
+THROTTLED = re.compile(r"too many requests|throttl", re.IGNORECASE)
+ANOTHER_START = re.compile(
+    r"(?:requires?|needs?|without|set|pass|use|add) (?:the )?[`'\"]?--[a-z][\w-]+", re.IGNORECASE
+)
 SCHEMA = re.compile(r"\bschema\b|\bgrammar\b", re.IGNORECASE)
 PLACE = re.compile(r"""['"]?loc['"]?\s*[:=]\s*[\[(]\s*['"](?:body['"]\s*,\s*['"])?(\w+)""")
 REFUSES = re.compile(
@@ -83,6 +92,18 @@ class Refusal:
     def filters(self, status: int) -> bool:
         """A content filter met the prompt."""
         return status in (400, 403) and bool(self.codes & FILTER_CODES or FILTERS.search(self.words))
+
+    def names_a_wrong_key(self, status: int) -> bool:
+        """The key is refused, though not with status 401 (Gemini)."""
+        return status in (400, 403) and bool(WRONG_KEY.search(self.words) or "invalid_api_key" in self.codes)
+
+    def is_throttled(self) -> bool:
+        """The rate is too high, though the status is not 429 (Bedrock)."""
+        return bool(THROTTLED.search(self.words) or "ThrottlingException" in self.codes)
+
+    def needs_another_start(self) -> bool:
+        """The server lacks an option on its command line (vLLM's parser of tool calls, llama.cpp's --jinja)."""
+        return bool(ANOTHER_START.search(self.words))
 
     def limit_is_too_large(self, status: int) -> bool:
         """The limit of the reply, not the prompt, is more than the endpoint has: the same for every row."""
@@ -138,6 +159,7 @@ def refusal(text: str | None) -> Refusal:
         error.get("code"),
         error.get("type"),
         body.get("code"),
+        body.get("__type"),
         inner.get("code") if isinstance(inner, dict) else 0,
     ]
     found = next((value for value in _messages(error, body) if value), None)
@@ -146,7 +168,7 @@ def refusal(text: str | None) -> Refusal:
     head = re.split(r"[.\[]", str(part), maxsplit=1)[0]
     return Refusal(
         _line(words),
-        frozenset(str(code) for code in codes if code and not isinstance(code, dict | list)),
+        frozenset(str(code) for code in codes if code not in (None, "", "None") and not isinstance(code, dict | list)),
         head or _place(text),
     )
 

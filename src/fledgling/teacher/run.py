@@ -86,7 +86,9 @@ class Run:
         self._warned = False
         self._failed_in_a_row = 0
         self._refused_first = 0
+        self._unread_first = 0
         self._reached = False
+        self._alone: str | None = None  # the key of the row that goes first
         self._sleepers: set[asyncio.Future[None]] = set()
         self._error: BaseException | None = None
 
@@ -215,6 +217,12 @@ class Run:
 
     async def _row(self, call: Request) -> State:
         """Ask one row until its reply is final or its tries are used up."""
+        try:
+            return await self._tried(call)
+        finally:
+            self._let_others(call)
+
+    async def _tried(self, call: Request) -> State:
         tries = 0.0
         while True:
             action = await self._attempt(call)
@@ -240,7 +248,7 @@ class Run:
         """How much of a row's tries a reply takes."""
         if action.rate_limited:
             return 1 / REFUSALS_A_TRY
-        paid = action.billed == "yes" or action.message.startswith("HTTP 200")
+        paid = action.billed == "yes" or action.unread
         return max(1.0, self._teacher.max_tries / PAID_TRIES) if paid else 1
 
     def _fail(self, key: str, why: str, *, rejected: bool = False) -> None:
@@ -259,14 +267,25 @@ class Run:
         return max(BREAKER_ROWS, len(self._rows) // 3) if some else BREAKER_ROWS
 
     async def _attempt(self, call: Request) -> Action:
-        if not self._reached:
-            async with self._first:  # one call alone finds out whether key, address and request are right
-                if not self._reached:
-                    action = await self._send(call)
-                    self._reached = action.kind not in ("stop", "rejected")
-                    self._check_first(action)
-                    return action
-        return await self._send(call)
+        """One call; until one got through, one row alone finds out whether key, address and request are right."""
+        if not self._reached and self._alone != call.key:
+            await self._first.acquire()
+            self._alone = call.key
+            if self._reached:
+                self._let_others(call)
+        action = await self._send(call)
+        if self._alone == call.key:
+            self._reached = action.kind not in ("stop", "rejected") and not action.unread
+            self._check_first(action)
+            if self._reached:
+                self._let_others(call)
+        return action
+
+    def _let_others(self, call: Request) -> None:
+        """Let the other rows go, if this one held them up."""
+        if self._alone == call.key:
+            self._alone = None
+            self._first.release()
 
     def _check_first(self, action: Action) -> None:
         """End the run where nobody listens, or where the endpoint takes none of the first rows."""
@@ -274,11 +293,14 @@ class Run:
             self._stop(Unavailable(f"the first call failed ({action.message})"))
             raise Stopped
         self._refused_first += action.kind == "rejected"
+        self._unread_first += action.unread
         if self._rows.count(State.ANSWERED):
             return  # the same request has been answered for other rows
-        if self._refused_first == min(REFUSED_ROWS, len(self._rows)):
-            some = "call" if self._refused_first == 1 else f"{self._refused_first} calls"
-            self._stop(ConfigError(f"the first {some} failed ({action.message})"))
+        if self._unread_first == REFUSED_ROWS or self._refused_first == min(REFUSED_ROWS, len(self._rows)):
+            count = self._unread_first if action.unread else self._refused_first
+            some = "call" if count == 1 else f"{count} calls"
+            address = f"; check {self._place.names.endpoint}" if action.unread else ""
+            self._stop(ConfigError(f"the first {some} failed ({action.message}){address}"))
             raise Stopped
 
     async def _send(self, call: Request) -> Action:

@@ -8,11 +8,25 @@ from typing import Literal
 from fledgling.errors import ConfigError, FledglingError, Unavailable
 from fledgling.teacher.answers import read, usage_of
 from fledgling.teacher.refusals import CONFIG_KEYS, PARAMETER_CODES, Refusal, refusal
-from fledgling.teacher.waits import MAX_PAUSE_S, retry_after, said
+from fledgling.teacher.waits import MAX_PAUSE_S, allowed_again, retry_after, said
 
 Trouble = Literal["timeout", "connect", "certificate", "token", "huge", "broken", "cancelled"]
 Billed = Literal["yes", "no", "maybe"]
 NOT_BILLED = (409, 425, 429, 503, 529)  # refused before any work
+PASSING = (408, 409, 424, 425, 429, 499)  # and all from 500 on
+UNREAD = "HTTP 200 without an answer"
+# The status that an error in the body of a 200 stands for, by its code or type.
+STATUS_OF = {
+    "insufficient_quota": 429,
+    "rate_limit_exceeded": 429,
+    "rate_limit_error": 429,
+    "overloaded_error": 529,
+    "invalid_api_key": 401,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "model_not_found": 404,
+    "not_found_error": 404,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +62,8 @@ class Action:
     """What to do about a reply. `pause_s` is the provider's own wish, None where it has none.
 
     finished: keep it for good · transient: try again · rejected: this row fails in this run, and the run stops where
-    the first rows are all rejected · stop: no other row would fare better. `usage` is what the reply says it took.
+    the first rows are all rejected · stop: no other row would fare better. `usage` is what the reply says it took;
+    `unread`: it came with status 200 and is no chat completion.
     """
 
     kind: Literal["finished", "transient", "rejected", "stop"]
@@ -57,6 +72,7 @@ class Action:
     pause_s: float | None = None
     rate_limited: bool = False
     error: FledglingError | None = None
+    unread: bool = False
     usage: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -73,17 +89,22 @@ def judge(reply: Reply, names: Names) -> Action:
     soon = wait is not None and wait <= MAX_PAUSE_S
     if 400 <= reply.status < 500 and why.used_up() and not soon:
         return _stop(Unavailable, f"the provider's quota is used up ({what}); top it up and run the same command")
-    if reply.status == 429 and why.never_fits():
+    if reply.status in (413, 429) and why.never_fits():
         return Action("rejected", f"the row is larger than the endpoint's rate limit ({what})")
     if reply.status >= 500 and why.part in CONFIG_KEYS:
         return _refused_parameter(why, why.part, what)
-    if reply.status in (408, 409, 425, 429) or reply.status >= 500:
+    if why.needs_another_start():
+        return _stop(ConfigError, f"{names.endpoint} has to be started otherwise ({what})")
+    limited = reply.status == 429 or (reply.status in (400, 403) and why.is_throttled())
+    if limited or reply.status in PASSING or reply.status >= 500:
         pause = retry_after(reply.headers)
         pause = wait if pause is None else pause
+        if pause is None and limited:
+            pause = allowed_again(reply.headers)
         if pause is not None and pause > MAX_PAUSE_S:
             return _stop(Unavailable, f"the provider asks to wait {pause:,.0f} s ({what}); run the same command then")
-        billed: Billed = "no" if reply.status in NOT_BILLED else "maybe"
-        return Action("transient", what, billed, pause, rate_limited=reply.status == 429)
+        billed: Billed = "no" if limited or reply.status in NOT_BILLED else "maybe"
+        return Action("transient", what, billed, pause, rate_limited=limited)
     if why.limit_is_too_large(reply.status):
         return _stop(
             ConfigError, f"the endpoint's context is too small for replies so long ({what}); lower teacher.max_tokens"
@@ -117,9 +138,8 @@ def _answered(reply: Reply, names: Names) -> Action:
     if answer is None:
         if (inner := _status_inside(text)) is not None:
             return judge(Reply(reply.latency_s, inner, text, reply.headers, asked=reply.asked), names)
-        return Action(
-            "transient", f"HTTP 200 without an answer: {refusal(text).words!r}", "maybe", usage=usage_of(text)
-        )
+        what = f"{UNREAD}: {refusal(text).words!r}"
+        return Action("transient", what, "maybe", unread=True, usage=usage_of(text))
     if answer.outcome != "error":
         return Action("finished", billed="yes", usage=answer.usage)
     again = "broke" in (answer.reason or "")
@@ -127,7 +147,9 @@ def _answered(reply: Reply, names: Names) -> Action:
 
 
 def _status_inside(text: str) -> int | None:
-    """The status that a gateway puts into the body of a 200 ({"error": {"code": 429}}), or None."""
+    """The status that an error in the body of a 200 stands for ({"error": {"code": 429}}), or None."""
+    for name in refusal(text).codes & STATUS_OF.keys():
+        return STATUS_OF[name]
     try:
         error = json.loads(text)["error"]
         code = int(error["code"])
@@ -139,7 +161,7 @@ def _status_inside(text: str) -> int | None:
 def _refused(reply: Reply, why: Refusal, what: str, names: Names) -> Action:
     """A 3xx or 4xx that is not an outcome of its row."""
     status, text = reply.status or 0, f"{why.code()} {why.words}".lower()
-    if status == 401:
+    if status == 401 or why.names_a_wrong_key(status):
         header = "subscription key" in text and "missing" in text
         remedy = "put it into teacher.headers" if header else "set it to a key of this endpoint"
         return _stop(ConfigError, f"{names.key} was refused ({what}); {remedy}")

@@ -5,6 +5,7 @@ import math
 import re
 import time
 from collections.abc import Mapping
+from datetime import datetime
 
 MAX_PAUSE_S = 120.0
 UNITS_S = {"d": 86_400, "h": 3600, "m": 60, "s": 1, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9, "": 1}
@@ -17,11 +18,11 @@ SAID = re.compile(
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the provider asks to wait: milliseconds, seconds or an HTTP date; None where there is no sense in it.
+    """Seconds that the provider asks to wait: milliseconds, seconds, a date or a duration; None where it makes no sense.
 
     A date counts from the response's own Date where it has one, so that a wrong clock here does not matter.
     """
-    for name, unit in (("retry-after-ms", 1000.0), ("retry-after", 1.0)):
+    for name, unit in (("retry-after-ms", 1000.0), ("x-ms-retry-after-ms", 1000.0), ("retry-after", 1.0)):
         try:
             seconds = float(headers[name]) / unit
         except (KeyError, ValueError):
@@ -29,10 +30,36 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         if seconds == math.inf and headers[name].strip()[0].isdigit():
             return MAX_PAUSE_S * 1000  # a number too large for a float is a wish to wait long
         return seconds if math.isfinite(seconds) and seconds >= 0 else None
-    until, now = _date(headers.get("retry-after")), _date(headers.get("date"))
-    if until is None:
+    until = _date(headers.get("retry-after"))
+    if until is not None:
+        return max(0.0, until - _now(headers))
+    return _duration_s(headers.get("retry-after", "")) or None
+
+
+def allowed_again(headers: Mapping[str, str]) -> float | None:
+    """Seconds until a refused call is allowed again by the headers of gateways that send no Retry-After, or None.
+
+    `x-ratelimit-reset` is seconds from now, or a time as seconds or milliseconds since 1970 (OpenRouter);
+    `ratelimit-reset` and `x-ratelimit-reset-after` are seconds. Where something is left, nothing has to be waited for.
+    """
+    if headers.get("x-ratelimit-remaining", headers.get("ratelimit-remaining", "0")).strip() != "0":
         return None
-    return max(0.0, until - (time.time() if now is None else now))
+    for name in ("x-ratelimit-reset-after", "ratelimit-reset", "x-ratelimit-reset"):
+        try:
+            value = float(headers[name])
+        except (KeyError, ValueError):
+            continue
+        if math.isfinite(value) and value >= 0:
+            since = value / 1000 if value > 1e11 else value
+            left = since - _now(headers) if since > 1e8 else since
+            return left if left > 0 else None
+    return None
+
+
+def _now(headers: Mapping[str, str]) -> float:
+    """The provider's time where it says it, else ours."""
+    given = _date(headers.get("date"))
+    return time.time() if given is None else given
 
 
 def said(words: str) -> float | None:
@@ -70,6 +97,8 @@ def _duration_s(text: str) -> float:
 
 def _date(text: str | None) -> float | None:
     try:
+        if text and re.match(r"\d{4}-\d\d-\d\dT", text):
+            return datetime.fromisoformat(text).timestamp()
         parts = email.utils.parsedate_tz(text or "")
         return None if parts is None else float(email.utils.mktime_tz(parts))
     except (TypeError, ValueError, OverflowError):
