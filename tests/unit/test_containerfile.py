@@ -7,12 +7,7 @@ from pathlib import Path
 
 import pytest
 
-
-def instructions(root: Path) -> list[tuple[str, str]]:
-    """(instruction, rest) of each, continued lines joined."""
-    text = (root / "Containerfile").read_text().replace("\\\n", " ")
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines]
+from tests.container import as_script, instructions
 
 
 def test_the_linter_is_content(root: Path) -> None:
@@ -26,7 +21,7 @@ def test_what_it_copies_is_enough_to_run(root: Path, tmp_path: Path) -> None:
     """COPY as a script, then the entry point with its own options, from another folder, as in the image."""
     inside = tmp_path / "opt/fledgling"
     inside.mkdir(parents=True)
-    for name, rest in instructions(root):
+    for name, rest in instructions((root / "Containerfile").read_text()):
         if name == "COPY":
             *sources, target = rest.split()
             for source in sources:
@@ -35,7 +30,7 @@ def test_what_it_copies_is_enough_to_run(root: Path, tmp_path: Path) -> None:
                     shutil.copytree(root / source, inside / target, ignore=ignored)
                 else:
                     shutil.copy(root / source, inside / target)
-    entry = next(rest for name, rest in instructions(root) if name == "ENTRYPOINT")
+    entry = next(rest for name, rest in instructions((root / "Containerfile").read_text()) if name == "ENTRYPOINT")
     command = [part.replace("/opt/fledgling", str(inside)) for part in re.findall(r'"([^"]*)"', entry)]
     for path in (inside, *inside.rglob("*")):
         path.chmod(0o555 if path.is_dir() or path.stat().st_mode & 0o100 else 0o444)
@@ -50,3 +45,15 @@ def test_what_it_copies_is_enough_to_run(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["base", "cluster", "gpu"])
 def test_every_list_of_pins_that_it_may_take_is_there(root: Path, name: str) -> None:
     assert (root / f"envs/{name}.txt").is_file()
+
+
+def test_every_step_has_a_meaning_as_a_script(root: Path, tmp_path: Path) -> None:
+    """Continuous integration runs it (`python -m tests.container`)."""
+    script = as_script(instructions((root / "Containerfile").read_text()), tmp_path / "image", root)
+    assert subprocess.run(["bash", "-n", "-c", script]).returncode == 0
+    assert f"cp -RT {root}/src src" in script
+    assert 'pip install -r envs/base.txt -r "envs/${EXTRA}.txt"' in script
+    assert f"mkdir -p {tmp_path}/image/work && cd {tmp_path}/image/work" in script
+    assert "/opt/fledgling" not in script.replace(f"{tmp_path}/image/opt/fledgling", ""), (
+        "nothing goes to the machine's own folders"
+    )
