@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,25 @@ def test_other_calls_go_to_the_real_client(scheduler: Scheduler, root: Path) -> 
     subprocess.check_output(["sbatch", "--parsable", "--job-name=mine", "--wrap=hostname"], env=env)
     assert scheduler.submissions() == [["sbatch", "--parsable", "--job-name=mine", "--wrap=hostname"]]
     assert slurm.records() == []
+
+
+@pytest.mark.parametrize("hours", [-3, 0, 3])
+def test_clocks_of_machine_and_disk_need_not_agree(scheduler: Scheduler, hours: int) -> None:
+    """What Slurm said is asked again when this machine's clock says so, whatever time the disk writes beside it."""
+    number = submit()
+    assert slurm._cached() == {number: ("PENDING", slurm.records()[0].name)}
+    cache = slurm.JOBS / "squeue.cache"
+    os.utime(cache, (time.time() + 3600 * hours,) * 2)
+    scheduler.word(number, "RUNNING")
+    assert slurm._cached() == {number: ("PENDING", slurm.records()[0].name)}, "seconds old"
+    value = json.loads(cache.read_text())
+    cache.write_text(json.dumps(value | {"at": value["at"] - 60}))
+    os.utime(cache, (time.time() + 3600 * hours,) * 2)
+    assert slurm._cached() == {number: ("RUNNING", slurm.records()[0].name)}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"at": "now", "jobs": {}}', '{"at": 9e99, "jobs": 3}'])
+def test_a_damaged_cache_is_no_answer(scheduler: Scheduler, text: str) -> None:
+    number = submit()
+    (slurm.JOBS / "squeue.cache").write_text(text)
+    assert slurm._cached() == {number: ("PENDING", slurm.records()[0].name)}

@@ -1,6 +1,5 @@
 """How often a test split was used for a verdict: an append-only ledger outside the results."""
 
-import fcntl
 import json
 import os
 from os import PathLike
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from fledgling.errors import DataError
 from fledgling.files import json_line
+from fledgling.locks import lock
 
 
 def look(ledger: str | PathLike[str], *, test: str, inputs: str) -> int:
@@ -18,11 +18,12 @@ def look(ledger: str | PathLike[str], *, test: str, inputs: str) -> int:
 
     Raises:
         DataError: a line of the ledger is damaged; names file and line.
+        ConfigError: the file system has no locks.
     """
     path = Path(ledger)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+b") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        lock(stream.fileno(), path, "set `journal` to a folder on another disk", wait=True)
         stream.seek(0)
         known: list[str] = []
         text = stream.read()

@@ -1,6 +1,5 @@
 """Looking after journals: which files of a folder are journals, and whether their lines are whole."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from fledgling.errors import ConfigError
 from fledgling.journal.line import START, is_whole
+from fledgling.locks import lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class _still:
     def __enter__(self) -> None:
         self._fd = os.open(self._lock, os.O_RDWR) if os.access(self._lock, os.W_OK) else -1
         if self._fd >= 0:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            lock(self._fd, self._lock, "look at a copy on another disk", wait=True)
 
     def __exit__(self, *exception: object) -> None:
         if self._fd >= 0:
