@@ -39,12 +39,15 @@ def parquet_rows(path: Path) -> Iterator[Raw]:
     number = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as table:
-            single = _single_precision(table.schema_arrow)
+            columns = table.schema_arrow
+            kinds = dict(zip(columns.names, columns.types, strict=True))
+            if len(kinds) < len(columns.names):
+                raise DataError(f"{path}: two columns have one name ({', '.join(columns.names)}); rename one")
             for batch in table.iter_batches(ROWS):
                 for row in batch.to_pylist():
                     number += 1
                     try:
-                        yield number, _object(row, single)
+                        yield number, _object(row, kinds)
                     except ValueError as error:
                         yield number, Unusable("column", str(error))
     except (pyarrow.ArrowException, OSError) as error:
@@ -69,31 +72,27 @@ def csv_rows(path: Path) -> Iterator[Raw]:
         raise DataError(f"{path}: not CSV in UTF-8 ({error}); replace the file") from None
 
 
-def _single_precision(schema: "pyarrow.Schema") -> frozenset[str]:
-    """Columns that hold numbers of 32 or 16 bits, at any depth: their digits beyond are not the data's."""
-    names = []
-    for column in schema:
-        text = str(column.type)
-        if any(kind in text.replace("double", "") for kind in ("float", "halffloat")):
-            names.append(column.name)
-    return frozenset(names)
+def _object(row: dict[str, object], kinds: "dict[str, pyarrow.DataType]") -> JsonObject:
+    return {name: _value(item, kinds[name]) for name, item in row.items() if item is not None}
 
 
-def _object(row: dict[str, object], single: frozenset[str]) -> JsonObject:
-    return {name: _value(item, name in single) for name, item in row.items() if item is not None}
+def _value(value: object, kind: "pyarrow.DataType") -> Json:
+    """A cell, or a part of one, as JSON; its column's type says how many digits it has and what is a map."""
+    import pyarrow.types  # type: ignore[import-untyped]
 
-
-def _value(value: object, single: bool) -> Json:
-    if isinstance(value, dict):
-        return {str(name): _value(item, single) for name, item in value.items() if item is not None}
-    if isinstance(value, list):
-        if value and all(isinstance(item, tuple) and len(item) == 2 for item in value):  # Arrow's map
-            return {str(item[0]): _value(item[1], single) for item in value}
-        return [_value(item, single) for item in value]
     if value is None or isinstance(value, (bool, int, str)):
         return value
+    if pyarrow.types.is_dictionary(kind):
+        return _value(value, kind.value_type)
+    if isinstance(value, dict):
+        inside = {field.name: field.type for field in kind}
+        return {str(name): _value(item, inside[name]) for name, item in value.items() if item is not None}
+    if isinstance(value, list) and pyarrow.types.is_map(kind):
+        return {str(name): _value(item, kind.item_type) for name, item in value}
+    if isinstance(value, list):
+        return [_value(item, kind.value_type) for item in value]
     if isinstance(value, float):
-        return _number(value, single)
+        return _number(value, kind)
     if isinstance(value, Decimal):
         whole = value == value.to_integral_value()
         return int(value) if whole else strict_json.loads(str(value)) if value.is_finite() else _refuse(value)
@@ -106,13 +105,16 @@ def _value(value: object, single: bool) -> Json:
     return _refuse(value)
 
 
-def _number(value: float, single: bool) -> float:
+def _number(value: float, kind: "pyarrow.DataType") -> float:
+    """A number with the digits that its bits stand for and no others."""
+    import pyarrow.types
+
     if not math.isfinite(value):
         return _refuse(value)
-    if single:
+    if pyarrow.types.is_float32(kind) or pyarrow.types.is_float16(kind):
         import numpy as np
 
-        return float(str(np.float32(value)))
+        return float(str(np.float32(value) if pyarrow.types.is_float32(kind) else np.float16(value)))
     return value
 
 

@@ -13,8 +13,9 @@ from fledgling.errors import DataError
 from fledgling.files import Object, digest, sha256_file
 
 Raw = text_files.Raw
-_BY_LINE = (".jsonl", ".jsonl.gz", ".csv")
-_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
+_LINES = (".jsonl", ".jsonl.gz", ".json.gz", ".ndjson")
+_BY_LINE = (*_LINES, ".csv")
+_SUFFIXES = (*_BY_LINE, ".json", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def tell_apart(parts: list[Part]) -> list[Part]:
 def _file(name: str, key: str) -> Part:
     path = Path(name)
     if not name.endswith(_SUFFIXES):
-        raise DataError(f"{name}: not .jsonl, .jsonl.gz, .json or .parquet; convert it or correct {key}.path")
+        raise DataError(f"{name}: not {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}; convert it or correct {key}.path")
     try:
         content = sha256_file(name)
     except OSError as error:
@@ -87,9 +88,9 @@ def _rows_of(path: Path, reader: str = "json", field: str | None = None) -> Call
     name = str(path)
     if reader == "parquet" or name.endswith(".parquet"):
         return lambda: columns.parquet_rows(path)
-    if reader == "csv":
+    if reader == "csv" or name.endswith(".csv"):
         return lambda: columns.csv_rows(path)
-    if name.endswith((".jsonl", ".jsonl.gz", ".ndjson")):
+    if name.endswith(_LINES):
         return lambda: bfcl_files.joined(text_files.json_lines(name), path)
     return lambda: bfcl_files.joined(text_files.json_document(name, field), path)
 
