@@ -196,6 +196,12 @@ def test_a_reply_that_shows_nothing_is_none(text):
     assert score(text).scores["ast_match_rate"] == 0
 
 
+@pytest.mark.parametrize("text", ["\u2028", "\x1c", "\u3000\n\x85", "`\u2028`", "/", '"', "get_weather \u2028"])
+def test_odd_spaces_are_no_attempt_and_no_crash(text):
+    assert not attempts_call(text, ["refund"])
+    attempts_call(text, ["get_weather"])
+
+
 def test_a_reply_that_never_stops_naming_a_tool_is_no_abstention():
     assert attempts_call("get_weather, " * 6_000, ["get_weather"])
     assert not attempts_call("get_weather, " * 100, ["get_weather"])

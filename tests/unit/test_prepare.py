@@ -272,8 +272,8 @@ def test_a_missing_file_names_the_key(made):
 
 
 def test_an_unknown_suffix(made):
-    Path("rows.csv").write_text("a,b")
-    assert "rows.csv: not .jsonl" in refusal(made, {"path": "rows.csv"})
+    Path("rows.xls").write_text("a,b")
+    assert "rows.xls: not .jsonl" in refusal(made, {"path": "rows.xls"})
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def _is_nothing_else(text: str, names: Sequence[str], arguments: Collection[str]
     line = lines[0].strip()
     if _COMMAND.match(line):
         return any(line.startswith(name, 1) and not _is_word(line[1 + len(name) :][:1]) for name in names)
-    return line[-1] in "\"'" and line.startswith(tuple(f"{name} {quote}" for name in names for quote in "\"'"))
+    return line.endswith(('"', "'")) and line.startswith(tuple(f"{name} {quote}" for name in names for quote in "\"'"))
 
 
 def _begins_like_call(text: str, start: int) -> bool:
