@@ -724,6 +724,20 @@ def test_diff_of_calls_ignores_their_order() -> None:
     assert set(states(diff.toolcall(gold, {"slm": []}), "slm").values()) == {"missing"}
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"type": "object", "required": ["x", "y"]},
+        {"allOf": [{"required": ["x", "y"]}]},
+        {"$ref": "#/$defs/a", "$defs": {"a": {"required": ["x", "y"]}}},
+    ],
+)
+def test_diff_judges_one_argument_whatever_else_the_tool_requires(parameters: Any) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": parameters}}]
+    lines = diff.toolcall([call("f", x="Oslo", y=1)], {"slm": [call("f", x="oslo.", y=1)]}, None, tools)
+    assert states(lines, "slm") == {"call 1": "same", "call 1.x": "alike", "call 1.y": "same"}
+
+
 def test_diff_of_calls_with_several_right_values() -> None:
     allowed = [call("f", x=["a", "b"], y=[1, ""])]
     lines = diff.toolcall([], {"slm": [call("f", x="b")], "tuned": [call("f", x="B.")]}, allowed)

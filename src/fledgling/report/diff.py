@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fledgling import strict_json
 from fledgling.artefacts import Json, JsonObject
 from fledgling.tracks.assignment import best
-from fledgling.tracks.bfcl import allowed_of, ast_match
+from fledgling.tracks.bfcl import allowed_of, ast_match, mismatch
+from fledgling.tracks.declared import UNKNOWN, Declared, declared
 from fledgling.tracks.dialects import Call
 
 State = Literal["same", "alike", "different", "missing", "extra", "absent"]
@@ -102,12 +103,12 @@ class _Rule:
     name: str
     options: dict[str, list[Json]]
     gold: Mapping[str, Json] | None
-    tools: list[JsonObject] | None
+    tool: Declared
 
     def accepts(self, argument: str, value: Json) -> bool:
         """Whether the scorer counts this argument as right."""
         expected = {"name": self.name, "arguments": {argument: self.options[argument]}}
-        return ast_match([Call(self.name, {argument: value})], [expected], self.tools)
+        return mismatch(Call(self.name, {argument: value}), expected, self.tool) is None
 
     def state(self, argument: str, arguments: Mapping[str, Json]) -> State:
         options = self.options[argument]
@@ -147,15 +148,13 @@ def _rules(
     ]
 
 
-def _without_required(name: str, tools: Sequence[JsonObject] | None) -> list[JsonObject] | None:
-    """The definition of one tool with nothing required, so that one argument alone can be judged."""
+def _without_required(name: str, tools: Sequence[JsonObject] | None) -> Declared:
+    """What one tool declares, nothing of it required, so that one argument alone can be judged."""
     for tool in tools or ():
         function = tool.get("function")
         if isinstance(function, dict) and function.get("name") == name:
-            parameters = function.get("parameters")
-            loose: Json = {**parameters, "required": []} if isinstance(parameters, dict) else parameters
-            return [{**tool, "function": {**function, "parameters": loose}}]
-    return None
+            return replace(declared(function.get("parameters")), required=frozenset())
+    return UNKNOWN
 
 
 def _places(rules: Sequence[_Rule], calls: Sequence[JsonObject]) -> list[int]:
