@@ -229,3 +229,30 @@ def test_joined_sets_are_called_by_their_smallest(pairs):
         for n in union:
             sets[n] = union
     assert [joined.find(n) for n in range(31)] == [min(sets[n]) for n in range(31)]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Book Tom & Jerry's table for two people tonight", "Book Tom &amp; Jerry&#39;s table for two people tonight"),
+        ("من فضلك احجز طاولة لشخصين في مطعم الميناء الليلة", "من فضلك اِحجِز طاولـة لشخصين في مطعم الميناء الليلة"),
+        ("אנא הזמן שולחן לשניים במסעדת הנמל הלילה", "אנא הזמן שֻׁולחן לשניים במסעדת הנמל הלילה"),
+        (
+            "Lütfen bu akşam liman restoranında iki kişilik masa ayırtın",
+            "LÜTFEN BU AKŞAM LİMAN RESTORANINDA İKİ KİŞİLİK MASA AYIRTIN",
+        ),
+    ],
+)
+def test_one_text_in_two_spellings_is_one(one, other):
+    assert leaks.normalise(one) == leaks.normalise(other)
+
+
+def test_marks_that_tell_words_apart_stay():
+    for one, other in (("กรุณาจอง", "กรณาจอง"), ("resume", "résumé"), ("हिंदी", "हदी"), ("が", "か"), ("й", "и")):
+        assert leaks.normalise(one) != leaks.normalise(other)
+
+
+def test_punctuation_between_characters_without_spaces_hides_no_copy():
+    one, other = "请帮我预订今晚港口餐厅的两人座位谢谢", "请帮我预订,今晚港口餐厅的两人座位,谢谢!"
+    assert leaks.shingles(leaks.normalise(one)) == leaks.shingles(leaks.normalise(other))
+    assert found([(0, "a", one, 1), (2, "b", other, 1)])[0][0] == "near_duplicate"

@@ -1,5 +1,6 @@
 """Links between rows: one source record, copies of a request, near-duplicates of one; between splits and within them."""
 
+import html
 import json
 import re
 import unicodedata
@@ -58,18 +59,25 @@ def request(messages: list[dict[str, Any]]) -> str:
 
 
 def normalise(text: str) -> str:
-    """Text without what does not change its meaning: case, white space, invisible characters, the order of JSON keys,
-    final points."""
-    visible = text if text.isascii() else _INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
-    return " ".join(_sorted_json(visible.casefold()).split()).rstrip(_FINAL)
+    """Text without what does not change its meaning: case, white space, invisible characters, vowel points of Arabic and
+    Hebrew, HTML's escapes, the order of JSON keys, final points."""
+    text = html.unescape(text) if "&" in text else text
+    folded = text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
+    visible = folded if folded.isascii() else _INVISIBLE.sub("", folded).replace("ı", "i")
+    return " ".join(_sorted_json(visible).split()).rstrip(_FINAL)
 
 
 _FINAL = ".!?。！？…｡︒．؟۔।॥։።~ "
+# Also the dot that small letters of Turkish keep, and points that are written in some texts and left out in most.
+_POINTS = "\u0307\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed"
 _INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff"
+    + _POINTS
+    + "]"
 )
 _DENSE = "\u3041-\u309f\u30a1-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana, Han
 _DENSE_CHARACTER = re.compile(f"[{_DENSE}]")
+_BETWEEN = re.compile(f"(?<=[{_DENSE}]) (?=[{_DENSE}])")
 _RUNS = re.compile(f"[{_DENSE}]+|[^{_DENSE}]+")
 
 
@@ -120,6 +128,8 @@ def sense(normalised: str, answer: Any) -> int:
 def shingles(normalised: str) -> frozenset[str]:
     """The overlapping pieces of a text, punctuation left out: of four characters, of two in scripts without spaces."""
     text = " " + re.sub(r"\W+", " ", normalised[:JUDGED]).strip() + " "
+    if not text.isascii():
+        text = _BETWEEN.sub("", text)
     if text.isascii():
         return frozenset(text[index : index + SHINGLE] for index in range(max(1, len(text) - SHINGLE + 1)))
     pieces: set[str] = set()
