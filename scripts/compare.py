@@ -33,7 +33,7 @@ def main() -> None:
     found = evidence.read(args.datasheet, args.rows, args.floors, args.metrics)
     ladder = evidence.ladder(settings["gated"], found.rows)
     result = gate.judge(
-        Rule.of(args.track, settings),
+        Rule.of(args.track, settings).over(found.datasheet),
         ladder,
         found.rows.teacher,
         found.rows.contenders,

@@ -325,6 +325,8 @@ class Predictions(TypedDict):
     """Settings that decided rows."""
     given_up: int
     """Rows without an answer that an explicit setting gave up."""
+    logged: NotRequired[int]
+    """Rows whose answer is a reply of a log that was taken over (`fledgling journal take-over`), where there are such."""
 
 
 class Rate(TypedDict):

@@ -41,7 +41,7 @@ def test_swap():
     assert 0.01 < entry["high"] < 0.02
     assert result["rows_missing"] == 0
     assert result["statement"] == (
-        "The slm as it is can take over Lights: on 500 test rows it has 94 % right tool calls against the teacher's 94 %, "
+        "The slm as it is can take over Lights: on 500 test rows it has 94 % matching tool calls against the teacher's 94 %, "
         "at most 1.6 points worse with 95 % confidence, inside the 5 points allowed."
     )
 

@@ -64,7 +64,9 @@ def test_the_cheapest_that_passes():
 def test_the_teacher_where_nothing_passes():
     result = judge(scored("slm", BAD), scored("tuned", wrong(N, range(90))))
     assert result["deploy"] == "teacher"
-    assert "the tuned model has 82 % right tool calls against the teacher's 94 %, 12 points less" in result["statement"]
+    assert (
+        "the tuned model has 82 % matching tool calls against the teacher's 94 %, 12 points less" in result["statement"]
+    )
     assert judge(scored("slm", BAD))["deploy"] == "teacher"
 
 

@@ -86,7 +86,7 @@ def sensitivity(rule: Rule, ladder: Sequence[Rung], rows: Rows, deploy: str) -> 
     nobody = np.zeros_like(anyone)
     scenarios: dict[str, tuple[str, Rows]] = {
         "all_right": (
-            "every filtered or failed answer counts as right",
+            f"every filtered or failed answer counts as {rule.match}",
             rows.of({one.name: _marked(one, lost[one.name], 1.0) for one in contenders}),
         ),
         "all_wrong": (
@@ -94,7 +94,7 @@ def sensitivity(rule: Rule, ladder: Sequence[Rung], rows: Rows, deploy: str) -> 
             rows.of({one.name: _marked(one, anyone, 0.0) for one in contenders}),
         ),
         "teacher_right": (
-            "the teacher's filtered or failed answers count as right, nobody else's do",
+            f"the teacher's filtered or failed answers count as {rule.match}, nobody else's do",
             rows.of(
                 {one.name: _marked(one, lost[one.name] if one is rows.teacher else nobody, 1.0) for one in contenders}
             ),

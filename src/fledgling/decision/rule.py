@@ -1,9 +1,9 @@
 """What a track is held to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from fledgling.artefacts import Ruled
+from fledgling.artefacts import Datasheet, Ruled
 from fledgling.errors import ConfigError
 from fledgling.graph.sees import Settings
 
@@ -28,6 +28,8 @@ class Rule:
     policy: Literal["auto", "always", "never"]
     allow_mixed_models: bool
     simulated: bool
+    gold: Literal["reply", "feedback"] | None = None
+    """Where the rows' answers are logged replies (`feedback`: approved ones), so that scores are agreement with them."""
     family: Literal["sequence", "holm", "each"] = "each"
     configured: tuple[tuple[str, bool], ...] = ()
     """Every contender that may be judged, cheapest first, and whether it needs training."""
@@ -67,6 +69,16 @@ class Rule:
             )
         return rule
 
+    def over(self, datasheet: Datasheet) -> "Rule":
+        """The rule, with what the answers of these rows are."""
+        traced = datasheet.get("traces")
+        return replace(self, gold=traced["gold"]) if traced else self
+
+    @property
+    def match(self) -> str:
+        """What an answer is that scores: right, or only as it was logged."""
+        return "right" if self.gold is None else "as logged"
+
     @property
     def floored(self) -> tuple[str, ...]:
         """The core metrics on which floors have to be beaten."""
@@ -79,7 +91,7 @@ class Rule:
 
     def header(self) -> Ruled:
         """The part of the rule that both files repeat."""
-        return {
+        header: Ruled = {
             "track": self.track,
             "kind": self.kind,
             "title": self.title,
@@ -91,6 +103,7 @@ class Rule:
             "min_coverage": self.min_coverage,
             "core": list(self.core),
         }
+        return header if self.gold is None else {**header, "gold": self.gold}
 
 
 def _configured(settings: Settings) -> tuple[tuple[str, bool], ...]:

@@ -7,6 +7,7 @@ import numpy as np
 from fledgling.artefacts import Comparison, Datasheet, Looks, MadeFrom, Predictions, Rung, Verdict
 from fledgling.decision.choice import TEACHER, Rows, choose, decisive, regress
 from fledgling.decision.family import risk
+from fledgling.decision.logged import of_logs
 from fledgling.decision.pairing import aligned
 from fledgling.decision.robustness import if_labels_are_wrong, noise, sensitivity, suspects
 from fledgling.decision.rule import Rule
@@ -104,7 +105,7 @@ def decide(
         result["agreement"] = agreement(rows.teacher, rule.core[0])
         result["suspected_label_errors"] = suspected
         result["if_labels_are_wrong"] = if_labels_are_wrong(rule, ladder, rows, suspected, deploy)
-        result["caveats"] = _caveats(rule, result, answers or {})
+        result["caveats"] = [*of_logs(datasheet, answers or {}), *_caveats(rule, result, answers or {})]
     return result
 
 

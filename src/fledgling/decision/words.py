@@ -30,7 +30,10 @@ def points(value: float, beside: float | None = None) -> str:
 
 
 def simulated(rule: Rule, sentence: str) -> str:
-    """The sentence, marked where the teacher or the data is simulated."""
+    """The sentence, marked where the teacher or the data is simulated; of logged answers it says what was measured."""
+    if rule.gold is not None:
+        approved = " that feedback approved" if rule.gold == "feedback" else ""
+        sentence = f"{sentence} What is measured is agreement with the logged answers{approved}."
     return f"Simulated: {sentence[0].lower()}{sentence[1:]}" if rule.simulated else sentence
 
 
@@ -42,6 +45,11 @@ def at(rule: Rule, body: Comparison) -> Rule:
 def scores_in_words(rule: Rule, body: Comparison, metric: str) -> str:
     """Both scores on one metric, as a clause."""
     entry = body["metrics"][metric]
+    if rule.gold is not None:
+        return (
+            f"{percent(entry['contender'])} agreement with the logged answers ({label(metric)}), where the teacher, asked "
+            f"again, has {percent(entry['teacher'])}"
+        )
     return f"{percent(entry['contender'])} {label(metric)} against the teacher's {percent(entry['teacher'])}"
 
 

@@ -18,6 +18,10 @@ SIMULATED = (
 GENERATED = (
     "The base is a small model that Fledgling made for demonstration; it knows nothing beyond its generated rows."
 )
+LOGGED = {
+    "reply": "**Measured is agreement with logged answers**: what the teacher answered in production, which nobody has checked.",
+    "feedback": "**Measured is agreement with logged answers** of the teacher in production that feedback approved.",
+}
 RECIPE_WORDS = {
     "quantization": "quantization of the base",
     "rank": "LoRA rank",
@@ -147,12 +151,13 @@ def _results(facts: Facts) -> str:
         label = f"**{metric}**" if gap and gap["core"] else metric
         rates = [_rate(facts.metrics[one]["metrics"].get(metric)) for one in contenders]
         rows.append([label, *rates, *(_gap(gap) if gap else ("", ""))])
-    margin, alpha = facts.verdict["margin"], facts.verdict["alpha"]
+    margin, alpha, gold = facts.verdict["margin"], facts.verdict["alpha"], facts.verdict.get("gold")
     return "\n\n".join(
         [
             "## Measured",
             f"On the same {own['n']} test rows for everyone (sha256 `{own['data_sha256']}`). Every row counts: "
-            "an empty, filtered or failed reply is an answer that is not right.",
+            f"an empty, filtered or failed reply is an answer that is not {'as logged' if gold else 'right'}."
+            + (f" {LOGGED[gold]}" if gold else ""),
             "\n".join(f"| {' | '.join(row)} |" for row in rows),
             f"Core metrics are bold and all of them must hold. Rates with 95 % intervals. Points against the teacher are "
             f"paired by row, in brackets their bounds, each with {100 * (1 - alpha):g} % confidence; inside the margin means: "

@@ -221,25 +221,25 @@ class First:
     rows: list[Compact]
 
 
-def first(table: Table) -> list[First]:
+def first(table: Table, right: str = "right") -> list[First]:
     """A few rows of each kind of disagreement, by the smallest sha256 of their ids: nobody picks them."""
     other = table.labels[table.decisive]
     kinds = {
-        ("r", False): f"The teacher is right, {other} is not",
-        ("", True): f"{text.capital(other)} is right, the teacher is not",
-        ("", False): "Both are not right",
-        ("r", True): "Both are right",
+        ("r", False): f"The teacher is {right}, {other} is not",
+        ("", True): f"{text.capital(other)} is {right}, the teacher is not",
+        ("", False): f"Both are not {right}",
+        ("r", True): f"Both are {right}",
     }
     found = []
-    for (teacher, right), heading in kinds.items():
+    for (teacher, contender), heading in kinds.items():
         mine = [
             row
             for row in table.rows
-            if (row["s"][0] == "r") == bool(teacher) and (row["s"][table.decisive] == "r") == right
+            if (row["s"][0] == "r") == bool(teacher) and (row["s"][table.decisive] == "r") == contender
         ]
         if mine:
-            limit = LEAST if (teacher, right) == ("r", False) else 1
-            found.append(First(heading, len(mine), bool(teacher) and right, sorted(mine, key=_rank)[:limit]))
+            limit = LEAST if (teacher, contender) == ("r", False) else 1
+            found.append(First(heading, len(mine), bool(teacher) and contender, sorted(mine, key=_rank)[:limit]))
     return found
 
 

@@ -7,10 +7,17 @@ from fledgling.report.load import TEACHER, Inputs
 from fledgling.report.sections import answer, money, origins, scores, steps, trust
 from fledgling.report.sections.answer import View
 
+GOLD = {
+    None: "the answer that the row's author calls right",
+    "reply": "the answer that was logged when the teacher was asked in production; scores are agreement with it",
+    "feedback": "an answer that was logged in production and that feedback approved; scores are agreement with it",
+}
+
 
 def page(inputs: Inputs) -> View:
     """Everything that the template shows, by section; pictures are SVG text, the rest is text to be escaped."""
     verdict = inputs.verdict
+    right = "as logged" if verdict.get("gold") else "right"
     paired = verdict["sensitivity"] is not None  # else the verdict found the rows to be of different tests
     table = rows.table(inputs) if paired else None
     return {
@@ -19,6 +26,7 @@ def page(inputs: Inputs) -> View:
         "kind": {"toolcall": "tool calls", "structured": "structured records"}[verdict["kind"]],
         "simulated": verdict["simulated"],
         "metric": words.metric(verdict["core"][0]),
+        "right": right,
         "much": len(inputs.ladder) > 3 or len(verdict["slices"]) > 3 or len(verdict["caveats"]) > 8,
         "answer": answer.headline(inputs),
         "steps": steps.steps(inputs),
@@ -39,7 +47,7 @@ def page(inputs: Inputs) -> View:
         "economy": money.facts(inputs),
         "rows_table": table,
         "rows_json": Markup(table.json()) if table else "",
-        "first": rows.first(table) if table else [],
+        "first": rows.first(table, right) if table else [],
         "trust": trust.trust(inputs),
         "data": origins.data(inputs),
         "training": origins.training(inputs),
@@ -49,7 +57,8 @@ def page(inputs: Inputs) -> View:
 
 def _words(inputs: Inputs) -> list[tuple[str, str]]:
     """The words of this page, each defined once."""
-    margin = text.size(inputs.verdict["margin"])
+    verdict = inputs.verdict
+    margin = text.size(verdict["margin"])
     core = inputs.verdict["core"]
     found = [(TEACHER, "the hosted model that answers today")]
     for rung in inputs.ladder:
@@ -62,10 +71,11 @@ def _words(inputs: Inputs) -> list[tuple[str, str]]:
         found.append((answer.label(inputs, rung["name"]), f"a contender: {what}"))
     found += [
         ("contender", "a local model that might take the track over"),
-        ("gold", "the answer that the row's author calls right"),
+        ("gold", GOLD[verdict.get("gold")]),
         (
             "points worse",
-            "share of right answers, teacher minus contender, over the same rows; 5 points worse is 5 right answers fewer in 100",
+            f"share of answers that are {'as logged' if verdict.get('gold') else 'right'}, teacher minus contender, over "
+            "the same rows; 5 points worse is 5 of these fewer in 100",
         ),
         ("margin", f"the largest gap that still counts as good: {margin} points"),
         (

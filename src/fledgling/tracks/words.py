@@ -8,12 +8,12 @@ LABELS = {
     "field_recall": "field recall",
     "field_f1": "field F1",
     "valid_call_rate": "valid calls",
-    "name_match_rate": "right tool names",
+    "name_match_rate": "matching tool names",
     "args_exact_rate": "exact arguments",
     "args_precision": "argument precision",
     "args_recall": "argument recall",
     "args_f1": "argument F1",
-    "ast_match_rate": "right tool calls",
+    "ast_match_rate": "matching tool calls",
     "abstain_rate": "abstentions",
 }
 

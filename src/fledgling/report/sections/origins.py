@@ -87,13 +87,48 @@ def _facts(sheet: Datasheet) -> list[tuple[str, str]]:
             "questions with more than one answer",
             text.count(sheet["conflicting_answers"]) if sheet["conflicting_answers"] else "",
         ),
-        ("rows whose right answer its own tool refuses", text.count(outside) if outside else ""),
+        ("rows whose answer its own tool refuses", text.count(outside) if outside else ""),
         ("left out, as nobody could get them right", f"{text.count(number)} ({reasons})" if number else ""),
         ("rows that nearly repeat another one and share its group", text.count(copies) if copies else ""),
         ("rows without tools or a schema of their own", text.count(bare) if bare else ""),
         ("empty arguments that a table gave to every call", text.count(nulls) if nulls else ""),
     ]
-    return [(key, value) for key, value in found if value]
+    return [(key, value) for key, value in [*found, *_logged(sheet)] if value]
+
+
+def _logged(sheet: Datasheet) -> list[tuple[str, str]]:
+    """What is known of logged calls, where rows are such."""
+    traced = sheet.get("traces")
+    if traced is None:
+        return []
+    share = traced["prompt_tokens_repeated"] / max(1, traced["prompt_tokens"])
+    later = (
+        f"{text.count(traced['later_turns'])} of {text.count(traced['trajectories'])} trajectories; evaluation is per turn, "
+        "given the real history"
+    )
+    prefix = (
+        f"{text.count(traced['prompt_tokens'])} in all prompts, {text.percent(share)} of them in an earlier prompt of the "
+        "same trajectory: a server with prefix caching reads these once, training each time"
+    )
+    return [
+        ("logged calls", text.count(traced["calls"])),
+        ("their models", _tally(traced["models"])),
+        ("when they were made", " to ".join(day[:10] for day in (traced["first"], traced["last"]) if day)),
+        ("the test is", f"calls from {text.clean(traced['test_from'], 30)} on" if traced["test_from"] else ""),
+        ("calls that repeat a request", f"{text.count(traced['repeated'])} ({text.percent(traced['repeated_share'])})"),
+        ("calls with a temperature above 0", text.count(traced["sampled"]) if traced["sampled"] else ""),
+        (
+            "calls of unknown temperature",
+            text.count(traced["temperature_unknown"]) if traced["temperature_unknown"] else "",
+        ),
+        ("rows that are later turns", later if traced["later_turns"] else ""),
+        ("tokens of prompts, about", prefix if traced["later_turns"] else ""),
+        (
+            "calls that a tool answered with an error",
+            text.count(traced["tool_errors"]) if traced["tool_errors"] else "",
+        ),
+        ("texts that were redacted", text.count(traced["redacted"]) if traced["redacted"] else ""),
+    ]
 
 
 def _tally(counts: Mapping[str, int]) -> str:

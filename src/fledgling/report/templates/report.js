@@ -6,11 +6,13 @@
   const [browser, chips, found, list, more] = ["browser", "chips", "found", "list", "more"].map(at);
   const [who, slice, search] = ["who", "slice", "search"].map(at);
   const PAGE = 10;
+  const RIGHT = document.body.dataset.right; // "right", or "as logged" where the answers are those of a log
+  const WRONG = RIGHT === "right" ? "wrong" : `not ${RIGHT}`;
   const GLYPHS = {
-    "=": ["=", "as gold: ", "same"], "~": ["≈", "counts as right: ", "alike"], x: ["≠", "differs: ", "parted"],
+    "=": ["=", "as gold: ", "same"], "~": ["≈", `counts as ${RIGHT}: `, "alike"], x: ["≠", "differs: ", "parted"],
     m: ["∅", "missing", "parted"], "+": ["+", "not in gold: ", "parted"], "-": ["", "left out, as it may be", "same"],
   };
-  const STATES = { r: "right", w: "not right", i: "cannot be read", f: "filtered or refused", e: "no answer" };
+  const STATES = { r: RIGHT, w: `not ${RIGHT}`, i: "cannot be read", f: "filtered or refused", e: "no answer" };
   const state = { chip: "", shown: PAGE, only: null };
   const other = () => (who ? Number(who.value) : 1);
   const name = () => data.labels[other()];
@@ -19,9 +21,9 @@
   const KINDS = [
     ["all", () => "All", () => true],
     ["differ", () => "They differ", (t, c) => (t === "r") !== (c === "r")],
-    ["contender", () => `${name()} wrong`, (t, c) => c !== "r"],
-    ["teacher", () => "Teacher wrong", (t) => t !== "r"],
-    ["both", () => "Both wrong", (t, c) => t !== "r" && c !== "r"],
+    ["contender", () => `${name()} ${WRONG}`, (t, c) => c !== "r"],
+    ["teacher", () => `Teacher ${WRONG}`, (t) => t !== "r"],
+    ["both", () => `Both ${WRONG}`, (t, c) => t !== "r" && c !== "r"],
     ["invalid", () => "Unreadable", (t, c) => t === "i" || c === "i"],
     ["filtered", () => "Filtered or refused", (t, c) => t === "f" || c === "f"],
     ["error", () => "No answer", (t, c) => t === "e" || c === "e"],
@@ -55,7 +57,7 @@
   }
 
   function fieldsOf(row) {
-    if (!row.f.length) return make("p", "sub pad", "No call is right here.");
+    if (!row.f.length) return make("p", "sub pad", RIGHT === "right" ? "No call is right here." : "No call was logged here.");
     const table = make("table");
     table.append(make("caption", "hidden", `Fields of row ${row.id}`));
     const head = table.appendChild(make("thead")).appendChild(make("tr"));
@@ -99,7 +101,7 @@
       const right = row.s[index] === "r";
       const why = row.w && row.w[index] !== null ? data.reasons[row.w[index]] : STATES[row.s[index]];
       const part = row.v && row.v[index] ? ` (${row.v[index]})` : "";
-      marks.append(make("li", right ? "fine" : "bad", `${label} ${right ? "✓ right" : `✗ ${why}`}${part}`));
+      marks.append(make("li", right ? "fine" : "bad", `${label} ${right ? `✓ ${RIGHT}` : `✗ ${why}`}${part}`));
     });
     for (const note of row.n || []) article.append(make("p", "note", data.notes[note]));
     article.append(fieldsOf(row));
