@@ -1,5 +1,6 @@
 """The embedded default on a cluster, small: both verdicts through each profile, GPUs that no two jobs share, paid once."""
 
+import fcntl
 import json
 import re
 import shutil
@@ -177,17 +178,37 @@ WEIGHTS = "results/candidates/toolcall/sft/1/adapter_model.safetensors"
 LOG = "logs/train/toolcall/sft.log"
 
 
+@pytest.fixture(scope="session")
+def whole(root, cluster, tmp_path_factory, worker_id):
+    """A project whose training would take twenty slow steps, and one that was trained; the workers share them."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base if worker_id == "master" else base.parent) / "whole"
+    shared.mkdir(exist_ok=True)
+    with open(shared / "lock", "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        if not (shared / "trained").exists():
+            (shared / "ready").mkdir()
+            copy_project(root, shared / "ready")
+            shutil.copy(HERE / "small.yaml", shared / "ready")
+            script = shared / "ready/scripts/train.py"
+            script.write_text(SLOW_STEPS + script.read_text())
+            ready = Project(shared / "ready", cluster, "slurm-generic")
+            local(ready, "results/data/toolcall/train.jsonl", "results/models/slm/manifest.json")
+            shutil.copytree(ready.folder, shared / "copy", symlinks=True)
+            undisturbed = Project(shared / "copy", cluster, "slurm-generic")
+            undisturbed.release()
+            local(undisturbed, TRAINING)
+            (shared / "copy").rename(shared / "trained")
+    return shared
+
+
 @pytest.fixture
-def trained(project, tmp_path):
-    """A project whose training takes twenty slow steps, and the weights of an undisturbed one."""
-    script = project.folder / "scripts/train.py"
-    script.write_text(SLOW_STEPS + script.read_text())
-    local(project, "results/data/toolcall/train.jsonl", "results/models/slm/manifest.json")
-    shutil.copytree(project.folder, tmp_path / "undisturbed", symlinks=True)
-    undisturbed = Project(tmp_path / "undisturbed", project.cluster, project.profile)
-    undisturbed.release()
-    local(undisturbed, TRAINING)
-    return project, (undisturbed.folder / WEIGHTS).read_bytes()
+def trained(request, cluster, whole, tmp_path):
+    """A project that is ready to be trained slowly, and the weights of an undisturbed training."""
+    shutil.copytree(whole / "ready", tmp_path / "project", symlinks=True)
+    made = Project(tmp_path / "project", cluster, request.param)
+    yield made, (whole / "trained" / WEIGHTS).read_bytes()
+    made.close()
 
 
 def sealed(project):
@@ -212,8 +233,8 @@ def preempt(project):
     cluster.ask("scontrol", "update", f"JobId={number}", "StartTime=now")
 
 
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("project", PROFILES, indirect=True)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("trained", PROFILES, indirect=True)
 def test_a_training_that_was_preempted_twice_ends_like_an_undisturbed_one(trained):
     project, weights = trained
     driver = project.start("--configfile", "small.yaml", target=TRAINING, partition="requeue")
@@ -227,8 +248,8 @@ def test_a_training_that_was_preempted_twice_ends_like_an_undisturbed_one(traine
     assert (project.folder / WEIGHTS).read_bytes() == weights
 
 
-@pytest.mark.timeout(400)
-@pytest.mark.parametrize("project", PROFILES, indirect=True)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("trained", PROFILES, indirect=True)
 def test_ahead_of_the_time_limit_a_training_saves_its_step_and_the_next_try_goes_on_from_it(trained):
     """Without TERM ahead of the limit nothing would be kept: a checkpoint is due after a thousand steps."""
     project, weights = trained
