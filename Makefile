@@ -26,6 +26,7 @@ $(READY): pyproject.toml $(wildcard envs/*.txt)
 	@echo "Installing into $(VENV): a few minutes, and several GB where torch brings its CUDA build (README, Install)"
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[console,cluster,azure,dev]'
+	$(BIN)/python -m pip install --quiet --no-deps -r envs/slurm.txt
 	touch $@
 
 results/%: env FORCE

@@ -3,6 +3,7 @@
     python benchmarks/scale.py                     60, 143 and 1,000 tracks; 143 are about 2,000 planned jobs
     python benchmarks/scale.py --tracks 143        one size alone
     python benchmarks/scale.py --tracks 60 --idle  also where everything is built and nothing is to be done
+    python benchmarks/scale.py --contenders 5      with five contenders a track, two of them trained, instead of one and one
 
 Each size is planned from nothing (`snakemake -n --quiet`) in a folder of its own: once by this project's graph, and once
 by rules of the same shape without any function, parameter or configuration, which is what Snakemake itself costs.
@@ -28,6 +29,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BARE = """
 T = [f"t{{i}}" for i in range({tracks})]
 FLOORS = ["echo", "frequent", "empty"]
+LOCAL = {local}
 rule all:
     input: expand("r/{{t}}.html", t=T), expand("v/{{t}}.json", t=T)
 rule fetch:
@@ -42,7 +44,8 @@ rule ask:
     shell: "touch {{output}}"
 rule answer:
     input: "d/{{t}}/test", "m/slm.json"
-    output: "p/{{t}}/slm.jsonl", "p/{{t}}/slm.json"
+    output: "p/{{t}}/{{c}}.jsonl", "p/{{t}}/{{c}}.json"
+    wildcard_constraints: c="|".join(LOCAL)
     shell: "touch {{output}}"
 rule floor:
     input: "d/{{t}}/train", "d/{{t}}/test"
@@ -52,7 +55,7 @@ rule score:
     input: "d/{{t}}/test", "p/{{t}}/{{c}}.jsonl", "p/{{t}}/{{c}}.json"
     output: "s/{{t}}/{{c}}.json", "s/{{t}}/{{c}}.jsonl"
     shell: "touch {{output}}"
-C = ["teacher", "slm", *(f"floor-{{f}}" for f in FLOORS)]
+C = ["teacher", *LOCAL, *(f"floor-{{f}}" for f in FLOORS)]
 rule compare:
     input: "d/{{t}}/sheet", expand("s/{{{{t}}}}/{{c}}.json", c=C), expand("s/{{{{t}}}}/{{c}}.jsonl", c=C)
     output: "c/{{t}}.json"
@@ -108,14 +111,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tracks", type=int, nargs="+", default=[60, 143, 1000])
     parser.add_argument("--idle", action="store_true", help="measure where everything is built, too")
+    parser.add_argument("--contenders", type=int, default=2, help="beside the teacher; the last ones are trained")
     options = parser.parse_args()
+    trained = {f"tuned{n}": {"adapter": "sft"} for n in range(options.contenders // 2)}
+    local = {f"c{n}": {"max_new_tokens": 60 + n} for n in range(options.contenders - len(trained))}
     block = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))["tracks"]["toolcall"]
     print(f"{'tracks':>7} {'graph':>10} {'jobs':>7} {'seconds':>8} {'CPU':>7} {'ratio':>6} {'GiB':>6}")
     for tracks in options.tracks:
         with tempfile.TemporaryDirectory() as own, tempfile.TemporaryDirectory() as bare:
             blocks = {f"t{i}": block for i in range(tracks)} | {"toolcall": None, "structured": None}
-            (Path(own) / "tracks.yaml").write_text(json.dumps({"tracks": blocks}), encoding="utf-8")
-            (Path(bare) / "Snakefile").write_text(BARE.format(tracks=tracks), encoding="utf-8")
+            overlay = {"tracks": blocks, "contenders": {"slm": None, "tuned": None} | local | trained}
+            (Path(own) / "tracks.yaml").write_text(json.dumps(overlay), encoding="utf-8")
+            (Path(bare) / "Snakefile").write_text(BARE.format(tracks=tracks, local=list(local)), encoding="utf-8")
             arguments = ("--snakefile", str(ROOT / "Snakefile"), "--configfile", str(Path(own) / "tracks.yaml"))
             show(tracks, measure(Path(bare)), measure(Path(own), *arguments))
             if options.idle:
