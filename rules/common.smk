@@ -13,7 +13,7 @@ gc.set_threshold(200_000, 50, 50)  # nearly all that a dry run makes is kept: lo
 sys.modules.setdefault("pandas", None)  # Snakemake imports it to look at params (0.4 s); ours are all text
 sys.path.insert(0, f"{workflow.basedir}/src")  # this folder's code, whatever is installed
 
-from fledgling import contenders, selection
+from fledgling import contenders, seals, selection
 from fledgling.config import section, validate, where
 from fledgling.errors import FledglingError
 from fledgling.files import canonical, digest, sha256_file
@@ -217,8 +217,11 @@ def trained(wildcards):
     policy = track_of(wildcards)["finetune"]
     if policy != "auto":
         return policy == "always"
-    gate = checkpoints.compare.get(track=wildcards.track).output.compare
-    return bool(json.loads(Path(gate).read_text())["fine_tune"])
+    gate = Path(checkpoints.compare.get(track=wildcards.track).output.compare)
+    data = gate.read_bytes()
+    if problem := seals.problem(data, seals.JSON):
+        raise WorkflowError(f"{gate}: {problem}; delete it and build it again with: snakemake --cores all {gate}")
+    return bool(json.loads(data)["fine_tune"])
 
 
 def ladder(wildcards):

@@ -10,6 +10,7 @@ rule score:
     """Score one contender's answers: strictly for the metrics, leniently for diagnosis."""
     input:
         data=rows_asked,
+        datasheet=ancient("results/data/{track}/datasheet.json"),
         predictions="results/predictions/{track}/{part}{contender}.jsonl",
         seal="results/predictions/{track}/{part}{contender}.json",
     output:

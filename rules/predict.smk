@@ -11,13 +11,14 @@ rule ask:
     """Ask the teacher; a reply that is in the journal is not paid for again."""
     input:
         data=rows_asked,
+        datasheet=ancient("results/data/{track}/datasheet.json"),
     output:
         predictions="results/predictions/{track}/{part}teacher.jsonl",
         seal="results/predictions/{track}/{part}teacher.json",
     log:
         "logs/ask/{track}/{part}teacher.log",
     benchmark:
-        "results/benchmarks/ask/{track}/{part}teacher.tsv"
+        "logs/benchmarks/ask/{track}/{part}teacher.tsv"
     conda:
         "../envs/base.yaml"
     resources:
@@ -34,6 +35,7 @@ rule answer:
     """Let a small local model answer, under its adapter if it has one; a killed run goes on where it stopped."""
     input:
         data=rows_asked,
+        datasheet=ancient("results/data/{track}/datasheet.json"),
         model=model_of,
         adapter=adapter_of,
     output:
@@ -42,7 +44,7 @@ rule answer:
     log:
         "logs/answer/{track}/{part}{contender}.log",
     benchmark:
-        "results/benchmarks/answer/{track}/{part}{contender}.tsv"
+        "logs/benchmarks/answer/{track}/{part}{contender}.tsv"
     wildcard_constraints:
         contender=any_of(LOCAL),
     conda:
@@ -96,6 +98,7 @@ rule floor:
     input:
         train="results/data/{track}/train.jsonl",
         data="results/data/{track}/test.jsonl",
+        datasheet=ancient("results/data/{track}/datasheet.json"),
     output:
         predictions="results/predictions/{track}/floor-{floor}.jsonl",
         seal="results/predictions/{track}/floor-{floor}.json",

@@ -12,6 +12,7 @@ rule train:
     input:
         train="results/data/{track}/train.jsonl",
         val="results/data/{track}/val.jsonl",
+        datasheet=ancient("results/data/{track}/datasheet.json"),
         model=lambda wildcards: f"results/models/{contenders.adapter_model(config, wildcards.adapter)}/manifest.json",
     output:
         weights=expand("results/candidates/{{track}}/{{adapter}}/{number}/adapter_model.safetensors", number=CANDIDATES),
@@ -21,7 +22,7 @@ rule train:
     log:
         "logs/train/{track}/{adapter}.log",
     benchmark:
-        "results/benchmarks/train/{track}/{adapter}.tsv"
+        "logs/benchmarks/train/{track}/{adapter}.tsv"
     conda:
         TORCH_ENV
     resources:

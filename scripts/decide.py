@@ -47,6 +47,7 @@ def main() -> None:
     found = evidence.read(
         args.datasheet, args.rows, args.floors, args.metrics, repeats=args.repeat, repeat_metrics=args.repeat_metrics
     )
+    artefacts.require_same(compared["made_from"], found.made_from, args.compare)
     rule = rule.over(found.datasheet)
     number, ledger = None, args.ledger or (f"{where()['journal']}/looks.jsonl" if "journal" in where() else None)
     if ledger:

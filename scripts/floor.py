@@ -8,7 +8,7 @@ import argparse
 
 from fledgling.cli import run
 from fledgling.records import KINDS, read_examples
-from fledgling.sealing import write_predictions
+from fledgling.sealing import verify_rows, write_predictions
 from fledgling.tracks.floors import FLOORS, answers
 
 
@@ -20,6 +20,8 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="rows to answer (JSON Lines)")
     parser.add_argument("--out", required=True, help="predictions to write (.jsonl)")
     given = parser.parse_args()
+    for path in (given.train, given.data):
+        verify_rows(path)
     predictions = answers(given.floor, given.track_kind, read_examples(given.train), read_examples(given.data))
     rows = (prediction.to_json() for prediction in predictions)
     write_predictions(given.out, rows, made_from=[given.train, given.data])

@@ -22,6 +22,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the page")
     arguments = parser.parse_args()
 
+    from fledgling import seals
     from fledgling.files import write_text
     from fledgling.report.load import load
     from fledgling.report.render import render
@@ -38,7 +39,7 @@ def main() -> None:
         rows=arguments.rows,
         training=arguments.training,
     )
-    write_text(arguments.out, render(inputs))
+    write_text(arguments.out, seals.sealed(render(inputs).rstrip("\n") + "\n", seals.HTML))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The files under results/: one typed, versioned definition each, through which every reader and writer goes.
 
 docs/files.md and the JSON Schemas in src/fledgling/schemas are generated from here (scripts/describe_files.py).
-A JSON file names its format and, under `made_from`, the sha256 of every file it was made from; a JSON Lines file has
-a JSON file beside it (or, for data, the datasheet) that holds its sha256. Rates, gaps and bounds are shares of 1.
+A JSON file names its format and, under `made_from`, the sha256 of every file it was made from, and ends with its own
+seal; a JSON Lines file has a JSON file beside it (or, for data, the datasheet) that holds its sha256. Rates, gaps and
+bounds are shares of 1.
 """
 
 import functools
@@ -14,8 +15,9 @@ from typing import Any, Literal, NotRequired, TypeVar, cast
 
 from typing_extensions import TypeAliasType, TypedDict
 
+from fledgling import seals
 from fledgling.errors import DataError
-from fledgling.files import read_json, sha256_file, write_json
+from fledgling.files import parse_json, sha256_file, write_text
 
 Json = TypeAliasType("Json", "bool | int | float | str | list[Json] | dict[str, Json] | None")
 JsonObject = dict[str, Json]
@@ -23,6 +25,13 @@ FilePath = str | os.PathLike[str]
 MadeFrom = dict[str, str]
 SCHEMAS = Path(__file__).parent / "schemas"
 F = TypeVar("F")
+
+
+class Sealed(TypedDict):
+    """A JSON file that vouches for itself."""
+
+    seal: NotRequired[str]
+    """sha256 of all other bytes of the file; always its last key."""
 
 
 class FileDigest(TypedDict):
@@ -36,7 +45,7 @@ class FileDigest(TypedDict):
     """sha256 (hex) of its bytes."""
 
 
-class Model(TypedDict):
+class Model(Sealed):
     """results/models/{model}/manifest.json: a checkpoint, where it lies and what it is known by."""
 
     format: Literal["fledgling/model/1"]
@@ -242,7 +251,7 @@ class Traced(TypedDict):
     """Texts that `redact` changed."""
 
 
-class Datasheet(TypedDict):
+class Datasheet(Sealed):
     """results/data/{track}/datasheet.json: what became of every row of the sources; seals the three splits."""
 
     format: Literal["fledgling/datasheet/1"]
@@ -312,7 +321,7 @@ class Limits(TypedDict):
     """What happened to them, as a clause."""
 
 
-class Predictions(TypedDict):
+class Predictions(Sealed):
     """results/predictions/{track}/{contender}.json: seals the predictions beside it."""
 
     format: Literal["fledgling/predictions/1"]
@@ -365,7 +374,7 @@ class SliceRate(TypedDict):
     high: float
 
 
-class Metrics(TypedDict):
+class Metrics(Sealed):
     """results/metrics/{track}/{contender}.json: what one contender scored on one split; seals the rows beside it."""
 
     format: Literal["fledgling/metrics/1"]
@@ -507,7 +516,7 @@ class Rung(TypedDict):
     """The contender that it must not be worse than."""
 
 
-class Ruled(TypedDict):
+class Ruled(Sealed):
     """What a track is held to, as both decisions repeat it."""
 
     track: str
@@ -741,7 +750,7 @@ class Selection(TypedDict):
     """The one that stays."""
 
 
-class Training(TypedDict):
+class Training(Sealed):
     """results/candidates/{track}/{adapter}/training.json and, with the selection, results/adapters/…: one training."""
 
     format: Literal["fledgling/training/1"]
@@ -783,7 +792,7 @@ class AdapterFile(TypedDict):
     sha256: str
 
 
-class Adapter(TypedDict):
+class Adapter(Sealed):
     """results/adapters/{track}/{adapter}/manifest.json: an adapter and what it was trained on."""
 
     format: Literal["fledgling/adapter/1"]
@@ -804,7 +813,7 @@ class HubFile(TypedDict):
     sha256: str
 
 
-class HubMarker(TypedDict):
+class HubMarker(Sealed):
     """results/hub/{track}.json: an upload that landed."""
 
     format: Literal["fledgling/hub/1"]
@@ -845,27 +854,46 @@ def digests(*paths: FilePath) -> MadeFrom:
 
 
 def read(kind: type[F], path: FilePath) -> F:
-    """One JSON file of a kind, with the shape that its definition gives.
+    """One JSON file of a kind, its bytes those that were written, with the shape that its definition gives.
 
     Raises:
-        DataError: missing, another format or another shape; names file, key and the target that builds it again.
+        DataError: missing, edited, another format or another shape; names file, key and the target that builds it
+            again.
     """
-    value = read_json(path)
-    problem = _problem(kind, value)
+    value, data = parse_json(path)
+    problem = _problem(kind, value) or seals.problem(data, seals.JSON)
     if problem:
-        raise DataError(f"{path}: {problem}; delete it and build it again with: snakemake --cores all {path}")
+        raise DataError(f"{path}: {problem}; {remedy(path)}")
+    value.pop(seals.KEY)
     return cast(F, value)
 
 
 def write(kind: type[F], path: FilePath, value: F) -> None:
-    """Publish one JSON file of a kind.
+    """Publish one JSON file of a kind, sealed.
 
     Raises:
         ValueError: the value does not have its kind's shape, which is a fault of the program.
     """
     if problem := _problem(kind, value):
         raise ValueError(f"{path}: {problem}")
-    write_json(path, value)
+    text = json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    write_text(path, seals.sealed_json(text))
+
+
+def remedy(path: FilePath) -> str:
+    """What to type so that a file under results/ is made again."""
+    target, doomed = rebuilt_by(path)
+    return f"delete {doomed} and build it again with: snakemake --cores all {target}"
+
+
+def rebuilt_by(path: FilePath) -> tuple[str, str]:
+    """The target that makes a file again, and the file to delete before: files of a checkpoint come with its manifest."""
+    parts = Path(path).parts
+    if "models" in parts[:-2]:
+        place = parts.index("models") + 2
+        manifest = str(Path(*parts[:place], "manifest.json"))
+        return manifest, manifest
+    return os.fspath(path), os.fspath(path)
 
 
 def check(kind: type, value: object, place: str) -> None:
@@ -884,11 +912,25 @@ def seal(path: FilePath, expected: str, by: FilePath) -> None:
     Raises:
         DataError: it is not; names both and the target that builds it again.
     """
-    if sha256_file(path) != expected:
+    try:
+        found = sha256_file(path)
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file, though {by} vouches for it; {remedy(path)}") from None
+    if found != expected:
         raise DataError(
-            f"{path}: its bytes are not those that {by} vouches for (edited by hand, or damaged); "
-            f"delete both and build them again with: snakemake --cores all {path}"
+            f"{path}: its bytes are not those that {by} vouches for (edited by hand, or damaged); {remedy(path)}"
         )
+
+
+def require_same(made: Mapping[str, str], others: Mapping[str, str], by: FilePath) -> None:
+    """Check that a file was made from the very files that are read now, as far as both name them.
+
+    Raises:
+        DataError: one of them was another when `by` was made; names both and the target that makes it again.
+    """
+    for path, digest in made.items():
+        if others.get(path, digest) != digest:
+            raise DataError(f"{by}: was made from another {path} than there is now; {remedy(by)}")
 
 
 def of(path: FilePath, *, results: FilePath = "results") -> type | None:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from fledgling import redaction
 from fledgling.errors import FledglingError, Unavailable
 from fledgling.graph.driver import die_with_driver
 from fledgling.progress import emit
@@ -16,9 +17,12 @@ from fledgling.progress import emit
 def run(main: Callable[[], int | None]) -> None:
     """Run an entry point and exit with its code: 0 ok, 2–5 as in fledgling.errors, 130/143 on signals.
 
-    What is said goes to stderr, which the rules send to the log file of the job.
+    What is said goes to stderr, which the rules send to the log file of the job, and repeats no secret of this machine.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    secrets = redaction.on_this_machine()
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(redaction.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", secrets))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     for noisy in ("httpx", "httpcore", "urllib3", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     die_with_driver()
@@ -26,21 +30,18 @@ def run(main: Callable[[], int | None]) -> None:
     try:
         code = main() or 0
     except FledglingError as error:
-        code = _failed(str(error), error.exit_code)
+        code = _failed(redaction.redacted(str(error), secrets), error.exit_code)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         code = 130
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        code = _failed(
-            f"no space left for {error.filename or 'an output'}; free some and run the same command",
-            Unavailable.exit_code,
-        )
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            place = error.filename or "an output"
+            code = _failed(f"no space left for {place}; free some and run the same command", Unavailable.exit_code)
+        else:
+            code = _broke(error, secrets)
     except Exception as error:
-        traceback.print_exc()
-        emit("failed", message=f"{type(error).__name__}: {error}", code=1)
-        code = 1
+        code = _broke(error, secrets)
     sys.stderr.flush()
     sys.exit(code)
 
@@ -49,6 +50,12 @@ def _failed(message: str, code: int) -> int:
     print(f"error: {message}", file=sys.stderr)
     emit("failed", message=message, code=code)
     return code
+
+
+def _broke(error: Exception, secrets: list[str]) -> int:
+    print(redaction.redacted(traceback.format_exc(), secrets), end="", file=sys.stderr)
+    emit("failed", message=redaction.redacted(f"{type(error).__name__}: {error}", secrets), code=1)
+    return 1
 
 
 def _terminate(signum: int, frame: Any) -> None:

@@ -1,6 +1,5 @@
 """Files that are either whole or absent: atomic writes, JSON and JSON Lines, digests."""
 
-import fcntl
 import glob
 import hashlib
 import json
@@ -12,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from fledgling.errors import DataError
+from fledgling.errors import ConfigError, DataError
 from fledgling.failpoints import failpoint
+from fledgling.locks import lock
 
 Object = dict[str, Any]  # a JSON object of a shape that somebody else decides: a row, a message, a schema, a reply
 
@@ -76,8 +76,8 @@ def _private(path: Path) -> tuple[int, str]:
     while True:
         fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-        except OSError:
+            lock(fd, temporary, "", wait=True)
+        except (ConfigError, OSError):
             return fd, temporary  # a file system without locks: what a killed writer leaves stays there
         if os.path.exists(temporary):
             return fd, temporary
@@ -88,11 +88,11 @@ def _remove_abandoned(path: Path) -> None:
     for file in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         try:
             with open(file, "rb") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                file.unlink()
-        except (BlockingIOError, FileNotFoundError):
+                if lock(stream.fileno(), file, ""):
+                    file.unlink()
+        except FileNotFoundError:
             pass
-        except OSError:
+        except (ConfigError, OSError):
             return
 
 
@@ -145,14 +145,30 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     Raises:
         DataError: missing, not UTF-8 or not JSON; names the file, the line and what to do.
     """
+    return parse_json(path)[0]
+
+
+def parse_json(path: str | os.PathLike[str]) -> tuple[Any, bytes]:
+    """The value of one JSON file that Fledgling wrote, and its bytes.
+
+    Raises:
+        DataError: missing, not UTF-8 or not JSON; names the file, the line and what to do.
+    """
+    again = f"delete it and build it again with: snakemake --cores all {path}"
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        data = Path(path).read_bytes()
+        return json.loads(data.decode("utf-8")), data
     except FileNotFoundError:
         raise DataError(f"{path}: no such file; build it with: snakemake --cores all {path}") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror})") from None
     except json.JSONDecodeError as error:
-        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg}); delete it and build it again") from None
+        raise DataError(f"{path}:{error.lineno}: not JSON ({error.msg}); {again}") from None
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 at byte {error.start}; delete it and build it again") from None
+        raise DataError(f"{path}: not UTF-8 at byte {error.start}; {again}") from None
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise DataError(f"{path}: not readable JSON ({reason}); {again}") from None
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import os
 from pathlib import Path
 
 from fledgling.errors import ConfigError
@@ -26,8 +27,18 @@ def lock(fd: int, path: str | Path, remedy: str, *, shared: bool = False, wait: 
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        raise ConfigError(
-            f"{Path(path).parent.absolute()}: this file system cannot lock files ({error.strerror}), so two runs could "
-            f"not be kept apart; {remedy}"
-        ) from None
+        raise without_locks(path, error, remedy) from None
     return True
+
+
+def unlock(fd: int) -> None:
+    """Give a lock back before its file is closed."""
+    fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def without_locks(path: str | os.PathLike[str], error: OSError, remedy: str) -> ConfigError:
+    """What is said of a file system that has no locks."""
+    return ConfigError(
+        f"{Path(path).parent.absolute()}: this file system cannot lock files ({error.strerror}), so two runs could "
+        f"not be kept apart; {remedy}"
+    )

@@ -18,7 +18,7 @@ from fledgling.errors import DataError, UsageError
 from fledgling.files import Object, json_line, publish, read_jsonl, read_lines, sha256_file
 from fledgling.progress import progress
 from fledgling.records import Example, Prediction, read_predictions, strict_row
-from fledgling.sealing import verify_predictions
+from fledgling.sealing import verify_predictions, verify_rows
 from fledgling.tracks.kinds import Kind, Scored
 from fledgling.tracks.registry import kind
 
@@ -63,7 +63,9 @@ def score(
         DataError: a line that cannot be read, an id that occurs twice, a prediction of a row that is not there, or
             predictions that their seal does not vouch for.
     """
+    verify_rows(data)
     verify_predictions(predictions, data)
+    before = artefacts.digests(data, predictions)
     _check_prices(prices)
     track = kind(track_kind)
     tally = Tally(track)
@@ -76,6 +78,8 @@ def score(
             for row in scored:
                 stream.write(json_line(row) + "\n")
     made_from = artefacts.digests(data, predictions)
+    if made_from != before:
+        raise DataError(f"{data} or {predictions} changed while it was scored; score again")
     metrics = tally.metrics(prices)
     metrics["made_from"] = made_from
     metrics["data_sha256"] = made_from[os.fspath(data)]

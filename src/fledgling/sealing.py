@@ -1,11 +1,11 @@
-"""Predictions and what vouches for them: a JSON Lines file and, beside it, a JSON file with its digest."""
+"""JSON Lines and what vouches for them: for predictions a JSON file beside them, for the rows of a track its datasheet."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fledgling import artefacts
-from fledgling.artefacts import FilePath, Json, Limits, Predictions
+from fledgling.artefacts import Datasheet, FilePath, Json, Limits, Metrics, Predictions
 from fledgling.errors import DataError
 from fledgling.files import read_json, sha256_file, write_jsonl
 
@@ -23,7 +23,11 @@ def write_predictions(
     limits: Sequence[Limits] = (),
     given_up: int = 0,
 ) -> Predictions:
-    """Publish predictions and then their seal, which names the files that they were made from."""
+    """Publish predictions and then their seal, which names the files that they were made from.
+
+    Raises:
+        DataError: rows among these files are no longer those that their datasheet vouches for.
+    """
     outcomes: Counter[str] = Counter()
 
     def counted() -> Iterator[Mapping[str, Json]]:
@@ -33,6 +37,9 @@ def write_predictions(
 
     seal_of(out).unlink(missing_ok=True)  # until the new rows are whole, nothing vouches for them
     rows = write_jsonl(out, counted())
+    for path in made_from:
+        if Path(path).suffix == ".jsonl":
+            verify_rows(path)
     sealed: Predictions = {
         "format": "fledgling/predictions/1",
         "made_from": artefacts.digests(*made_from),
@@ -44,6 +51,22 @@ def write_predictions(
     }
     artefacts.write(Predictions, seal_of(out), sealed)
     return sealed
+
+
+def verify_rows(path: FilePath) -> None:
+    """Check the rows of a split against the datasheet beside them, where there is one.
+
+    Rows that `prepare` did not write have no datasheet.
+
+    Raises:
+        DataError: the datasheet is damaged, or vouches for other bytes.
+    """
+    sheet = Path(path).parent / "datasheet.json"
+    if not sheet.is_file():
+        return
+    split = artefacts.read(Datasheet, sheet)["splits"].get(Path(path).stem)
+    if split is not None and Path(path).suffix == ".jsonl":
+        artefacts.seal(path, split["sha256"], sheet)
 
 
 def verify_predictions(path: FilePath, data: FilePath) -> None:
@@ -59,6 +82,7 @@ def verify_predictions(path: FilePath, data: FilePath) -> None:
         return
     known = read_json(seal)
     if isinstance(known, dict) and known.get("format") == "fledgling/metrics/1":
+        artefacts.read(Metrics, seal)
         return  # scored by hand, the metrics written beside predictions that have no seal
     sealed = artefacts.read(Predictions, seal)
     artefacts.seal(path, sealed["sha256"], seal)

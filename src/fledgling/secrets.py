@@ -1,7 +1,6 @@
 """Credentials: found in files before they leave the machine, and masked in what is copied."""
 
 import base64
-import json
 import math
 import mmap
 import re
@@ -10,6 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from fledgling.redaction import SHORTEST, forms
 
 # Patterns start with a fixed text, so that a scan of a large file stays a search for that text.
 RULES: Mapping[str, re.Pattern[bytes]] = {
@@ -54,7 +55,6 @@ HEX = re.compile(rb"(?<![0-9A-Fa-f])(?:[0-9A-Fa-f]{2}){10,}(?![0-9A-Fa-f])")
 ESCAPED = re.compile(rb"\\u00([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})|%([0-9A-Fa-f]{2})|&#x([0-9A-Fa-f]{2});")
 DECIMAL = re.compile(rb"&#([0-9]{2,3});")
 TEXT_BYTES = 32 << 20  # of a file that is searched for more than fixed texts
-SECRET_NAME = re.compile(r"(?:^|_)(?:API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)$", re.IGNORECASE)
 SECRET_FILE = re.compile(
     r"\.env(?:\..*)?|.*\.(?:env|pem|key|p12|pfx|keystore|jks|ppk)|.*\.env\..*|id_(?:rsa|dsa|ecdsa|ed25519)(?:\.pub)?"
     r"|\.netrc|\.pypirc|\.npmrc|\.git-credentials|\.htpasswd|\.pgpass|kubeconfig|stored_tokens"
@@ -63,7 +63,6 @@ SECRET_FILE = re.compile(
     re.IGNORECASE,
 )
 PRINTABLE = frozenset(b"\t\n\r" + bytes(range(32, 127)))
-SHORTEST = 8  # a shorter value is a placeholder, and would be found in innocent text
 
 
 @dataclass(frozen=True)
@@ -78,22 +77,6 @@ class Finding:
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line is not None else f"{self.file} at byte {self.offset}"
         return f"{place}: {self.rule}"
-
-
-def secret_values(environment: Mapping[str, str]) -> dict[str, str]:
-    """{variable: value} of the environment variables that hold a credential, by their names.
-
-    Placeholders are left out: values under 8 characters, and single words under 12.
-    """
-    return {
-        name: value.strip()
-        for name, value in environment.items()
-        if SECRET_NAME.search(name) and _is_secret(value.strip())
-    }
-
-
-def _is_secret(value: str) -> bool:
-    return len(value) >= (12 if value.isalpha() else SHORTEST)
 
 
 def is_secret_file(name: str) -> bool:
@@ -215,14 +198,9 @@ def _fixed(data: bytes | mmap.mmap, values: Mapping[str, str]) -> Iterator[tuple
 
 
 def _forms(value: str) -> set[bytes]:
-    """A value as it is, inside a JSON string, in UTF-16, and as base64 at each of three alignments."""
-    raw = value.encode()
-    forms = {raw, json.dumps(value)[1:-1].encode(), value.encode("utf-16-le"), value.encode("utf-16-be")}
-    for shift in range(3):
-        coded = base64.b64encode(b"\0" * shift + raw)
-        whole = coded[math.ceil(shift * 8 / 6) : (shift + len(raw)) * 8 // 6]
-        forms |= {whole, whole.translate(bytes.maketrans(b"+/", b"-_"))} if len(whole) >= SHORTEST else set()
-    return forms
+    """A value in all its forms, and in UTF-16."""
+    wide = {value.encode("utf-16-le", "surrogatepass"), value.encode("utf-16-be", "surrogatepass")}
+    return {form.encode("utf-8", "surrogatepass") for form in forms(value)} | wide
 
 
 def _in_text(text: bytes, values: Mapping[str, str]) -> Iterator[tuple[int, str]]:

@@ -435,7 +435,7 @@ GUARDS = [
         "F43",
         "writers take turns",
         "journal/__init__.py",
-        "        fcntl.flock(self._lock, fcntl.LOCK_EX)\n",
+        "        lock(self._lock, self.path, REMEDY, wait=True)\n",
         "",
         UNIT + "test_journal.py::test_processes_that_write_at_once_lose_nothing",
     ),

@@ -23,12 +23,14 @@ OUTPUTS = {
 }
 PLACEHOLDER = """\
 import itertools, json, pathlib, sys
+from fledgling.seals import sealed_json
 def _given(name):
     after = sys.argv[sys.argv.index(name) + 1 :]
     return list(itertools.takewhile(lambda word: not word.startswith("--"), after))
 for _out in [pathlib.Path(_path) for _name in {options!r} for _path in _given(_name)]:
     _out.parent.mkdir(parents=True, exist_ok=True)
-    _out.write_text(json.dumps({{"fine_tune": 1, "made by": {script!r}, "for": str(_out)}}) + "\\n")
+    _made = {{"fine_tune": 1, "made by": {script!r}, "for": str(_out)}}
+    _out.write_text(sealed_json(json.dumps(_made, indent=2) + "\\n"))
     _folders = {{"train": [_out.parent / "1", _out.parent / "2", _out.parent / "3"], "select_adapter": [_out.parent]}}
     if {script!r} in ("ask", "answer", "floor"):
         _out.with_suffix(".json").write_text("{{}}")

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from fledgling.data.prepare import prepare
-from fledgling.files import read_json, sha256_file, write_json, write_jsonl
+from fledgling.files import read_json, sha256_file, write_jsonl
 from fledgling.records import Example, Prediction, read_examples
 from fledgling.report.load import Inputs
 from fledgling.score import score
+from tests.project import write_sealed
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = [
@@ -104,7 +105,7 @@ def build(
     policy = "never" if shape == "fine_tune" else "auto"
     block = {"kind": kind, "title": "House assistant", "finetune": policy, "leaks": {"near_duplicate": None}}
     datasheet = folder / "data/datasheet.json"
-    write_json(datasheet, prepare(block | {"sources": sources}, 7, name="demo", outputs=outputs))
+    write_sealed(datasheet, prepare(block | {"sources": sources}, 7, name="demo", outputs=outputs))
     examples = list(read_examples(outputs["test"]))
     prices = {"input_per_million": 2.5, "output_per_million": 10.0, "currency": "USD"}
     empty = "[]" if kind == "toolcall" else "{}"
@@ -136,7 +137,7 @@ def build(
         path = folder / "metrics/teacher.jsonl"
         path.write_text(path.read_text().replace('"id":"row-', '"id":"other-'))
         vouching = path.with_suffix(".json")
-        write_json(vouching, read_json(vouching) | {"rows_sha256": sha256_file(path)})
+        write_sealed(vouching, read_json(vouching) | {"rows_sha256": sha256_file(path)})
     settings: dict[str, Any] = {
         "decision": {
             "margin": 0.05,
@@ -157,7 +158,7 @@ def build(
         lines = folder / f"predictions/{name}.jsonl"
         seal = {"rows": len(examples), "outcomes": {}, "sha256": sha256_file(lines), "limits": [], "given_up": 0}
         seal["made_from"] = {"test.jsonl": sha256_file(outputs["test"])}
-        write_json(lines.with_suffix(".json"), {"format": "fledgling/predictions/1", **seal})
+        write_sealed(lines.with_suffix(".json"), {"format": "fledgling/predictions/1", **seal})
     rows = {name: str(folder / f"metrics/{name}.jsonl") for name in names}
     floors = [str(path) for path in sorted((folder / "metrics").glob("floor-*.jsonl"))]
     metrics = [str(path) for path in sorted((folder / "metrics").glob("*.json"))]
@@ -172,7 +173,7 @@ def build(
     training = folder / "sft/training.json"
     if "tuned" in rates:
         training.parent.mkdir()
-        write_json(training, trained())
+        write_sealed(training, trained())
     return {
         "verdict": folder / "verdict.json",
         "compare": compare,

@@ -32,6 +32,7 @@ from fledgling.models.checkpoint import write as write_model
 from fledgling.publishing.card import Facts, card
 from fledgling.publishing.release import deployed, publish_adapter, refuse_unproven
 from fledgling.score import score
+from tests.project import write_sealed
 from tests.servers.hub import TOKEN, Hub
 
 from .scored_rows import SLM, TUNED, sheet
@@ -83,7 +84,7 @@ def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         metrics = results / f"metrics/orders/{contender}.json"
         score(data, predictions, "structured", metrics, metrics.with_suffix(".jsonl"))
-    write_json(results / "verdict/orders.json", judge(results, ("slm", "tuned")))
+    write_sealed(results / "verdict/orders.json", judge(results, ("slm", "tuned")))
     model = a_model(results)
     write_model(results / "models/slm/manifest.json", model)
     folder = results / "adapters/orders/sft"
@@ -94,7 +95,7 @@ def track(tmp_path_factory: pytest.TempPathFactory) -> Path:
     weights = {f"base_model.model.{layer}.{name}": value for name, value in lora.items()}
     save_file(weights, folder / "adapter_model.safetensors")
     write_json(folder / "adapter_config.json", {"r": 64})
-    write_json(folder / "training.json", {"loss": [2.0, 0.1]})
+    write_sealed(folder / "training.json", {"loss": [2.0, 0.1]})
     recipe = {"rank": 64, "alpha": 16, "learning_rate": 2e-4, "epochs": 1, "global_batch": 32, "quantization": "nf4"}
     adapters.seal(
         folder, track="orders", model=model, data={"train": "aa" * 32, "val": "bb" * 32}, recipe=recipe, backend="peft"
@@ -303,7 +304,7 @@ def copy(track: Path, tmp_path: Path) -> Path:
 def edit(path: Path, change: Callable[[Any], None]) -> None:
     value = read_json(path)
     change(value)
-    write_json(path, value)
+    write_sealed(path, value)
 
 
 def test_exactly_the_six_files(hub: Hub, track: Path) -> None:
@@ -340,7 +341,7 @@ def test_folder_in_the_repository(hub: Hub, track: Path) -> None:
 
 
 def test_the_verdict_decides(hub: Hub, copy: Path) -> None:
-    write_json(copy / "verdict/orders.json", {**judge(copy, ("slm", "tuned")), "deploy": "teacher"})
+    write_sealed(copy / "verdict/orders.json", {**judge(copy, ("slm", "tuned")), "deploy": "teacher"})
     with pytest.raises(DataError, match=r"deploy teacher, which has no adapter.*publish\.force"):
         release(copy)
     assert hub.requests == []
@@ -398,7 +399,7 @@ def test_the_verdict_of_another_track(hub: Hub, copy: Path) -> None:
 
 def test_secret_in_training_json(hub: Hub, copy: Path) -> None:
     folder = copy / "adapters/orders/sft"
-    write_json(folder / "training.json", {"argv": ["--key", "sk-" + "aB3" * 9]})
+    write_sealed(folder / "training.json", {"argv": ["--key", "sk-" + "aB3" * 9]})
     edit(
         folder / "manifest.json",
         lambda value: value["files"]["training.json"].update(

@@ -109,7 +109,7 @@ def test_a_file_system_without_locks_can_be_written(tmp_path, monkeypatch):
     def none(*arguments):
         raise OSError(38, "Function not implemented")
 
-    monkeypatch.setattr("fledgling.files.fcntl.flock", none)
+    monkeypatch.setattr("fledgling.locks.fcntl.flock", none)
     (tmp_path / ".x.json.abc.tmp").write_text("may be a living writer's")
     write_json(tmp_path / "x.json", {"x": 1})
     assert read_json(tmp_path / "x.json") == {"x": 1}

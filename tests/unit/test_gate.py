@@ -15,6 +15,7 @@ from fledgling.decision.scored import Scored, read_rows
 from fledgling.decision.words import points
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import write_jsonl
+from tests.project import write_sealed
 
 from .scored_rows import SETTINGS, SLM, floors, lines, metrics, rule, scored, sheet, wrong
 
@@ -243,7 +244,7 @@ def test_points_are_told_from_the_margin(value: float, beside: float | None, tex
 def folder(tmp_path: Path) -> Path:
     for one in (scored("teacher", wrong(N, range(30))), scored("slm", wrong(N, range(10, 40))), *floors(N)):
         write_jsonl(tmp_path / f"{one.name}.jsonl", lines(one))
-    (tmp_path / "datasheet.json").write_text(json.dumps(sheet(N)))
+    write_sealed(tmp_path / "datasheet.json", sheet(N))
     return tmp_path
 
 

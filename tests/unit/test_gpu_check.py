@@ -19,6 +19,7 @@ from fledgling.forecast.machine import Gpu, Machine
 from fledgling.forecast.table import text
 from fledgling.models import memory
 from fledgling.models.memory import GIB, Shape
+from tests.project import write_sealed
 
 from .scored_rows import training
 
@@ -224,7 +225,7 @@ def built(tmp: Path, manifest: Path) -> None:
     folder = tmp / "models" / "slm"
     folder.mkdir(parents=True)
     row = json.loads(manifest.read_text())
-    (folder / "manifest.json").write_text(json.dumps(row | {"path": str(manifest.parent / "checkpoint")}))
+    write_sealed(folder / "manifest.json", row | {"path": str(manifest.parent / "checkpoint")})
 
 
 def sized(monkeypatch: pytest.MonkeyPatch, shape: Shape = PHI4_MINI) -> None:
@@ -373,7 +374,7 @@ def test_prepared_rows_and_earlier_runs_count(tmp_path: Path, tiny_model: Path, 
     adapter.mkdir(parents=True)
     fingerprint = json.loads(tiny_model.read_text())["fingerprint"]
     summary = training(seconds=90, base_fingerprint=fingerprint)
-    (adapter / "training.json").write_text(json.dumps(summary))
+    write_sealed(adapter / "training.json", summary)
     after = asked(tmp_path, Machine([], BASE), model=checkpoint)
     assert [stage.seconds for stage in after.stages] == [24 * 5.0, 90, None, None, None]
     for rough, exact in zip(before.stages, after.stages, strict=True):
@@ -382,7 +383,7 @@ def test_prepared_rows_and_earlier_runs_count(tmp_path: Path, tiny_model: Path, 
         assert exact.bytes < rough.bytes
         assert "the longest of" in exact.notes[-1]
     assert "2.0 min last time" in text(after)
-    (adapter / "training.json").write_text(json.dumps(summary | {"world_size": 4}))
+    write_sealed(adapter / "training.json", summary | {"world_size": 4})
     assert asked(tmp_path, Machine([], BASE), model=checkpoint).stages[1].seconds is None
 
 

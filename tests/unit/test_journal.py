@@ -425,7 +425,7 @@ def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSYS, "Function not implemented")
 
     monkeypatch.setattr(fcntl, call, none)
-    with pytest.raises(ConfigError, match=f"{tmp_path}.*has no file locks.*set `journal`"), Journal(tmp_path, "x"):
+    with pytest.raises(ConfigError, match=f"{tmp_path}.*cannot lock files.*set `journal`"), Journal(tmp_path, "x"):
         pass
 
 

@@ -13,6 +13,7 @@ from fledgling.forecast.plan import Line, plan, table
 from fledgling.graph.work import runtime
 from fledgling.teacher.ask import ask
 from fledgling.teacher.requests import Teacher
+from tests.project import write_sealed
 
 from .scored_rows import training
 
@@ -189,7 +190,7 @@ def test_gpu_minutes_follow_from_the_last_time(tmp_path: Path) -> None:
     (tmp_path / "predictions/t").mkdir(parents=True)
     (tmp_path / "predictions/t/slm.jsonl").write_text('{"id": "r0", "outcome": "ok", "latency_s": 30.0}\n')
     (tmp_path / "adapters/t/sft").mkdir(parents=True)
-    (tmp_path / "adapters/t/sft/training.json").write_text(json.dumps(training(seconds=90)))
+    write_sealed(tmp_path / "adapters/t/sft/training.json", training(seconds=90))
     shutil.copy(tmp_path / "data/t/test.jsonl", tmp_path / "data/t/val.jsonl")
     lines = plan(given, results=tmp_path, journal=tmp_path / "journal")
     assert {line.contender: line.gpu_minutes for line in lines} == {

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 import yaml
 
+from fledgling import seals
 from fledgling.errors import DataError
-from fledgling.files import read_json, read_jsonl, write_json
+from fledgling.files import read_json, read_jsonl
 from fledgling.report import diff, plots, rows, text
 from fledgling.report.cost import economy
 from fledgling.report.load import Inputs, load
 from fledgling.report.render import render
 from fledgling.report.sections import answer
+from tests.project import write_sealed
 from tests.unit.report_files import HOSTILE, SHAPES, TOOLS, build, rung, widened
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -394,7 +396,8 @@ def test_same_inputs_same_bytes(made: Made, pages: Any, tmp_path: Path) -> None:
     environment = {"PYTHONHASHSEED": "5", "HOME": str(tmp_path), "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([*command, *options, "--out", out], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
-    assert out.read_text(encoding="utf-8") == pages["tuned", "toolcall"]
+    assert seals.problem(out.read_bytes(), seals.HTML) is None
+    assert out.read_text(encoding="utf-8").partition("<!-- seal: ")[0] == pages["tuned", "toolcall"] + "\n"
 
 
 def test_simulated_is_said_in_words_and_in_every_picture(inputs: Inputs, pages: Any) -> None:
@@ -533,7 +536,7 @@ def test_files_that_do_not_fit_are_named(made: Made, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"not those that .*slm\.json vouches for"):
         load("demo", {}, **(arguments | {"rows": rows_}))
     broken = tmp_path / "verdict.json"
-    write_json(broken, read_json(arguments["verdict"]) | {"caveats": "none"})
+    write_sealed(broken, read_json(arguments["verdict"]) | {"caveats": "none"})
     with pytest.raises(DataError, match="caveats"):
         load("demo", {}, **(arguments | {"verdict": broken}))
 

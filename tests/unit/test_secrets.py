@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fledgling.secrets import is_secret_file, mask, scan, secret_values
+from fledgling import redaction
+from fledgling.secrets import is_secret_file, mask, scan
 
 # Put together here, so that this file holds no credential itself.
 SAMPLES = {
@@ -91,7 +92,12 @@ def test_which_variables_hold_secrets() -> None:
         "HOME": "/home/somebody",
         "TOKENIZERS_PARALLELISM": "false-false",
     }
-    assert set(secret_values(environment)) == {"HF_TOKEN", "AZURE_API_KEY", "LANGFUSE_SECRET_KEY", "DB_PASSWORD"}
+    assert set(redaction.in_environment(environment)) == {
+        "HF_TOKEN",
+        "AZURE_API_KEY",
+        "LANGFUSE_SECRET_KEY",
+        "DB_PASSWORD",
+    }
 
 
 @pytest.mark.parametrize("name", [".env", ".env.local", "prod.env", "id_rsa", "server.key", "cert.pem", ".netrc"])

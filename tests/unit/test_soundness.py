@@ -11,6 +11,7 @@ import pytest
 from fledgling.errors import ConfigError, DataError
 from fledgling.fetch import fetch
 from fledgling.models import checkpoint
+from tests.project import write_sealed
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -158,7 +159,7 @@ def test_a_manifest_names_files_of_a_checkpoint_only(folder: Path, name: str) ->
     path = folder.parent / "manifest.json"
     manifest = json.loads(path.read_text())
     manifest["files"][0]["path"] = name
-    path.write_text(json.dumps(manifest))
+    write_sealed(path, manifest)
     with pytest.raises(DataError, match="no file of a checkpoint"):
         checkpoint.load(path)
 

@@ -28,6 +28,7 @@ from fledgling.training import select_adapter as selection
 from fledgling.training import tokens as rows
 from fledgling.training.told import Told
 from fledgling.training.train import train
+from tests.project import write_sealed
 
 from .scored_rows import metrics
 
@@ -592,7 +593,7 @@ def choose(trained: Runner, name: str, out: Path, reached: list[dict[str, float]
             name: {"value": value, "n": 40, "k": None, "low": 0, "high": 1, "level": 0.95, "method": "wilson"}
             for name, value in values.items()
         }
-        paths[-1].write_text(json.dumps(metrics(40, rows or str(number), metrics=rates)))
+        write_sealed(paths[-1], metrics(40, rows or str(number), metrics=rates))
     folder = trained.folder / name
     manifests = [
         folder / str(number) / adapter.MANIFEST for number, _ in enumerate(trained.summary(name)["candidates"], 1)

@@ -17,7 +17,8 @@ from fledgling.decision.looks import look
 from fledgling.decision.scored import Scored
 from fledgling.decision.verdict import decide, inputs_digest
 from fledgling.errors import DataError
-from fledgling.files import sha256_file, write_json, write_jsonl
+from fledgling.files import sha256_file, write_jsonl
+from tests.project import write_sealed
 
 from .scored_rows import SETTINGS, SLM, TUNED, floors, lines, metrics, rule, scored, sheet, wrong
 
@@ -255,13 +256,13 @@ def test_script(root: Path, tmp_path: Path):
     everyone = [TEACHER, scored("slm", BAD), scored("tuned", GOOD), *floors(N)]
     for one in everyone:
         write_jsonl(tmp_path / f"{one.name}.jsonl", lines(one))
-        write_json(
+        write_sealed(
             tmp_path / f"{one.name}.json",
             metrics(N, rows_sha256=sha256_file(tmp_path / f"{one.name}.jsonl")),
         )
-    write_json(tmp_path / "datasheet.json", SHEET)
+    write_sealed(tmp_path / "datasheet.json", SHEET)
     gated = judge_gate(rule(), [SLM], everyone[0], [everyone[1]], floors(N), made_from={})
-    write_json(tmp_path / "compare.json", gated)
+    write_sealed(tmp_path / "compare.json", gated)
 
     def script(*more: Any, names: tuple[str, ...] = ("teacher", "slm", "tuned")) -> subprocess.CompletedProcess[str]:
         command = [
@@ -303,13 +304,13 @@ def test_script(root: Path, tmp_path: Path):
     write_jsonl(again / "tuned.jsonl", lines(scored("tuned", wrong(N, range(100)))))
     assert script("--repeat", again / "tuned.jsonl").returncode == 0
     assert json.loads((tmp_path / "verdict.json").read_bytes())["deploy"] == "inconclusive"
-    write_json(again / "tuned.json", metrics(N, "c" * 64))
+    write_sealed(again / "tuned.json", metrics(N, "c" * 64))
     assert script("--repeat", again / "tuned.jsonl", "--repeat-metrics", again / "tuned.json").returncode == 0
     result = json.loads((tmp_path / "verdict.json").read_bytes())
     assert result["statement"].startswith("No verdict on Lights: second run: tuned was scored on other test data")
-    write_json(tmp_path / "teacher.json", metrics(N, "b" * 64))
+    write_sealed(tmp_path / "teacher.json", metrics(N, "b" * 64))
     assert script().returncode == 0
     result = json.loads((tmp_path / "verdict.json").read_bytes())
     assert result["statement"].startswith("No verdict on Lights: teacher was scored on other test data (bbbbbbbbbbbb)")
-    write_json(tmp_path / "compare.json", gated | {"track": "doors"})
+    write_sealed(tmp_path / "compare.json", gated | {"track": "doors"})
     assert script().returncode == 5

@@ -17,11 +17,13 @@ from pathlib import Path
 
 import yaml
 
+from fledgling import artefacts
+from fledgling.artefacts import Datasheet
 from fledgling.config import Config, load
 from fledgling.data.draft import Draft, draft, track_name
 from fledgling.data.prepare import prepare
 from fledgling.errors import UsageError
-from fledgling.files import write_json, write_text
+from fledgling.files import write_text
 from fledgling.forecast.plan import Line, plan
 from fledgling.records import KINDS
 
@@ -67,7 +69,7 @@ def _split(config: Config, name: str, folder: Path) -> dict[str, int]:
     data = folder / "data" / name
     outputs = {split: data / f"{split}.jsonl" for split in ("train", "val", "test")}
     sheet = prepare(config["tracks"][name], config["seed"], name=name, outputs=outputs)
-    write_json(data / "datasheet.json", sheet)
+    artefacts.write(Datasheet, data / "datasheet.json", sheet)
     return {split: entry["rows"] for split, entry in sheet["splits"].items()}
 
 

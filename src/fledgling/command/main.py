@@ -15,6 +15,7 @@ examples:
   fledgling check                                 what is here, what each stage would use, whether it fits
   fledgling plan                                  what a run would ask, cost and take
   snakemake --cores all                           run it (the answer and its report are named at the end)
+  fledgling verify                                whether every file under results/ is what was written
   fledgling journal list                          paid replies and finished work that are kept
   fledgling score --data test.jsonl --predictions mine.jsonl --track-kind toolcall --out metrics.json
 
@@ -25,6 +26,7 @@ COMMANDS = {
     "init": ("init", "look at rows in any format and write a track that runs unedited"),
     "plan": ("plan", "what a run would ask, cost and take, before it does"),
     "check": ("check", "what this machine has, what a run would use of it, and whether each stage can run"),
+    "verify": ("verify", "check that every file under results/ is what was written"),
     "journal": ("journal", "look after paid replies and finished work"),
     "score": ("score", "score predictions against rows, also from elsewhere"),
     "console": ("", "the operator's page and API on http://localhost:4000"),

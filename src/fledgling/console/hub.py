@@ -14,6 +14,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fledgling import redaction
 from fledgling.console.bodies import Upload
 from fledgling.console.policy import Refused
 from fledgling.console.reading import Object, items, obj, text, whole
@@ -118,9 +119,9 @@ class Hub:
         Raises:
             Refused: 400 for a path or repository that is not allowed, a credential in a file, an adapter of a strange base.
         """
+        from fledgling.integrity import refuse_edited
         from fledgling.publishing.files import select
         from fledgling.publishing.upload import refuse_secrets
-        from fledgling.secrets import secret_values
 
         check_repo(wanted.repoId)
         places = allowed(self._root, wanted.paths)
@@ -130,8 +131,11 @@ class Hub:
                 places, path_in_repo=wanted.pathInRepo, auto_subdir=wanted.autoSubdir, repo_type=wanted.repoType
             )
             kept = tokens.read(self._root)
-            values = {**secret_values(os.environ), **({"the Hub token": kept} if kept else {})}
+            values = {**redaction.in_environment(os.environ), **({"the Hub token": kept} if kept else {})}
             refuse_secrets(chosen.files, values)
+            refuse_edited(
+                [file.content for file in chosen.files if isinstance(file.content, Path)], self._root / "results"
+            )
         except (DataError, UsageError) as error:
             code = "secrets" if "credential" in str(error) else "files"
             raise Refused(400, code, self._plain(str(error))) from None

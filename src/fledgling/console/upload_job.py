@@ -1,6 +1,5 @@
 """One upload in a process of its own: python -m fledgling.console.upload_job FOLDER, started by the console."""
 
-import fcntl
 import json
 import os
 import resource
@@ -16,6 +15,7 @@ from fledgling.console.reading import Object, obj
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import write_json
 from fledgling.graph.driver import identity
+from fledgling.locks import lock as locked
 from fledgling.progress import now
 from fledgling.publishing import token as tokens
 
@@ -43,6 +43,7 @@ def main(folder: Path) -> int:
 
 
 def _upload(folder: Path, began: float) -> Object:
+    from fledgling.integrity import refuse_edited
     from fledgling.publishing.files import select
     from fledgling.publishing.upload import Target, marker, upload
 
@@ -51,15 +52,14 @@ def _upload(folder: Path, began: float) -> Object:
     listed = asked.pop("files")
     request = Upload.model_validate(asked)
     lock = open(folder.parent / "lock", "a")  # noqa: SIM115, held until the process ends
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError("another upload of this folder goes on; wait until it has ended") from None
+    if not locked(lock.fileno(), folder.parent / "lock", "run the console in a folder on another disk"):
+        raise ConfigError("another upload of this folder goes on; wait until it has ended")
     places = allowed(root, request.paths)
     chosen = select(places, path_in_repo=request.pathInRepo, auto_subdir=request.autoSubdir, repo_type=request.repoType)
     now_there = [{"path": file.name, "bytes": file.bytes, "sha256": file.sha256} for file in chosen.files]
     if now_there != listed:
         raise DataError("the files changed after they were listed; nothing was sent, look at the list again")
+    refuse_edited([file.content for file in chosen.files if isinstance(file.content, Path)], root / "results")
     target = Target(request.repoId, request.repoType, request.private, request.branch)
     landed = upload(chosen.files, target, request.commitMessage, token=tokens.read(root))
     made = marker(landed, target, chosen.files, path_in_repo=request.pathInRepo, manifest=None, made_from={})

@@ -1,6 +1,5 @@
 """What a run would find around it: variables, disk, folders that lock, before anything is asked."""
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -9,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fledgling.config import MODEL_PATH, Config
+from fledgling.errors import ConfigError
 from fledgling.forecast import start
+from fledgling.locks import lock
 
 # Variables that a provider reads: those without which nothing can be asked, and those that may be left out.
 VARIABLES: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -72,13 +73,13 @@ def _lock(folder: Path) -> Finding:
     what, place = f"locks in {folder}", _existing(folder)
     try:
         with tempfile.TemporaryFile(dir=place) as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(stream.fileno(), place / "locks", f"put {folder} on a file system with locks (flock)")
     except PermissionError:
         return Finding(
             what, "cannot be written", f"make {place} writable for user {os.getuid()}, or use another folder"
         )
-    except OSError as error:
-        return Finding(what, f"no ({error.strerror})", f"put {folder} on a file system with locks (flock)")
+    except (ConfigError, OSError) as error:
+        return Finding(what, "no", str(error))
     return Finding(what, "work")
 
 

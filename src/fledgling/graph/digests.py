@@ -15,6 +15,8 @@ PLUMBING = frozenset(
         PACKAGE / "locks.py",
         PACKAGE / "slurm.py",
         PACKAGE / "progress.py",
+        PACKAGE / "redaction.py",
+        PACKAGE / "seals.py",
         PACKAGE / "selection.py",
         *(PACKAGE / "graph").glob("*.py"),
     ]

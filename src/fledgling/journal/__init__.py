@@ -17,8 +17,9 @@ from fledgling.errors import ConfigError, Unavailable
 from fledgling.failpoints import failpoint
 from fledgling.files import fsync_dir
 from fledgling.journal.line import KEY_AT, Entry, Kind, decode, encode, is_kind, is_whole, key_of
-from fledgling.journal.locks import lock_byte, require_locks
+from fledgling.journal.locks import REMEDY, lock_byte, require_locks
 from fledgling.journal.places import Places
+from fledgling.locks import lock, unlock
 
 log = logging.getLogger(__name__)
 
@@ -287,7 +288,7 @@ class Journal:
     @contextmanager
     def _exclusive(self) -> Iterator[int]:
         """Hold the one right to append; gives the file's size, after an index without gaps or torn tail."""
-        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        lock(self._lock, self.path, REMEDY, wait=True)
         self._exclusive_depth += 1
         try:
             self.refresh()
@@ -301,7 +302,7 @@ class Journal:
         finally:
             self._exclusive_depth -= 1
             if not self._exclusive_depth:
-                fcntl.flock(self._lock, fcntl.LOCK_UN)
+                unlock(self._lock)
 
     def _write(self, start: int, data: bytes) -> None:
         try:

@@ -6,10 +6,13 @@ import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from fledgling.errors import ConfigError
-from fledgling.locks import NO_LOCKS
+from fledgling.locks import NO_LOCKS, without_locks
+
+REMEDY = (
+    "nothing was asked; set `journal` to a folder on a disk that has them (a local disk, or mount Lustre with -o flock "
+    "and NFS with version 4)"
+)
 
 
 def lock_byte(fd: int, place: int, kind: int, *, wait: bool = False) -> bool:
@@ -40,8 +43,4 @@ def require_locks(path: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        raise ConfigError(
-            f"{Path(path).parent}: this file system has no file locks ({error.strerror}), which keep two processes "
-            "from paying for one reply; nothing was asked; set `journal` to a folder on a disk that has them (a local "
-            "disk, or mount Lustre with -o flock and NFS with version 4)"
-        ) from None
+        raise without_locks(path, error, REMEDY) from None

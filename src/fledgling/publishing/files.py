@@ -3,13 +3,16 @@
 import hashlib
 import io
 import os
+import stat
+import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 from fledgling.artefacts import HubFile
-from fledgling.errors import DataError, UsageError
+from fledgling.errors import DataError, Unavailable, UsageError
 from fledgling.files import sha256_file
 from fledgling.secrets import is_secret_file
 
@@ -25,12 +28,16 @@ ALLOWED_NAMES_IN_SPACES = frozenset({"Dockerfile"})
 
 @dataclass(frozen=True)
 class File:
-    """One file of an upload: its path in the repository, its content (a local file or bytes), size and sha256."""
+    """One file of an upload: its path in the repository, its content (a local file or bytes), size and sha256.
+
+    `origin` is the local file that the content is a copy of.
+    """
 
     name: str
     content: Path | bytes
     bytes: int
     sha256: str
+    origin: Path | None = None
 
     def open(self) -> BinaryIO:
         """The content, from its start."""
@@ -57,6 +64,49 @@ class Selection:
 def local_file(name: str, path: Path) -> File:
     """A file of an upload from a local path."""
     return File(name, path, path.stat().st_size, sha256_file(path))
+
+
+def copied(file: File, stack: ExitStack) -> File:
+    """The same file with a private copy as its content, made from one open; bytes stay as they are.
+
+    The copy is private and gone when `stack` closes.
+
+    Raises:
+        DataError: the file is gone, is a link or no plain file by now, or has other bytes than when it was listed.
+        Unavailable: there is no room for the copy.
+    """
+    if isinstance(file.content, bytes):
+        return file
+    total, size = hashlib.sha256(), 0
+    try:
+        fd = os.open(file.content, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise DataError(f"{file.content}: cannot be read by now ({error.strerror}); nothing was sent") from None
+    with open(fd, "rb") as source:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise DataError(f"{file.content}: no plain file; nothing was sent")
+        copy = stack.enter_context(_private())
+        try:
+            while chunk := source.read(1 << 20):
+                total.update(chunk)
+                size += len(chunk)
+                copy.write(chunk)
+            copy.flush()
+        except OSError as error:
+            raise Unavailable(
+                f"{file.content}: no copy could be made in {tempfile.gettempdir()} ({error.strerror}); set TMPDIR to a "
+                "folder with room, then run the same command"
+            ) from None
+    if (total.hexdigest(), size) != (file.sha256, file.bytes):
+        raise DataError(f"{file.content}: changed after it was listed; nothing was sent, run the same command")
+    place = Path(f"/proc/self/fd/{copy.fileno()}")
+    return replace(file, content=place if place.exists() else Path(copy.name), origin=file.content)
+
+
+def _private() -> IO[bytes]:
+    """A new file that this process can open by its descriptor and nobody by a name; without /proc, one of its user's."""
+    nameless = os.path.isdir("/proc/self/fd")
+    return tempfile.TemporaryFile() if nameless else tempfile.NamedTemporaryFile()
 
 
 def generated_file(name: str, content: bytes) -> File:
@@ -95,8 +145,8 @@ def select(
     left_out: list[str] = []
     for text in paths:
         path = Path(os.path.abspath(text))
-        if path.is_symlink():
-            raise DataError(f"{text}: a symbolic link, which is not followed; give the path that it leads to")
+        if link := _link(path):
+            raise DataError(f"{link}: a symbolic link, which is not followed; give the path that it leads to")
         if path.is_dir():
             top = prefix + (f"{path.name}/" if auto_subdir else "")
             found = {top + name: file for name, file in _walk(path, left_out, repo_type)}
@@ -114,6 +164,13 @@ def select(
     if not chosen:
         raise DataError(f"nothing to upload in {', '.join(map(str, paths))}: no file of an allowed kind")
     return Selection(tuple(local_file(name, chosen[name]) for name in sorted(chosen)), tuple(left_out))
+
+
+def _link(path: Path) -> Path | None:
+    """The first symbolic link on the way to a path: in the folder that is worked in, on all of it, else its end."""
+    here = Path.cwd()
+    ways = [path, *path.parents][: len(path.parts) - len(here.parts)] if path.is_relative_to(here) else [path]
+    return next((way for way in reversed(ways) if way.is_symlink()), None)
 
 
 def is_allowed(name: str, repo_type: str = "model") -> bool:

@@ -6,8 +6,8 @@ from pathlib import Path
 from fledgling import artefacts
 from fledgling.artefacts import Adapter, HubMarker, Json, Metrics, Rung, Verdict
 from fledgling.errors import ConfigError, DataError
-from fledgling.files import sha256_file
 from fledgling.graph.sees import Settings
+from fledgling.integrity import refuse_edited
 from fledgling.models import adapter as bound
 from fledgling.models import checkpoint
 from fledgling.publishing.card import Facts, card
@@ -45,14 +45,17 @@ def publish_adapter(
     if not publish["repo_id"]:
         raise ConfigError("publish.repo_id is not set: name the repository, for example repo_id: my-team/{track}-slm")
     target = Target(publish["repo_id"], publish.get("repo_type") or "model", publish["private"])
+    made_from = artefacts.digests(verdict, *metrics)
     decided = artefacts.read(Verdict, verdict)
     if decided["track"] != track:
         raise DataError(f"{verdict}: is about track {decided['track']!r}, not {track!r}")
     contender = deployed(decided, source=str(verdict), force=bool(publish.get("force")))
     adapter = _of_folder(adapters, contender["adapter"] or "", "adapter")
-    base = checkpoint.load(_of_folder(models, contender["model"], "model"))
+    base = checkpoint.load(_of_folder(models, contender["model"], "model"), verify=True)
+    made_from |= artefacts.digests(adapter)
     bound.load(adapter, base)
     measured = {path.stem: artefacts.read(Metrics, path) for path in metrics}
+    artefacts.require_same(decided["made_from"], made_from, verdict)
     refuse_unproven(decided, contender, measured, source=str(verdict))
     facts = Facts(
         repo_id=target.repo_id,
@@ -67,10 +70,23 @@ def publish_adapter(
     )
     prefix = folder_in_repo(publish.get("path_in_repo"))
     files = adapter_files(adapter, verdict, card(facts), prefix)
-    digest = sha256_file(adapter)
+    digest = made_from[str(adapter)]
+    _require_read(files, {**made_from, **_listed(adapter, facts.adapter)})
     landed = upload(files, target, f"{track}: adapter {digest[:12]}")
-    made_from = artefacts.digests(adapter, verdict, *metrics)
+    made_from = dict(sorted(made_from.items()))
     return marker(landed, target, files, path_in_repo=publish.get("path_in_repo"), manifest=digest, made_from=made_from)
+
+
+def _listed(path: Path, manifest: Adapter) -> dict[str, str]:
+    """{path: sha256} of the files that an adapter's manifest lists."""
+    return {str(path.parent / name): known["sha256"] for name, known in manifest["files"].items()}
+
+
+def _require_read(files: Sequence[File], read: Mapping[str, str]) -> None:
+    """Refuse files that are no longer those that were read and verified before (DataError)."""
+    for file in files:
+        if isinstance(file.content, Path) and read.get(str(file.content)) != file.sha256:
+            raise DataError(f"{file.content}: changed after it was verified; nothing was sent, run the same command")
 
 
 def publish_paths(
@@ -82,6 +98,7 @@ def publish_paths(
         UsageError, DataError, ConfigError, Unavailable: see select and upload.
     """
     selection = select(paths, path_in_repo=path_in_repo, auto_subdir=auto_subdir, repo_type=target.repo_type)
+    refuse_edited([file.content for file in selection.files if isinstance(file.content, Path)], Path("results"))
     landed = upload(selection.files, target, message)
     for path in selection.left_out:
         print(f"left out: {path}")

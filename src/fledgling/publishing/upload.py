@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,11 +25,12 @@ from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils._http import default_client_factory
 from huggingface_hub.utils.tqdm import disable_progress_bars
 
+from fledgling import redaction
 from fledgling.artefacts import HubMarker, MadeFrom
 from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable
 from fledgling.publishing import token as tokens
-from fledgling.publishing.files import File, records
-from fledgling.secrets import scan, secret_values
+from fledgling.publishing.files import File, copied, records
+from fledgling.secrets import scan
 
 MOVED = frozenset({409, 412})  # somebody else committed
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
@@ -64,7 +65,8 @@ class Landed:
 def upload(files: Sequence[File], target: Target, message: str, *, token: str | None = None) -> Landed:
     """Bring files to the Hub in one commit; what is there already is not sent again.
 
-    The token is the one given, HF_TOKEN, the one that the console keeps for this folder, or the stored login; the
+    Each file is opened once and copied to a place without a name; the copy is looked through for credentials, and the
+    copy is what is sent, whatever happens to the file meanwhile. The token is the one given, HF_TOKEN, the one that the console keeps for this folder, or the stored login; the
     endpoint is HF_ENDPOINT. A repository that does not
     exist is created. A commit whose reply is lost, or that meets somebody else's, is looked for
     before it is tried once more.
@@ -76,9 +78,16 @@ def upload(files: Sequence[File], target: Target, message: str, *, token: str | 
         Unavailable: the Hub cannot be reached, is overloaded or full; the same call goes on from there.
     """
     token = token or os.environ.get("HF_TOKEN") or tokens.read(Path.cwd()) or get_token()
-    refuse_secrets(files, {**secret_values(os.environ), **({"the Hub login": token} if token else {})})
-    if token is None:
-        raise ConfigError("no Hub token: set HF_TOKEN, set one in the console, or log in with: hf auth login")
+    values = {**redaction.in_environment(os.environ), **({"the Hub login": token} if token else {})}
+    with ExitStack() as stack:
+        copies = [copied(file, stack) for file in files]
+        refuse_secrets(copies, values)
+        if token is None:
+            raise ConfigError("no Hub token: set HF_TOKEN, set one in the console, or log in with: hf auth login")
+        return _upload(copies, target, message, token)
+
+
+def _upload(files: Sequence[File], target: Target, message: str, token: str) -> Landed:
     with _explained(target, token):
         api = _connect(token)
         if "/" not in target.repo_id:
@@ -132,7 +141,9 @@ def marker(
 
 
 def _origin(file: File) -> str:
-    return f"{file.name} (generated)" if isinstance(file.content, bytes) else os.path.relpath(file.content)
+    if isinstance(file.content, bytes):
+        return f"{file.name} (generated)"
+    return os.path.relpath(file.origin or file.content)
 
 
 def _connect(token: str) -> HfApi:
@@ -292,7 +303,7 @@ def _pause(error: BaseException) -> float:
 
 @contextmanager
 def _explained(target: Target, token: str) -> Iterator[None]:
-    """Every failure as an error of one line, without the token, even where a reply quotes it."""
+    """Every failure as an error of one line, without the token, even where a reply quotes it whole, in part or coded."""
     try:
         yield
     except (
@@ -300,24 +311,32 @@ def _explained(target: Target, token: str) -> Iterator[None]:
         httpx.HTTPError,
         httpx.InvalidURL,
         OfflineModeIsEnabled,
+        OSError,
         ValueError,
         KeyError,
+        TypeError,
+        AttributeError,
+        AssertionError,
+        RuntimeError,
     ) as error:
-        told = error if isinstance(error, FledglingError) else explain(error, target, _endpoint())
-        if token in str(told):
-            raise type(told)(str(told).replace(token, "<the token>")) from None
-        if told is error:
+        told = error if isinstance(error, FledglingError) else explain(error, target, _endpoint(), token)
+        words = redaction.redacted(str(told), [token], "<the token>")
+        if told is error and words == str(told):
             raise
-        raise told from error
+        raise type(told)(words) from None
 
 
-def explain(error: Exception, target: Target, endpoint: str) -> FledglingError:
-    """The one-line cause of a failed upload, and what to do, as the error to raise."""
+def explain(error: Exception, target: Target, endpoint: str, token: str = "") -> FledglingError:
+    """The one-line cause of a failed upload, and what to do, as the error to raise; foreign words lose the token first."""
+
+    def line(text: str, most: int) -> str:
+        return " ".join(redaction.redacted(text, [token], "<the token>").split())[:most]
+
     status = _status(error)
     name = target.repo_id
     if status is not None:
         http = next(e for e in _chain(error) if isinstance(e, HfHubHTTPError))
-        said = (http.server_message or "").partition("\n")[0][:200].rstrip(".")
+        said = line((http.server_message or "").partition("\n")[0], 200).rstrip(".")
         reply = f"{status}: {said}" if said else str(status)
         if status == 401:
             return ConfigError(
@@ -346,11 +365,11 @@ def explain(error: Exception, target: Target, endpoint: str) -> FledglingError:
         if status in TRANSIENT or status >= 500:
             return Unavailable(f"{name}: the Hub gives out ({reply}); the same command goes on from here")
         # create_commit has the Hub check a card first, and says why in its own words.
-        why = " ".join(str(error).split())[:300] if str(error).startswith("Invalid metadata") else reply
+        why = line(str(error), 300) if str(error).startswith("Invalid metadata") else reply
         return DataError(f"{name}: the Hub refuses the upload ({why})")
     known = (OfflineModeIsEnabled, HFValidationError, httpx.HTTPError, httpx.InvalidURL, json.JSONDecodeError)
     cause = next((e for e in _chain(error) if isinstance(e, known)), error)
-    first = str(cause).partition("\n")[0][:200] or type(cause).__name__
+    first = line(str(cause).partition("\n")[0], 200) or type(cause).__name__
     if isinstance(cause, OfflineModeIsEnabled):
         return ConfigError("HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it")
     if isinstance(cause, HFValidationError):
@@ -359,8 +378,9 @@ def explain(error: Exception, target: Target, endpoint: str) -> FledglingError:
         return ConfigError(f"HF_ENDPOINT {endpoint}: {first}")
     if isinstance(cause, PermissionError):
         return ConfigError(f"{name}: this token may not write there ({first}); set HF_TOKEN to one with write access")
-    if isinstance(cause, httpx.HTTPError | json.JSONDecodeError | RuntimeError | KeyError | ConnectionError):
+    broken = (httpx.HTTPError, json.JSONDecodeError, RuntimeError, KeyError, TypeError, AttributeError, AssertionError)
+    if isinstance(cause, (*broken, OSError)):
         return Unavailable(
             f"{endpoint}: no usable reply ({type(cause).__name__}: {first}); the same command goes on from here"
         )
-    return DataError(f"{name}: {' '.join(str(cause).split())[:300]}")
+    return DataError(f"{name}: {line(str(cause), 300)}")

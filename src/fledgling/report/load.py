@@ -98,6 +98,8 @@ def load(
         {path.stem: path for path in predictions},
         {path.stem: path for path in rows},
     )
+    artefacts.seal(data, inputs.datasheet["splits"]["test"]["sha256"], datasheet)
+    artefacts.require_same(judged["made_from"], artefacts.digests(compare, datasheet, *metrics, *rows), verdict)
     for name in inputs.answerers:
         _require("predictions", name, inputs.predictions)
         _require("metrics", name, inputs.metrics)

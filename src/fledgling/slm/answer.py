@@ -21,7 +21,7 @@ from fledgling.progress import progress_bar
 from fledgling.prompting import shots, template
 from fledgling.prompting.turns import schema_place
 from fledgling.records import Example, Prediction, read_examples
-from fledgling.sealing import write_predictions
+from fledgling.sealing import verify_rows, write_predictions
 from fledgling.slm.engine import Answer, Decoding, Engine, Request, Slm, choose
 from fledgling.slm.guides import Guides, Unguided
 
@@ -204,6 +204,7 @@ def _split(
     keys: Callable[[str], str],
 ) -> _Split:
     """The rows of a file as requests, the same for every adapter."""
+    verify_rows(each.data)
     examples = list(read_examples(each.data))
     rows, unguided = ask(examples, chat, decoding, settings, before)
     if rows and all(row.request is None for row in rows):
@@ -298,6 +299,7 @@ def shots_of(settings: Mapping[str, Any], train_data: Path | None) -> list[Examp
         return []
     if train_data is None:
         raise ConfigError("shots need the rows of train; give --shots results/data/{track}/train.jsonl")
+    verify_rows(train_data)
     return shots.choose(read_examples(train_data), wanted["k"], wanted.get("set", 0))
 
 

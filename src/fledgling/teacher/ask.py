@@ -15,7 +15,7 @@ from fledgling.errors import ConfigError, Unavailable
 from fledgling.failpoints import failpoint
 from fledgling.journal import Journal
 from fledgling.records import Example, Outcome, Prediction
-from fledgling.sealing import write_predictions
+from fledgling.sealing import verify_rows, write_predictions
 from fledgling.teacher.address import Address, address
 from fledgling.teacher.answers import prediction
 from fledgling.teacher.batch import OpenBatches
@@ -54,10 +54,12 @@ def ask(
         ConfigError: something is missing, refused or cannot be written; a few calls were made at most.
         Unavailable: the provider, the disk or the budget gave out, or rows are without an answer; the same command
             goes on from there.
+        DataError: the rows are not those that their datasheet vouches for.
         SystemExit: 130 or 143 after a signal.
     """
     if teacher.batch and teacher.provider == "simulated":
         raise ConfigError("teacher.batch: the simulated teacher has no batch endpoint; set it to false")
+    verify_rows(data)
     place = address(teacher)
     _require_folder(Path(out))
     spent, opened = Spent(teacher), OpenBatches()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from fledgling.errors import ConfigError
 from fledgling.files import Object, json_line
+from fledgling.redaction import redacted
 from fledgling.teacher.address import Address, proxy
 from fledgling.teacher.taxonomy import Reply, Trouble
 
@@ -41,11 +42,10 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self._place = place
-        self._key = key
+        self._key = key if isinstance(key, str) else self._noted(key)
         self._timeout_s = timeout_s
         self._headers = dict(headers or {})
-        secrets = [*self._headers.values(), *([key] if isinstance(key, str) else [])]
-        self._secrets = [secret for secret in secrets if len(secret) > 8]
+        self._secrets = {*self._headers.values(), *([key] if isinstance(key, str) else [])}
         self._proxy = proxy(place.base_url)
 
     async def __aenter__(self) -> "Client":
@@ -104,26 +104,37 @@ class Client:
             async with asyncio.timeout(timeout_s):
                 response = await call(httpx2.Response)
         except TimeoutError:
-            return _failed(start, "timeout", f"no whole reply within {timeout_s:g} s")
+            return self._failed(start, "timeout", f"no whole reply within {timeout_s:g} s")
         except APIStatusError as error:
             response = error.response
         except APIConnectionError as error:
             cause = error.__cause__ or error
-            return _failed(start, *_trouble(cause))
+            return self._failed(start, *_trouble(cause))
         except _NoToken as error:
-            return _failed(start, "token", str(error))
+            return self._failed(start, "token", str(error))
         except (httpx2.HTTPError, httpx2.InvalidURL, ssl.SSLError, OSError) as error:
-            return _failed(start, *_trouble(error))
+            return self._failed(start, *_trouble(error))
         content = response.content
         try:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = content.decode("utf-8", "replace")  # it was paid for; what cannot be read shows as U+FFFD
-        if response.status_code != 200:  # some endpoints quote the key that they refuse
-            for secret in self._secrets:
-                text = text.replace(secret, "[key]")
+        text = redacted(text, self._secrets, "[key]")  # some endpoints quote the key that they refuse
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Reply(_seconds(start), response.status_code, text, headers, asked=response.request.url.path)
+
+    def _noted(self, key: Token) -> Token:
+        """The same, and what it gives is a secret too."""
+
+        async def noted() -> str:
+            token = await key()
+            self._secrets.add(token)
+            return token
+
+        return noted
+
+    def _failed(self, start: float, trouble: Trouble, detail: str) -> Reply:
+        return Reply(_seconds(start), trouble=trouble, detail=redacted(detail, self._secrets, "[key]"))
 
 
 def entra(environment: Mapping[str, str] = os.environ) -> Token:
@@ -204,10 +215,6 @@ def _trouble(error: BaseException) -> tuple[Trouble, str]:
     if isinstance(error, (*unsent, httpx2.InvalidURL, ssl.SSLError)):
         return "connect", detail
     return "broken", detail
-
-
-def _failed(start: float, trouble: Trouble, detail: str) -> Reply:
-    return Reply(_seconds(start), trouble=trouble, detail=detail)
 
 
 def _seconds(start: float) -> float:

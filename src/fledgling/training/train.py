@@ -20,6 +20,7 @@ from fledgling.models.offline import offline_and_quiet
 from fledgling.prompting import template
 from fledgling.prompting.turns import Place, schema_place
 from fledgling.records import read_examples
+from fledgling.sealing import verify_rows
 from fledgling.training import tokens as token_rows
 from fledgling.training.recipe import CPU_TOKENS, Recipe, choose_backend, compiles, kept_after, layout, pack
 
@@ -167,6 +168,7 @@ def _prompting(settings: Object) -> tuple[str, Place]:
 
 
 def _rows(path: Path, tokenizer: Any, settings: Object, recipe: Recipe) -> token_rows.Rows:
+    verify_rows(path)
     choice, schema = _prompting(settings)
     return token_rows.encode(
         read_examples(path),
