@@ -66,6 +66,7 @@ rule answer_candidates:
     input:
         data="results/data/{track}/val.jsonl",
         test="results/data/{track}/test.jsonl",
+        datasheet=ancient("results/data/{track}/datasheet.json"),
         model=lambda wildcards: f"results/models/{contenders.adapter_model(config, wildcards.adapter)}/manifest.json",
         adapters=rules.train.output.manifests,
         weights=rules.train.output.weights,
