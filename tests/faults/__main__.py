@@ -1,8 +1,9 @@
-"""The long form of the fault bench: python -m tests.faults [kills|guards|races] [--kills N] [--seed N].
+"""The long form of the fault bench: python -m tests.faults [kills|guards|races|edits] [--kills N] [--seed N].
 
 kills    seeded random kills of worker and driver, invariants after each
 races    the three races: kill -9 with calls in flight, one row added, two runs at once
 guards   every guard removed once in a copy; its test must fail
+edits    500 edits of one byte in a built tree (--tree FOLDER): each is named, and stops every rule that reads it
 """
 
 import argparse
@@ -15,6 +16,7 @@ import time
 from pathlib import Path
 
 from . import harness
+from .edits import storm as storm_of_edits
 from .guards import GUARDS, Guard
 from .kills import storm
 
@@ -96,17 +98,35 @@ def _pytest(copy: Path, *tests: str) -> int:
     return subprocess.run(command, cwd=copy, env=environment, **silent).returncode
 
 
+def edits(tree: Path, count: int, seed: int) -> None:
+    start = time.monotonic()
+    figures = storm_of_edits(tree, count, seed)
+    for name, number in sorted(figures.kinds.items()):
+        print(f"{number:5d} {name}")
+    print(
+        f"{figures.edits} edits of one byte: {figures.named} named by verify, {figures.stopped} commands of rules that "
+        f"read them stopped, {len(figures.faults)} faults, {time.monotonic() - start:.0f} s"
+    )
+    if figures.faults:
+        print("\n".join(figures.faults[:20]))
+        raise SystemExit(1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="*", default=["races", "guards", "kills"])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--only", default="", help="guards of these faults, e.g. F20")
+    parser.add_argument("--tree", type=Path, help="a folder in which the graph was built, for edits")
+    parser.add_argument("--edits", type=int, default=500)
     options = parser.parse_args()
     if "races" in options.part:
         races()
     if "guards" in options.part:
         guards([guard for guard in GUARDS if options.only in guard.faults])
+    if "edits" in options.part:
+        edits(options.tree, options.edits, options.seed)
     if "kills" in options.part:
         kills(options.kills, options.seed)
 

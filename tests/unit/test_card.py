@@ -359,7 +359,7 @@ def test_damaged_adapter(hub: Hub, copy: Path) -> None:
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
-    with pytest.raises(DataError, match=r"adapter_model\.safetensors: damaged"):
+    with pytest.raises(DataError, match=r"adapter_model\.safetensors: edited or damaged"):
         release(copy)
     assert hub.requests == []
 

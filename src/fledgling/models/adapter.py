@@ -95,9 +95,11 @@ def verified(path: Path) -> artefacts.Adapter:
     for name, known in manifest["files"].items():
         file = path.parent / name
         if not file.is_file():
-            raise DataError(f"{file}: missing, though {path.name} lists it; train the adapter again")
+            raise DataError(f"{file}: missing, though {path.name} lists it; {artefacts.remedy(file)}")
         if file.stat().st_size != known["bytes"] or sha256_file(file) != known["sha256"]:
-            raise DataError(f"{file}: damaged, its sha256 is not the one in {path.name}; train the adapter again")
+            raise DataError(
+                f"{file}: edited or damaged, its sha256 is not the one in {path.name}; {artefacts.remedy(file)}"
+            )
     return manifest
 
 

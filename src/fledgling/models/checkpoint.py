@@ -130,7 +130,7 @@ def load(path: Path, *, verify: bool = False) -> Model:
     path = Path(path)
     model = _model(path.parent, artefacts.read(artefacts.Model, path))
     if odd := next((file.path for file in model.files if parts([file.path]) != [file.path]), None):
-        raise DataError(f"{path}: names {odd!r}, which is no file of a checkpoint; delete {path} and build it again")
+        raise DataError(f"{path}: names {odd!r}, which is no file of a checkpoint; {artefacts.remedy(path)}")
     soundness.require_inside(model.checkpoint, [file.path for file in model.files])
     for file in model.files:
         _check(path, model.checkpoint / file.path, file, verify)
@@ -158,7 +158,7 @@ def _file(checkpoint: Path, name: str) -> File:
 
 
 def _check(manifest: Path, path: Path, file: File, verify: bool) -> None:
-    remedy = f"delete {manifest} and build it again"
+    remedy = f"delete {manifest} and build it again with: snakemake --cores all {manifest}"
     if not path.is_file():
         raise DataError(f"{path}: no such file, though {manifest} names it; {remedy}")
     if (size := path.stat().st_size) != file.bytes:
