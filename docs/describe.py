@@ -17,6 +17,7 @@ from pydantic import ConfigDict, TypeAdapter
 from fledgling import artefacts
 
 ROOT = Path(__file__).parent.parent
+SEAL = "sha256 of all other bytes of the file; its last key, and in every file that Fledgling writes."
 HEAD = """# The files under results/
 
 Made by `python docs/describe.py` from `src/fledgling/artefacts.py`; do not edit. Other programs can check a file against
@@ -33,6 +34,8 @@ def schema(kind: type) -> dict[str, Any]:
     for part in [made, *made.get("$defs", {}).values()]:
         if "properties" in part:
             part["additionalProperties"] = False
+            if "seal" in part["properties"]:  # of a base class, whose docstrings pydantic does not read
+                part["properties"]["seal"]["description"] = SEAL
             for name in part["properties"].values():
                 name.pop("title", None)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}

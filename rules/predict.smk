@@ -76,7 +76,7 @@ rule answer_candidates:
     log:
         "logs/answer/{track}/val/{adapter}.log",
     benchmark:
-        "results/benchmarks/answer/{track}/val/{adapter}.tsv"
+        "logs/benchmarks/answer/{track}/val/{adapter}.tsv"
     conda:
         TORCH_ENV
     resources:

@@ -31,7 +31,7 @@ class Sealed(TypedDict):
     """A JSON file that vouches for itself."""
 
     seal: NotRequired[str]
-    """sha256 of all other bytes of the file; always its last key."""
+    """sha256 of all other bytes of the file; `write` adds it as the last key, `read` checks it and takes it out."""
 
 
 class FileDigest(TypedDict):

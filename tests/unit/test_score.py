@@ -46,7 +46,7 @@ def run(tmp_path):
                 (tmp_path / f"{name}.jsonl").write_text(text + "\n")
         out, lines = tmp_path / "slm.json", tmp_path / "rows.jsonl"
         metrics = score(tmp_path / "test.jsonl", tmp_path / "slm.jsonl", kind, out, lines, **fields)
-        assert json.loads(out.read_text()) == metrics
+        assert artefacts.read(artefacts.Metrics, out) == metrics
         return metrics, [row for _, row in read_jsonl(lines)]
 
     return run
