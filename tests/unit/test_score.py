@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from fledgling import artefacts
 from fledgling.decision.scored import read_rows
 from fledgling.errors import DataError, UsageError
 from fledgling.files import read_jsonl, write_jsonl
@@ -403,7 +404,6 @@ def test_numbers_of_the_gold_are_exact(run):
 
 
 def test_rows_of_the_graph_are_of_their_own_kind(tmp_path):
-    from fledgling import artefacts
     from fledgling.data.prepare import prepare
 
     write_jsonl(tmp_path / "rows.jsonl", rows(3))
