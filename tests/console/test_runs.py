@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -128,6 +129,22 @@ def test_a_run_is_started_and_watched_to_its_end(graph):
     assert (found["done"], found["total"], found["exitCode"]) == (1, 1, 0)
     assert (graph.folder / TARGET).exists()
     assert graph.get(f"/api/plan?target={TARGET}").json["jobs"] == []
+
+
+def test_starts_at_once_are_one_run(graph):
+    confirm = graph.get(f"/api/plan?target={TARGET}").json["confirm"]
+    answers = []
+
+    def one():
+        answers.append(graph.ask("POST", "/api/runs", {"targets": [TARGET], "confirm": confirm}))
+
+    threads = [threading.Thread(target=one) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(answer.status for answer in answers) == [202, 409, 409, 409], [one.json for one in answers]
+    until(graph, lambda: len(runs(graph)) == 1)
 
 
 def test_a_killed_console_harms_no_run(graph):

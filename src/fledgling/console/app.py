@@ -317,6 +317,9 @@ class Api:
             raise Refused(503, "streams", f"{MOST_STREAMS} pages are watching already; ask /api/runs/{name} instead")
 
         async def stream() -> AsyncIterator[bytes]:
+            if console.streams >= MOST_STREAMS:  # others have come while this one was on its way
+                yield b"retry: 30000\n\n"
+                return
             console.streams += 1
             try:
                 before, run = "", first
@@ -432,7 +435,7 @@ class Pages:
         """/report/{track}.html: the report as it was built, in a sandbox."""
         place = self._console.root / f"results/report/{track_of(request)}.html"
         try:
-            data = await run_in_threadpool(place.read_bytes)
+            data = await run_in_threadpool(reading.content, place)
         except OSError:
             raise Refused(404, "not_found", "no report is built yet") from None
         headers = {"cache-control": "no-store", "content-security-policy": REPORT_CSP}

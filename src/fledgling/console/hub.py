@@ -4,7 +4,6 @@ A job is a folder .fledgling/uploads/{job}/ and a process of its own, which read
 is in no command line, no environment and no log, and the console may end meanwhile.
 """
 
-import json
 import os
 import re
 import stat
@@ -17,7 +16,7 @@ from pathlib import Path
 from fledgling import redaction
 from fledgling.console.bodies import Upload
 from fledgling.console.policy import Refused
-from fledgling.console.reading import Object, items, obj, text, whole
+from fledgling.console.reading import Object, items, loaded, obj, text, whole
 from fledgling.console.runs import Runs, spawn, state_of
 from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable, UsageError
 from fledgling.files import write_json
@@ -153,15 +152,8 @@ class Hub:
     def _check_adapters(self, places: list[Path]) -> None:
         for place in places:
             for config in [*place.rglob("adapter_config.json")] if place.is_dir() else []:
-                try:
-                    base = text(obj(json.loads(config.read_bytes())).get("base_model_name_or_path"))
-                except (OSError, ValueError):
-                    base = "?"
-                sealed = config.parent / "manifest.json"
-                try:
-                    trained = text(obj(obj(json.loads(sealed.read_bytes())).get("base")).get("name"))
-                except (OSError, ValueError):
-                    trained = ""
+                base = text(loaded(config).get("base_model_name_or_path"))
+                trained = text(obj(loaded(config.parent / "manifest.json").get("base")).get("name"))
                 if not base or base != trained:
                     where = config.parent.relative_to(self._root)
                     raise Refused(
@@ -232,7 +224,7 @@ class Hub:
         folder = self._root / UPLOADS / name
         if not re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", name) or not folder.is_dir():
             raise Refused(404, "not_found", "no such upload")
-        request, job = _load(folder / "request.json"), _load(folder / "job.json")
+        request, job = loaded(folder / "request.json"), loaded(folder / "job.json")
         state = text(job.get("state")) or ("running" if state_of(job) == "running" else "interrupted")
         return {
             "job": name,
@@ -287,13 +279,6 @@ def _environment() -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     plain = "huggingface.co" not in os.environ.get("HF_ENDPOINT", "huggingface.co")
     return {"PYTHONPATH": path, "HF_HUB_DISABLE_TELEMETRY": "1", **({"HF_HUB_DISABLE_XET": "1"} if plain else {})}
-
-
-def _load(path: Path) -> Object:
-    try:
-        return obj(json.loads(path.read_bytes()))
-    except (OSError, ValueError):
-        return {}
 
 
 def refusal(job: Object) -> Refused:

@@ -92,6 +92,8 @@ class Policy:
         hosts = [value for name, value in headers if name == b"host"]
         if len(hosts) != 1 or hosts[0].decode("latin-1").lower() not in self.hosts:
             raise Refused(400, "host", f"this console answers as {', '.join(sorted(self.hosts))} only")
+        if scope.get("http_version") not in ("1.0", "1.1"):
+            raise Refused(400, "request", "HTTP/1.1 is spoken here")
         if not path.startswith(b"/"):
             raise Refused(400, "address", "an address on this host is expected")
         if b"%" in path or b"\\" in path or b"//" in path or b"/." in path or b"\0" in path:

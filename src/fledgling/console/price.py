@@ -16,6 +16,7 @@ from fledgling.graph import runs as events
 from fledgling.graph.runs import Tail
 
 LONGEST_S = 60
+MOST_WAITING = 5  # plans that are made or wait
 
 
 class Price:
@@ -23,16 +24,21 @@ class Price:
 
     def __init__(self, folder: Folder, runs: Runs) -> None:
         self._folder, self._runs = folder, runs
-        self._lock = threading.Lock()
+        self._lock, self._room = threading.Lock(), threading.BoundedSemaphore(MOST_WAITING)
 
     def plan(self, wanted: list[str]) -> Object:
         """The jobs that targets need now with their reasons, the price, and the mark that confirms it.
 
         Raises:
-            Refused: 409 where the graph cannot be planned; the message says what to mend.
+            Refused: 409 where the graph cannot be planned; the message says what to mend. 503 where many wait already.
         """
-        with self._lock:
-            jobs = self._dry_run(wanted)
+        if not self._room.acquire(blocking=False):  # each holds one of the threads that all pages share
+            raise Refused(503, "busy", "several plans are being made already; ask again in some seconds")
+        try:
+            with self._lock:
+                jobs = self._dry_run(wanted)
+        finally:
+            self._room.release()
         config, problem = self._folder.configuration()
         lines = [] if problem else self._lines(config, jobs)
         total = _total(lines)
@@ -100,7 +106,7 @@ class Price:
 
         def runs(line: Object) -> bool:
             part = "repeat/" if line["repeat"] else "val/" if line["split"] == "val" else ""
-            candidates = ("answer_candidates", line["track"], line["contender"].rpartition(".")[0], "")
+            candidates = ("answer_candidates", line["track"], text(line["contender"]).rpartition(".")[0], "")
             asked_for = (line["rule"], line["track"], line["contender"], part) in now or (
                 line["split"] == "val" and candidates in now
             )

@@ -1,12 +1,14 @@
 """What the console reads of what is built: the one place that knows the shapes of these files."""
 
+import errno
 import json
 import os
+import stat
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import BinaryIO, Generic, TypeVar
 
 from fledgling import selection
 from fledgling.errors import FledglingError
@@ -39,6 +41,47 @@ def real(value: object) -> float | None:
 def whole(value: object) -> int | None:
     """A whole number; None where there is none."""
     return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def opened(path: Path) -> BinaryIO:
+    """A file to read: never a link, whose end may lie anywhere, nor a pipe or a device, which would be waited for.
+
+    Raises:
+        OSError: it is none, or not there.
+    """
+    handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return os.fdopen(handle, "rb")
+
+
+def regular(path: Path) -> bool:
+    """Whether a file is there that `opened` would open."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def content(path: Path) -> bytes:
+    """All of a file, as `opened` lets it be read.
+
+    Raises:
+        OSError: see there; or it is larger than an artefact is.
+    """
+    with opened(path) as stream:
+        if os.fstat(stream.fileno()).st_size > LARGEST:
+            raise OSError(errno.EFBIG, f"larger than {LARGEST >> 20} MiB", str(path))
+        return stream.read()
+
+
+def loaded(path: Path) -> Object:
+    """The JSON object in a file; an empty one where there is none that can be read."""
+    try:
+        return obj(json.loads(content(path)))
+    except (OSError, ValueError, RecursionError):
+        return {}
 
 
 class Cached(Generic[T]):
@@ -110,9 +153,7 @@ class Folder:
 
         def load() -> object:
             try:
-                if file.stat().st_size > LARGEST:
-                    raise ValueError(f"{path}: larger than {LARGEST >> 20} MiB")
-                return json.loads(file.read_bytes())
+                return json.loads(content(file))
             except FileNotFoundError:
                 return None
             except (OSError, ValueError, RecursionError) as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from fledgling.console.policy import Refused
-from fledgling.console.reading import Object, items, obj, real, stamp, text
+from fledgling.console.reading import Object, items, loaded, obj, opened, real, regular, stamp, text
 
 RIGHT, MISSING = 1, 2
 OUTCOMES = ("ok", "empty", "length", "content_filter", "refusal", "error")
@@ -69,7 +69,7 @@ class Rows:
             Refused: 404 where the track has no test rows yet.
         """
         data = self._root / f"results/data/{track}/test.jsonl"
-        if not data.is_file():
+        if not regular(data):
             raise Refused(404, "no_rows", f"{track}: no test rows are built yet")
         predictions = self._root / "results/predictions" / track
         files = [
@@ -114,10 +114,7 @@ class Rows:
     def _metric(self, track: str, kind: str) -> str:
         """The core metric that says whether a row is right."""
         for kind_of_file in ("verdict", "compare"):
-            try:
-                value = obj(json.loads((self._root / f"results/{kind_of_file}/{track}.json").read_bytes()))
-            except (OSError, ValueError):
-                continue
+            value = loaded(self._root / f"results/{kind_of_file}/{track}.json")
             if core := [text(name) for name in items(value.get("core"))]:
                 return core[0]
         return PRIMARY.get(kind, "exact_match_rate")
@@ -143,7 +140,7 @@ class Rows:
             if searched and (raw := line.get("raw")):
                 texts[number] += f" {str(raw)[:SEARCHED]}"
         scores = self._root / "results/metrics" / track / file.name
-        if scores.is_file():
+        if regular(scores):
             for place, line in _lines(scores):
                 number = order.get(text(line.get("id")))
                 if number is None:
@@ -190,7 +187,7 @@ class Rows:
         }
 
     def _requests(self, index: Index, rows: list[int]) -> list[str]:
-        with open(self._root / f"results/data/{index.track}/test.jsonl", "rb") as stream:
+        with opened(self._root / f"results/data/{index.track}/test.jsonl") as stream:
             return [last_request(line_at(stream, index.places[number]))[:300] for number in rows]
 
     def row(self, track: str, number: int) -> Object:
@@ -202,7 +199,7 @@ class Rows:
         index = self.index(track)
         if not 0 <= number < len(index.ids):
             raise Refused(404, "not_found", "no such row")
-        with open(self._root / f"results/data/{track}/test.jsonl", "rb") as stream:
+        with opened(self._root / f"results/data/{track}/test.jsonl") as stream:
             data = line_at(stream, index.places[number])
         answers: list[Object] = []
         for name, found in index.contenders.items():
@@ -238,7 +235,7 @@ class Rows:
     def _line(self, path: str, place: int) -> Object:
         if place < 0:
             return {}
-        with open(self._root / path, "rb") as stream:
+        with opened(self._root / path) as stream:
             return line_at(stream, place)
 
 
@@ -250,7 +247,7 @@ def _rank(file: Path) -> tuple[int, str]:
 def _lines(path: Path) -> Iterator[tuple[int, Object]]:
     """(byte offset, object) of each line that is one; a file that is being written ends where it ends."""
     place = 0
-    with open(path, "rb") as stream:
+    with opened(path) as stream:
         for line in stream:
             try:
                 value = json.loads(line)

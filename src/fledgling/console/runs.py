@@ -3,7 +3,6 @@
 All of it is read from .fledgling/runs, whoever started the run; a run is a process of its own and outlives the console.
 """
 
-import json
 import os
 import shlex
 import signal
@@ -19,7 +18,18 @@ from pathlib import Path
 from typing import IO
 
 from fledgling.console.policy import Refused
-from fledgling.console.reading import Object, environment_without_secrets, items, obj, stamp, text, whole
+from fledgling.console.reading import (
+    Object,
+    environment_without_secrets,
+    items,
+    loaded,
+    obj,
+    opened,
+    regular,
+    stamp,
+    text,
+    whole,
+)
 from fledgling.graph import runs
 from fledgling.graph.driver import identity
 from fledgling.graph.runs import FOLDER, Event, Tail
@@ -75,7 +85,7 @@ class Watch:
                 self._take(event)
             mark = stamp(self.folder / "run.json")
             if mark != self._stamp:
-                self._record, self._stamp = _load(self.folder / "run.json"), mark
+                self._record, self._stamp = loaded(self.folder / "run.json"), mark
             state = state_of(self._record)
             running = state == "running"
             jobs = [self._ended(job, running).to_json() for job in self._jobs.values() if job.rule != "all"]
@@ -157,13 +167,6 @@ class Watch:
             self._bought[job.id] = (self._bought[job.id][0], job.done)
 
 
-def _load(path: Path) -> Object:
-    try:
-        return obj(json.loads(path.read_bytes()))
-    except (OSError, ValueError):
-        return {}
-
-
 def state_of(record: Object) -> str:
     """running, done, failed, stopped, or killed: it has no end and its process is gone. `elsewhere` cannot be known."""
     if state := text(record.get("state")):
@@ -178,12 +181,22 @@ def _lives(record: Object) -> bool:
     if pid is None:
         return False
     try:
-        if driver:
-            return identity(pid) == driver
+        if named := identity(pid):  # where the system can name a process for good, a run that names none is no run
+            return named == driver
         os.kill(pid, 0)
     except OSError:
         return False
     return True
+
+
+def _works_in(pid: int, root: Path) -> bool:
+    """Whether a process works in a folder; anybody can write a run.json that names another one."""
+    try:
+        return pid > 1 and os.path.samefile(f"/proc/{pid}/cwd", root)
+    except FileNotFoundError:
+        return pid > 1 and not os.path.exists("/proc/self/stat")  # no /proc: nothing tells
+    except PermissionError:
+        raise Refused(403, "not_yours", "this run belongs to another user of this machine") from None
 
 
 def targets(argv: list[str]) -> list[str]:
@@ -275,13 +288,12 @@ class Runs:
         Raises:
             Refused: 409 while another run works in this folder.
         """
+        if active := self.active():
+            raise Refused(409, "busy", f"the run {active['run']} works in this folder; wait for it or stop it")
         with self._lock:
             self._reap()
             if self._started:
                 raise Refused(409, "busy", "a run is going on in this folder; wait for it or stop it")
-        if active := self.active():
-            raise Refused(409, "busy", f"the run {active['run']} works in this folder; wait for it or stop it")
-        with self._lock:
             (self._root / STARTS).mkdir(parents=True, exist_ok=True)
             log = self._root / STARTS / f"{datetime.now(UTC):%Y%m%d-%H%M%S-%f}.log"
             command = self.command(wanted)
@@ -298,7 +310,9 @@ class Runs:
         """
         if self.read(name)["state"] != "running":
             raise Refused(409, "not_running", "this run does not go on any more")
-        pid = whole(_load(self._root / FOLDER / name / "run.json").get("pid")) or 0
+        pid = whole(loaded(self._root / FOLDER / name / "run.json").get("pid")) or 0
+        if not _works_in(pid, self._root):
+            raise Refused(409, "not_running", "the process of this run does not work in this folder")
         try:
             group = os.getpgid(pid)
             if group == os.getpgid(0):
@@ -314,9 +328,11 @@ class Runs:
         """The end of the log of the job that said something last."""
         run = self.read(name)
         logs = [text(log) for job in items(run.get("jobs")) for log in items(obj(job).get("logs"))]
+        whole_of = (self._root / "logs").resolve()
         places = [self._root / log for log in logs if log.startswith("logs/") and ".." not in log]
+        places = [place for place in places if place.resolve().is_relative_to(whole_of)]
         newest = max(
-            (place for place in places if place.is_file()), key=lambda place: place.stat().st_mtime, default=None
+            (place for place in places if regular(place)), key=lambda place: place.stat().st_mtime, default=None
         )
         if newest is None:
             return ""
@@ -364,8 +380,8 @@ def spawn(command: list[str], root: Path, output: IO[bytes], **env: str) -> "sub
 def end_of(path: Path, lines: int) -> str:
     """The last lines of a text file."""
     try:
-        with open(path, "rb") as stream:
-            stream.seek(max(path.stat().st_size - 200 * lines, 0))
+        with opened(path) as stream:
+            stream.seek(max(os.fstat(stream.fileno()).st_size - 200 * lines, 0))
             found = stream.read().decode("utf-8", "replace")
     except OSError:
         return ""

@@ -6,9 +6,11 @@ whatever trickles in, and a connection that is beyond the number of connections 
 
 import asyncio
 import logging
+import re
 import socket
 from typing import Any, ClassVar
 
+import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -18,6 +20,7 @@ from fledgling.errors import ConfigError
 ARRIVE_S = 10.0  # for the lines of a request, from the connection's start or the last answer's end
 BODY_S = 10.0  # for its body
 MOST = 1000  # connections
+LONE = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")  # an end of line that is none in HTTP
 MOST_IDLE = 200  # connections that have not sent a whole request yet
 log = logging.getLogger(__name__)
 
@@ -27,6 +30,7 @@ class Deadlines(H11Protocol):
 
     _waiting: ClassVar["set[Deadlines]"] = set()  # connections that owe us a request
     _timer: asyncio.TimerHandle | None = None
+    _last = b""  # byte that came before what comes now
 
     def connection_made(self, transport: Any) -> None:
         """A client has connected; it has some seconds to say what it wants."""
@@ -39,6 +43,17 @@ class Deadlines(H11Protocol):
         """The connection is gone."""
         self._arrived()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Lines end in CR LF here: where a proxy before us reads one line, a lone LF must not make two."""
+        if self.conn.their_state is h11.IDLE:
+            seen = self._last + data
+            head = seen.partition(b"\r\n\r\n")[0]
+            if LONE.search(head):
+                self.send_400_response("")
+                return
+        self._last = data[-1:]
+        super().data_received(data)
 
     def handle_events(self) -> None:
         """Bytes have come: a whole request stops the clock, a half one does not."""
