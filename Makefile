@@ -23,9 +23,7 @@ env: $(READY)
 $(READY): pyproject.toml $(wildcard envs/*.txt)
 	$(PYTHON) -c 'import sys; sys.exit("Fledgling needs Python 3.11 or newer: make PYTHON=python3.11 …" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	@echo "Installing into $(VENV): a few minutes, and several GB where torch brings its CUDA build (README, Install)"
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[console,cluster,azure,dev]'
+	$(BIN)/python envs/install.py '.[console,cluster,azure,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps -r envs/slurm.txt
 	touch $@
 

@@ -179,11 +179,7 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     Raises:
         DataError: missing, or not UTF-8; names file, line and byte.
     """
-    try:
-        stream = _open_binary(path)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    with stream:
+    with open_binary(path) as stream:
         for number, raw in enumerate(stream, 1):
             text = decode_line(path, number, raw)
             if text.strip():
@@ -208,12 +204,18 @@ def decode_line(path: str | os.PathLike[str], number: int, raw: bytes) -> str:
         ) from None
 
 
-def _open_binary(path: str | os.PathLike[str]) -> IO[bytes]:
-    if not os.fspath(path).endswith(".gz"):
-        return open(path, "rb")
+def open_binary(path: str | os.PathLike[str]) -> IO[bytes]:
+    """A file to read, unpacked where its name ends in .gz.
+
+    Raises:
+        DataError: it is missing.
+    """
     import gzip
 
-    return gzip.open(path, "rb")  # type: ignore[return-value]
+    try:
+        return gzip.open(path, "rb") if os.fspath(path).endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:

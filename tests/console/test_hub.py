@@ -315,14 +315,23 @@ def test_a_hub_that_is_away_never_blocks_keeping_a_token(own):
     assert own.get("/hub").status == 200
 
 
-def test_two_uploads_at_once_and_a_kill_in_the_middle(own, hub):
+@pytest.fixture
+def halfway(own, hub, request):
+    """A console with an upload that the Hub holds in its middle: (thread, its reply, what lets it go on)."""
     own.start()
     own.ask("POST", "/api/hf/token", {"token": TOKEN})
     arrived, release = hub.hold("POST", "/commit/")
-    first = {}
-    thread = threading.Thread(target=lambda: first.update(reply=upload(own, repoId="org/twice")))
+    first, repository = {}, "org/twice" if "two" in request.node.name else "org/killed"
+    thread = threading.Thread(target=lambda: first.update(reply=upload(own, repoId=repository)))
     thread.start()
     assert arrived.wait(30)
+    yield thread, first, release
+    release.set()
+    thread.join()
+
+
+def test_two_uploads_at_once_and_a_kill_in_the_middle(own, halfway):
+    thread, _, release = halfway
     busy = upload(own, repoId="org/twice")
     assert (busy.status, busy.json["error"]) == (409, "busy")
     (job,) = own.get("/api/hf/uploads").json["uploads"]
@@ -340,14 +349,8 @@ def test_two_uploads_at_once_and_a_kill_in_the_middle(own, hub):
     assert (own.folder / ".fledgling/uploads" / job["job"] / "marker.json").exists()
 
 
-def test_an_upload_that_was_killed_is_called_so(own, hub):
-    own.start()
-    own.ask("POST", "/api/hf/token", {"token": TOKEN})
-    arrived, release = hub.hold("POST", "/commit/")
-    first = {}
-    thread = threading.Thread(target=lambda: first.update(reply=upload(own, repoId="org/killed")))
-    thread.start()
-    assert arrived.wait(30)
+def test_an_upload_that_was_killed_is_called_so(own, halfway):
+    thread, first, release = halfway
     (job,) = own.get("/api/hf/uploads").json["uploads"]
     record = json.loads((own.folder / ".fledgling/uploads" / job["job"] / "job.json").read_text())
     os.kill(record["pid"], signal.SIGKILL)

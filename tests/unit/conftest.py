@@ -1,12 +1,25 @@
 """A tiny untrained checkpoint, for tests that need a model and not what it knows."""
 
+import importlib.util
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 WORDS = "turn the light on in kitchen for Alice three two one kitchen porch name arguments true false " * 4
+
+
+@pytest.fixture(scope="session")
+def benchmark(root: Path) -> ModuleType:
+    """benchmarks/false_swap.py, which simulates the gate itself."""
+    spec = importlib.util.spec_from_file_location("false_swap", root / "benchmarks" / "false_swap.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="session")

@@ -1,24 +1,11 @@
 """Whether the rows can suffice, against simulation by the gate itself."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from fledgling import stats
 from fledgling.decision import power
 from fledgling.decision.power import chance
-
-
-@pytest.fixture(scope="module")
-def benchmark(root: Path):
-    spec = importlib.util.spec_from_file_location("false_swap", root / "benchmarks" / "false_swap.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("n", [20, 55, 74, 200, 700, 2000])

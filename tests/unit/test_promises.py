@@ -1,21 +1,9 @@
 """The promises over several contenders and several looks, in short; benchmarks/false_swap.py is the long version."""
 
-import importlib.util
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
-
-
-@pytest.fixture(scope="module")
-def benchmark(root: Path):
-    spec = importlib.util.spec_from_file_location("false_swap", root / "benchmarks" / "false_swap.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize(("contenders", "rho", "n"), [(2, 0.85, 200), (3, 0.6, 200), (5, 0.85, 1000), (8, 0.95, 200)])

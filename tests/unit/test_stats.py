@@ -1,7 +1,6 @@
 """Intervals and tests against published values, brute force and simulation."""
 
 import doctest
-import importlib.util
 import math
 import subprocess
 import sys
@@ -265,16 +264,6 @@ def test_no_number_of_rows_closes_a_real_gap():
 
 
 # the promise, in short; benchmarks/false_swap.py is the long version ------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def benchmark(root: Path):
-    spec = importlib.util.spec_from_file_location("false_swap", root / "benchmarks" / "false_swap.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.parametrize("n", [20, 55, 200, 2000])

@@ -1,13 +1,11 @@
 """Rows out of JSON and JSON Lines, read strictly."""
 
-import gzip
 from collections.abc import Iterator
-from typing import IO
 
 from fledgling import strict_json
 from fledgling.data.invalid import Unusable
 from fledgling.errors import DataError
-from fledgling.files import decode_line, read_lines
+from fledgling.files import decode_line, open_binary, read_lines
 
 MAX_ROW = 4 << 20  # bytes of one row: more than any model reads
 # A row as parsed, or why its text could not be parsed.
@@ -69,7 +67,7 @@ def _lines(name: str) -> Iterator[tuple[int, str | None]]:
 
     The same as `files.read_lines`, within bounded memory.
     """
-    with _open(name) as stream:
+    with open_binary(name) as stream:
         number = 0
         while raw := stream.readline(MAX_ROW + 1):
             number += 1
@@ -82,10 +80,3 @@ def _lines(name: str) -> Iterator[tuple[int, str | None]]:
             text = decode_line(name, number, raw)
             if text.strip():
                 yield number, text
-
-
-def _open(name: str) -> IO[bytes]:
-    try:
-        return gzip.open(name, "rb") if name.endswith(".gz") else open(name, "rb")  # type: ignore[return-value]
-    except FileNotFoundError:
-        raise DataError(f"{name}: no such file") from None
