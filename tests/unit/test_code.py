@@ -22,7 +22,8 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "script.py").write_text("def main():\n    from fledgling.data import split\n")
     monkeypatch.setattr(code, "PACKAGE", folder)
     monkeypatch.setattr(code, "PLUMBING", frozenset({folder / "errors.py"}))
-    monkeypatch.setattr(code, "_read", code._read.__wrapped__)
+    for cached in ("_read", "_name", "_module"):
+        monkeypatch.setattr(code, cached, getattr(code, cached).__wrapped__)
     return folder
 
 

@@ -30,17 +30,18 @@ def digests(script: str | Path, root: str | Path = ".") -> dict[str, str]:
     syntax tree, those inside functions too; nothing is executed. A digest changes with the syntax
     tree, docstrings aside: comments, formatting and docstrings leave it as it is.
     """
-    found: dict[str, str] = {}
+    read: dict[Path, str] = {}
     waiting = [Path(root, script).resolve()]
     while waiting:
         file = waiting.pop()
-        name = _name(file, Path(root).resolve())
-        if name not in found and file not in PLUMBING:
-            found[name], imported = _read(file)
+        if file not in read and file not in PLUMBING:
+            read[file], imported = _read(file)
             waiting.extend(imported)
-    return dict(sorted(found.items()))
+    base = Path(root).resolve()
+    return dict(sorted((_name(file, base), digest) for file, digest in read.items()))
 
 
+@functools.cache
 def _name(file: Path, root: Path) -> str:
     if file.is_relative_to(PACKAGE):
         return f"fledgling/{file.relative_to(PACKAGE).as_posix()}"
@@ -100,6 +101,7 @@ def _imports(node: ast.Import | ast.ImportFrom, file: Path) -> Iterator[Path]:
             yield from _module(f"{module}.{alias.name}") or _module(module)
 
 
+@functools.cache
 def _module(name: str) -> list[Path]:
     """The files that importing a dotted name runs: the module and its packages; [] if it is no fledgling module."""
     parts = name.split(".")
