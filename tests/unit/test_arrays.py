@@ -13,9 +13,9 @@ from fledgling.records import Example, Prediction, read_examples
 from fledgling.slm.guides import Guides
 from fledgling.teacher.ask import ask
 from fledgling.teacher.requests import Endpoint, Teacher, request
-from fledgling.tracks import kind
 from fledgling.tracks.declared import described
 from fledgling.tracks.floors import FLOORS, answers
+from fledgling.tracks.registry import kind
 from tests.unit.families import FAMILIES, tokenizer
 
 ANSWERS: dict[str, Any] = {

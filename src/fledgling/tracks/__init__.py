@@ -1,5 +1,4 @@
-"""What the answers of a track are worth: one module a kind, what they share, and answers that need no model."""
+"""What the answers of a track are worth: one module a kind, what they share, and answers that need no model.
 
-from fledgling.tracks.registry import kind
-
-__all__ = ["kind"]
+Nothing is imported here: who asks needs what a tool declares, and must not be asked again where scoring changes.
+"""
