@@ -128,7 +128,7 @@ def read_predictions(path: str | PathLike[str]) -> Iterator[Prediction]:
         _check(path, number, row, _PREDICTION_KEYS, ("id", "outcome"))
         if row["outcome"] not in OUTCOMES:
             raise DataError(f"{path}:{number}: outcome {row['outcome']!r} is none of {', '.join(OUTCOMES)}")
-        yield Prediction(**row)
+        yield Prediction(**row | {"id": str(row["id"])})
 
 
 def _check(path: str | PathLike[str], number: int, row: Object, known: frozenset[str], needed: tuple[str, ...]) -> None:

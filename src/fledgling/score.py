@@ -32,7 +32,7 @@ _SLICES = 100  # values of one dimension that are listed, the largest; the other
 _MOST_TOKENS = 10**12  # of one reply that are believed
 _EXAMPLE_KEYS = frozenset(Example.__dataclass_fields__)
 _TYPES: dict[str, tuple[type, ...]] = {
-    "id": (str,),
+    "id": (str, int, type(None)),  # a whole number, as in the rows, is the text of its digits
     "raw": (str, type(None)),
     "tool_calls": (list, type(None)),
     "usage": (dict, type(None)),
@@ -383,12 +383,16 @@ def _lines(predictions: FilePath) -> dict[str, int]:
     for number, row in read_jsonl(predictions):
         for key, types in _TYPES.items():
             if key in row and not isinstance(row[key], types):
-                raise DataError(f"{predictions}:{number}: key {key!r}: found {type(row[key]).__name__}")
+                wanted = " or ".join(kind.__name__ for kind in types if kind is not type(None))
+                raise DataError(
+                    f"{predictions}:{number}: key {key!r}: expected {wanted}, found {type(row[key]).__name__}"
+                )
         latency = row.get("latency_s")
         if latency is not None and (isinstance(latency, bool) or not 0 <= latency < _MOST_TOKENS):
             raise DataError(f"{predictions}:{number}: key 'latency_s': expected seconds, found {latency!r}")
-        if (identity := row.get("id")) is None:
-            raise DataError(f"{predictions}:{number}: key 'id' is missing")
+        if (identity := row.get("id")) is None or isinstance(identity, bool):
+            raise DataError(f"{predictions}:{number}: key 'id' is missing or no id")
+        identity = str(identity)
         if identity in lines:
             raise DataError(
                 f"{predictions}:{number}: the id {identity!r} occurs twice, first on line {lines[identity]}"

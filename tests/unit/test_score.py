@@ -53,6 +53,18 @@ def run(tmp_path):
     return run
 
 
+def test_ids_may_be_numbers_in_both_files(run):
+    data = [{"id": 7, "messages": [{"role": "user", "content": "x"}], "tools": TOOLS, "answer": GOLD}]
+    metrics, lines = run(data, [{"id": 7, "outcome": "ok", "raw": json.dumps(GOLD)}])
+    assert metrics["metrics"]["ast_match_rate"]["value"] == 1
+    assert lines[0]["id"] == "7"
+
+
+def test_calls_by_hand_may_lack_the_protocols_wrapping(run):
+    metrics, _ = run(rows(1), [{"id": "r0", "outcome": "ok", "tool_calls": GOLD}])
+    assert metrics["metrics"]["ast_match_rate"]["value"] == 1
+
+
 def test_every_row_of_the_split_counts(run):
     predictions = [
         reply(0),
@@ -106,8 +118,9 @@ def test_order_of_the_predictions_does_not_matter(run):
         (rows(1), [reply(0, outcome="fine")], r"slm.jsonl:1: outcome 'fine'"),
         (rows(1), [{"outcome": "ok"}], r"slm.jsonl:1: key 'id' is missing"),
         (rows(1), [reply(0, more=1)], r"slm.jsonl:1: unknown key 'more'"),
-        (rows(1), [{"id": 5, "outcome": "ok"}], r"slm.jsonl:1: key 'id': found int"),
-        (rows(1), [{"id": "r0", "outcome": "ok", "raw": {}}], r"slm.jsonl:1: key 'raw': found dict"),
+        (rows(1), [{"id": 5.0, "outcome": "ok"}], r"slm.jsonl:1: key 'id': expected str or int, found float"),
+        (rows(1), [{"id": True, "outcome": "ok"}], r"slm.jsonl:1: key 'id' is missing or no id"),
+        (rows(1), [{"id": "r0", "outcome": "ok", "raw": {}}], r"slm.jsonl:1: key 'raw': expected str, found dict"),
         ([], [], r"test.jsonl: no rows"),
         ([{"id": "r0", "question": "?"}], [], r"test.jsonl:1: "),
         (

@@ -235,7 +235,7 @@ def _is_schema(value: Any) -> bool:
 
 
 def _native(call: object) -> Call:
-    function = call.get("function") if isinstance(call, dict) else None
+    function = call.get("function", call) if isinstance(call, dict) else None  # some write them unwrapped
     if not isinstance(function, dict):
         raise ValueError("not a call")
     arguments = function.get("arguments")
