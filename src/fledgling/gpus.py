@@ -21,9 +21,8 @@ from pathlib import Path
 
 from fledgling.cli import run
 from fledgling.errors import ConfigError, UsageError
-from fledgling.locks import lock
+from fledgling.locks import LOCKS, lock, lock_folder
 
-LOCKS = "FLEDGLING_LOCKS"  # folder of the locks, instead of /tmp/fledgling-gpus-UID
 GPUS = "FLEDGLING_GPUS"  # number of GPUs, instead of asking nvidia-smi
 POLL_S = 0.2
 REMEDY = f"set {LOCKS} to a folder on a disk of this machine"
@@ -132,22 +131,6 @@ def _scheduled(names: list[str]) -> dict[str, str]:
 def _of_this_host(number: int | str) -> str:
     """An identity for a GPU without UUID: several machines may keep their locks in one shared folder."""
     return f"{os.environ.get('SLURMD_NODENAME') or socket.gethostname()}-gpu-{number}"
-
-
-def lock_folder() -> Path:
-    """The folder of this user's locks, made if need be. Not TMPDIR: two jobs may have two of those.
-
-    Raises:
-        ConfigError: it belongs to someone else, or cannot be made.
-    """
-    folder = Path(os.environ.get(LOCKS) or f"/tmp/fledgling-gpus-{os.getuid()}")
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"{folder}: cannot be made ({error.strerror}); set {LOCKS} to a folder of your own") from None
-    if folder.stat().st_uid != os.getuid():
-        raise ConfigError(f"{folder}: belongs to uid {folder.stat().st_uid}; set {LOCKS} to a folder of your own")
-    return folder
 
 
 def claim(wanted: int, available: list[Gpu], folder: Path, command: list[str]) -> dict[str, list[int]]:

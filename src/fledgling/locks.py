@@ -10,6 +10,8 @@ from fledgling.errors import ConfigError
 # What file systems without locks answer: Lustre without -o flock, NFS without a lock daemon, some FUSE mounts.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.ENOTTY)
 
+LOCKS = "FLEDGLING_LOCKS"  # folder of what a user's processes on this machine share, instead of /tmp/fledgling-gpus-UID
+
 
 def lock(fd: int, path: str | Path, remedy: str, *, shared: bool = False, wait: bool = False) -> bool:
     """Lock an open file for as long as it is open; False: someone else holds it (only where it does not wait).
@@ -42,3 +44,19 @@ def without_locks(path: str | os.PathLike[str], error: OSError, remedy: str) -> 
         f"{Path(path).parent.absolute()}: this file system cannot lock files ({error.strerror}), so two runs could "
         f"not be kept apart; {remedy}"
     )
+
+
+def lock_folder() -> Path:
+    """The folder of this user's locks on this machine, made if need be. Not TMPDIR: two jobs may have two of those.
+
+    Raises:
+        ConfigError: it belongs to someone else, or cannot be made.
+    """
+    folder = Path(os.environ.get(LOCKS) or f"/tmp/fledgling-gpus-{os.getuid()}")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be made ({error.strerror}); set {LOCKS} to a folder of your own") from None
+    if folder.stat().st_uid != os.getuid():
+        raise ConfigError(f"{folder}: belongs to uid {folder.stat().st_uid}; set {LOCKS} to a folder of your own")
+    return folder

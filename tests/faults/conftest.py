@@ -8,11 +8,18 @@ from typing import Any
 
 import pytest
 
+from fledgling.locks import LOCKS
 from fledgling.teacher.ask import ask
 from fledgling.teacher.requests import Teacher
 
 from . import harness
 from .server import Background
+
+
+@pytest.fixture(autouse=True)
+def own_limits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Ports come again: what one test's provider was told is no other's."""
+    monkeypatch.setenv(LOCKS, str(tmp_path / "locks"))
 
 
 @pytest.fixture(autouse=True)

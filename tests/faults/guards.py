@@ -761,9 +761,17 @@ GUARDS = [
     ),
     Guard(
         "limits",
+        "two runs in two folders are one to a provider",
+        "teacher/board.py",
+        "    return lock_folder() / ",
+        "    return Path.cwd() / str(os.getpid()) / ",
+        PROVIDERS + "test_two_runs_in_two_folders_keep_one_rate",
+    ),
+    Guard(
+        "limits",
         "a pause outlives the process that was told",
         "teacher/ask.py",
-        "    return Board(board_path(journal, place.endpoint.host, place.endpoint.deployment))\n",
+        "    return Board(board_path(place.endpoint.host, place.endpoint.deployment))\n",
         "    return Board()\n",
         PROVIDERS + "test_a_pause_that_one_process_was_asked_for_holds_the_next",
     ),

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fledgling.locks import LOCKS
+
 ROOT = Path(__file__).resolve().parents[2]
 CLEAN = ("AZURE_", "OPENAI_", "FLEDGLING_")
 
@@ -81,6 +83,7 @@ class Ask:
         self.folder, self.data, self.teacher = folder, data, teacher
         self.out = folder / "results" / out
         self.journal = folder / "journal"
+        self.locks = folder / "locks"
 
     def command(self) -> list[str]:
         return [
@@ -101,7 +104,12 @@ class Ask:
     def start(self, **environment: str) -> "subprocess.Popen[str]":
         env = {name: value for name, value in os.environ.items() if not name.startswith(CLEAN)}
         return subprocess.Popen(
-            self.command(), cwd=ROOT, env=env | environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+            self.command(),
+            cwd=ROOT,
+            env=env | {LOCKS: str(self.locks)} | environment,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
 
     def finish(self, **environment: str) -> tuple[int, str]:
@@ -124,7 +132,6 @@ class Ask:
             "teacher.jsonl",
             "teacher.lock",
             "teacher.keys",
-            "limits",
         }
         found = [path.name for place in (self.out.parent, self.journal) for path in place.glob("*")]
         found += [path.name for place in (self.out.parent, self.journal) for path in place.glob(".*")]

@@ -344,6 +344,25 @@ def test_two_processes_keep_one_rate(tmp_path: Path) -> None:
     assert seen["last_s"] - seen["first_s"] >= 29 / 4 - 1  # the first call may arrive late; two paces would take half
 
 
+def test_two_runs_in_two_folders_keep_one_rate(tmp_path: Path) -> None:
+    """Each has its own journal and its own results, and the provider counts them together."""
+    with server() as at:
+        jobs = []
+        for number in range(2):
+            folder = tmp_path / str(number)
+            folder.mkdir()
+            data = harness.write_rows(folder / "data.jsonl", harness.rows(15, 100 * number))
+            jobs.append(harness.Ask(folder, data, harness.settings(at.url, requests_per_minute=240)))
+            jobs[number].locks = tmp_path / "locks"
+        processes = [job.start() for job in jobs]
+        for process in processes:
+            _, error = process.communicate(timeout=60)
+            assert process.returncode == 0, error
+        seen = at.counts()
+    assert seen["received"] == 30
+    assert seen["last_s"] - seen["first_s"] >= 29 / 4 - 1
+
+
 def test_two_processes_keep_one_concurrency(tmp_path: Path) -> None:
     with server({"latency_s": 0.05}) as at:
         jobs = []

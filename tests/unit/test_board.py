@@ -9,18 +9,21 @@ from pathlib import Path
 import pytest
 
 from fledgling.errors import ConfigError
+from fledgling.locks import LOCKS
 from fledgling.teacher.board import BOOT, NEXT_REQUEST, WINDOW, Board, board_path
 from fledgling.teacher.limiter import Pace, Pause, Window
 
 
-def test_numbers_are_shared_and_survive(tmp_path: Path) -> None:
-    path = board_path(tmp_path, "host", "deployment")
+def test_numbers_are_shared_and_survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LOCKS, str(tmp_path))
+    path = board_path("host", "deployment")
+    assert tmp_path in path.parents
     with Board(path) as one, Board(path) as two:
         one[NEXT_REQUEST] = 7.5
         assert two[NEXT_REQUEST] == 7.5
     with Board(path) as later:
         assert later[NEXT_REQUEST] == 7.5
-    assert board_path(tmp_path, "host", "other") != path
+    assert board_path("host", "other") != path
 
 
 def test_a_board_of_before_the_machine_started_is_wiped(tmp_path: Path) -> None:

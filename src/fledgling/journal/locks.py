@@ -32,7 +32,7 @@ def lock_byte(fd: int, place: int, kind: int, *, wait: bool = False) -> bool:
 
 
 @contextmanager
-def require_locks(path: str | os.PathLike[str]) -> Iterator[None]:
+def require_locks(path: str | os.PathLike[str], remedy: str = REMEDY) -> Iterator[None]:
     """What is done inside needs locks at a path; where the file system has none, say so.
 
     Raises:
@@ -43,4 +43,4 @@ def require_locks(path: str | os.PathLike[str]) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        raise without_locks(path, error, REMEDY) from None
+        raise without_locks(path, error, remedy) from None

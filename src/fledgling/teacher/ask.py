@@ -78,7 +78,7 @@ def ask(
         left = rows.count(State.LEFT)
         log.info("%s: %d rows, %d of them to be asked", track, len(rows), left)
         if left:
-            with _board(journal, teacher, place) as board:
+            with _board(teacher, place) as board:
                 run = Run(kept, spent, opened, teacher, place, rows, board, track, backoff_base_s)
                 run.complete(_server(data, teacher, prompt))
             why = run.why
@@ -176,11 +176,11 @@ def _require_folder(out: Path) -> None:
         ) from None
 
 
-def _board(journal: str | os.PathLike[str], teacher: Teacher, place: Address) -> Board:
+def _board(teacher: Teacher, place: Address) -> Board:
     """Where all processes that ask this provider keep its limits; each simulated endpoint has its own."""
     if teacher.provider == "simulated":
         return Board()
-    return Board(board_path(journal, place.endpoint.host, place.endpoint.deployment))
+    return Board(board_path(place.endpoint.host, place.endpoint.deployment))
 
 
 def _server(

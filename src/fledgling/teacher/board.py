@@ -1,7 +1,8 @@
 """A few numbers and seats that all processes which ask one provider on this machine share.
 
-A file of eight numbers in the journal's folder, mapped into memory, and byte locks on the same file: one for changes,
-one that says that somebody is here, one a seat. The kernel frees the locks when a process ends, however it ends.
+A file of eight numbers in the user's folder of locks, mapped into memory, and byte locks on the same file: one for
+changes, one that says that somebody is here, one a seat. It is the machine's, and not a run's or a journal's: two runs in
+two folders ask one provider. The kernel frees the locks when a process ends, however it ends.
 """
 
 import fcntl
@@ -17,7 +18,9 @@ from typing import Final
 
 from fledgling.files import digest
 from fledgling.journal.locks import lock_byte, require_locks
+from fledgling.locks import LOCKS, lock_folder
 
+REMEDY: Final = f"set {LOCKS} to a folder on a disk of this machine"
 CELLS: Final = 8
 BOOT, NEXT_REQUEST, NEXT_TOKEN, PAUSED_UNTIL, WINDOW, CUT = range(6)  # which number is which
 CHANGE_AT, PRESENCE_AT, SEATS_AT = 1024, 1025, 2048  # bytes that are locked, beyond the numbers
@@ -40,7 +43,7 @@ class Board:
         self._bytes: mmap.mmap | bytearray = bytearray(8 * CELLS)
         self.alone = True
         if path is not None:
-            with require_locks(path):
+            with require_locks(path, REMEDY):
                 self._open(path)
         self._cells = memoryview(self._bytes).cast("d")
 
@@ -106,9 +109,13 @@ class Board:
             lock_byte(self._fd, SEATS_AT + seat, fcntl.F_UNLCK)
 
 
-def board_path(journal: str | os.PathLike[str], *provider: str | None) -> Path:
-    """Where the board of a provider lies: one a machine, as clocks and locks of machines differ."""
-    return Path(journal) / "limits" / f"{digest([socket.gethostname(), *provider])[:24]}.board"
+def board_path(*provider: str | None) -> Path:
+    """Where the board of a provider lies: one a machine, as clocks and locks of machines differ.
+
+    Raises:
+        ConfigError: the user's folder of locks cannot be made.
+    """
+    return lock_folder() / "limits" / f"{digest([socket.gethostname(), *provider])[:24]}.board"
 
 
 def _boot() -> float:
