@@ -571,8 +571,8 @@ GUARDS = [
         "secrets",
         "a key that the endpoint quotes is not repeated",
         "teacher/client.py",
-        'text = text.replace(secret, "[key]")',
-        "pass",
+        '        text = redacted(text, self._secrets, "[key]")',
+        "        pass",
         KILLS + "test_the_command_line_holds_no_secret_and_neither_does_anything_written",
     ),
     Guard(
@@ -859,8 +859,8 @@ GUARDS = [
         "secrets",
         "a header that the endpoint quotes is not repeated",
         "teacher/client.py",
-        "        secrets = [*self._headers.values(), *([key] if isinstance(key, str) else [])]\n",
-        "        secrets = [key] if isinstance(key, str) else []\n",
+        "        self._secrets = {*self._headers.values(), *([key] if isinstance(key, str) else [])}\n",
+        "        self._secrets = {key} if isinstance(key, str) else set()\n",
         ADDRESSES + "test_further_headers_come_from_variables",
     ),
     Guard(
