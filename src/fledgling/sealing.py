@@ -1,7 +1,7 @@
 """JSON Lines and what vouches for them: for predictions a JSON file beside them, for the rows of a track its datasheet."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fledgling import artefacts
@@ -22,8 +22,11 @@ def write_predictions(
     made_from: Sequence[FilePath],
     limits: Sequence[Limits] = (),
     given_up: int = 0,
+    logged: Callable[[], int] = lambda: 0,
 ) -> Predictions:
     """Publish predictions and then their seal, which names the files that they were made from.
+
+    `logged` is asked afterwards how many of the answers are replies of a log.
 
     Raises:
         DataError: rows among these files are no longer those that their datasheet vouches for.
@@ -49,6 +52,8 @@ def write_predictions(
         "limits": list(limits),
         "given_up": given_up,
     }
+    if taken_over := logged():
+        sealed["logged"] = taken_over
     artefacts.write(Predictions, seal_of(out), sealed)
     return sealed
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "check": ("check", "what this machine has, what a run would use of it, and whether each stage can run"),
     "verify": ("verify", "check that every file under results/ is what was written"),
     "journal": ("journal", "look after paid replies and finished work"),
+    "take-over": ("take_over", "take replies that a log holds over into the journal, instead of paying for them"),
     "score": ("score", "score predictions against rows, also from elsewhere"),
     "console": ("", "the operator's page and API on http://localhost:4000"),
     "publish": ("publish", "upload an adapter, or files, to the Hugging Face Hub"),

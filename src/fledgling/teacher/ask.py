@@ -125,16 +125,17 @@ def _publish(
     teacher: Teacher,
 ) -> Counter[str]:
     """Write the predictions in data order; returns how many rows each model answered."""
-    models, errors, cut_off = Counter[str](), Counter[str](), 0
+    models, errors, cut_off, logged = Counter[str](), Counter[str](), 0, 0
     too_long = rows.count(State.TOO_LONG)
     limits = list(_limit("teacher.context_tokens", teacher.context_tokens, too_long, "their prompts were not sent"))
 
     def predictions() -> Iterator[dict[str, Any]]:
-        nonlocal cut_off
+        nonlocal cut_off, logged
         for example, call, state in rows:
             record = kept.get(call.key)
             if record is not None:
                 answer = prediction(example.id, call.key, record)
+                logged += "logged" in record
                 models.update([answer.model] if answer.model else [])
                 errors.update([answer.reason or ""] if answer.outcome == "error" else [])
                 cut_off += answer.outcome == "length" and answer.finish_reason is not None
@@ -153,7 +154,14 @@ def _publish(
         limits.extend(_limit("teacher.max_tokens", teacher.max_tokens, cut_off, "their replies were cut off"))
 
     failpoint("ask.before_publish")
-    sealed = write_predictions(out, predictions(), made_from=[data], limits=limits, given_up=rows.count(State.FAILED))
+    sealed = write_predictions(
+        out,
+        predictions(),
+        made_from=[data],
+        limits=limits,
+        given_up=rows.count(State.FAILED),
+        logged=lambda: logged,
+    )
     log.info("outcomes: %s", ", ".join(f"{name} {count:,}" for name, count in sealed["outcomes"].items()))
     return models
 

@@ -3,7 +3,7 @@
 from fledgling.artefacts import JsonObject
 from fledgling.data.invalid import Unusable
 from fledgling.data.traces.chat import finish_of, object_of, reply_of, request_of, turn, turns_of
-from fledgling.data.traces.record import Record, first, moment, number, text, texts
+from fledgling.data.traces.record import Record, first, moment, number, text, texts, usage
 
 
 def told_by(row: JsonObject) -> bool:
@@ -37,6 +37,7 @@ def read(row: JsonObject) -> Record:
         tags=texts(properties.get("tags")),
         feedback={name: score for name, item in scores.items() if (score := number(item)) is not None},
         parameters={name: value for name, value in asked.items() if name not in ("messages", "tools", "functions")},
+        usage=usage(body.get("usage")),
         finish=finish_of(choice),
         status=None if status is None else int(status),
         id=text(row.get("request_id")),

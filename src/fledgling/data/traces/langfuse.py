@@ -7,7 +7,7 @@ import re
 
 from fledgling.artefacts import Json, JsonObject
 from fledgling.data.traces.chat import call, finish_of, object_of, reply_of, request_of, turn, turns_of, value_of
-from fledgling.data.traces.record import Record, first, moment, number, text, texts
+from fledgling.data.traces.record import Record, first, moment, number, text, texts, usage
 
 _CAPITAL = re.compile(r"(?<=[a-z0-9])[A-Z]")
 
@@ -45,6 +45,7 @@ def read(row: JsonObject) -> Record | None:
         tags=texts(value_of(first(row, "tags", "trace_tags"), "tags")),
         feedback=_scores(value_of(row.get("scores"), "scores")),
         parameters=parameters,
+        usage=usage(value_of(row.get("usage_details"), "usage_details")),
         finish=finish_of(choice, first(metadata, "finish_reason")),
         error=error,
         id=text(row.get("id")),

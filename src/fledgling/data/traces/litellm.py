@@ -2,7 +2,7 @@
 
 from fledgling.artefacts import JsonObject
 from fledgling.data.traces.chat import finish_of, object_of, reply_of, request_of, turn, turns_of
-from fledgling.data.traces.record import Record, first, moment, text, texts
+from fledgling.data.traces.record import Record, first, moment, text, texts, usage
 
 _CALLS = ("completion", "acompletion", "text_completion", "atext_completion", None)
 
@@ -38,6 +38,7 @@ def read(row: JsonObject) -> Record | None:
         name=text(first(metadata, "generation_name", "trace_name", "name") or row.get("model_group")),
         tags=texts(row.get("request_tags")),
         parameters=parameters,
+        usage=usage(body.get("usage")),
         finish=finish_of(choice),
         error=error,
         id=text(row.get("id")),

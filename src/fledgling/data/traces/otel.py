@@ -4,7 +4,7 @@ from fledgling import strict_json
 from fledgling.artefacts import Json, JsonObject
 from fledgling.data.invalid import Unusable
 from fledgling.data.traces.chat import call, finish_of, value_of
-from fledgling.data.traces.record import Record, first, moment, number, text, texts
+from fledgling.data.traces.record import Record, first, moment, number, text, texts, usage
 from fledgling.data.traces.spans import about, attributes_of, error_of
 from fledgling.data.values import as_list, as_object
 
@@ -42,6 +42,7 @@ def read(row: JsonObject) -> Record | None:
         tags=texts(first(given, "tag.tags", "tags")),
         feedback=_feedback(given),
         parameters={name.removeprefix(prefix): item for name, item in given.items() if name.startswith(prefix)},
+        usage=usage({name.removeprefix("gen_ai.usage."): item for name, item in given.items()}),
         finish=finish_of({"finish_reason": finish}, ended[0] if isinstance(ended, list) and ended else ended),
         error=error,
         id=text(first(given, "gen_ai.response.id") or about(row, "span_id")),

@@ -14,9 +14,8 @@ class Record:
 
     `messages` are the turns before the reply and `later` those after it, in OpenAI's form; `schema` is a JSON Schema or
     a `response_format`. `model` is what says to have answered, else what was asked. `time` is in seconds of UTC,
-    `feedback` holds scores by name. `finish`, `status` (HTTP) and `error` say how the call ended. `request` is the
-    request's own body, None where the log has no such thing. `learn` is False for a turn that its author marks as not
-    to be learnt.
+    `feedback` holds scores by name. `finish`, `status` (HTTP) and `error` say how the call ended, `usage` counts its
+    prompt_tokens and completion_tokens where the log does.
     """
 
     log: str
@@ -32,6 +31,7 @@ class Record:
     tags: tuple[str, ...] = ()
     feedback: Mapping[str, float] = field(default_factory=dict)
     parameters: JsonObject = field(default_factory=dict)
+    usage: Mapping[str, int] = field(default_factory=dict)
     finish: str | None = None
     status: int | None = None
     error: str | None = None
@@ -68,6 +68,16 @@ def number(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return found if found is not None and abs(found) < float("inf") else None
+
+
+def usage(value: Json) -> dict[str, int]:
+    """Tokens of a call, under any of the names that they have in logs."""
+    given = value if isinstance(value, dict) else {}
+    found = {
+        "prompt_tokens": first(given, "prompt_tokens", "input_tokens", "input"),
+        "completion_tokens": first(given, "completion_tokens", "output_tokens", "output"),
+    }
+    return {name: count for name, count in found.items() if isinstance(count, int) and not isinstance(count, bool)}
 
 
 def texts(value: object) -> tuple[str, ...]:

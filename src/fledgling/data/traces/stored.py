@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from fledgling.artefacts import Json, JsonObject
 from fledgling.data.invalid import Unusable
 from fledgling.data.traces.chat import finish_of, object_of, reply_of, turns_of, value_of
-from fledgling.data.traces.record import Record, first, moment, text, texts
+from fledgling.data.traces.record import Record, first, moment, text, texts, usage
 
 _ADDED = ("id", "content_parts")  # keys of a listed message that no request has
 _PARAMETERS = ("temperature", "top_p", "seed", "max_completion_tokens", "max_tokens")
@@ -44,6 +44,7 @@ def read(row: JsonObject) -> Record:
         name=text(first(metadata, "name", "category", "task")),
         tags=texts(metadata.get("tags")),
         parameters={name: body[name] for name in _PARAMETERS if body.get(name) is not None},
+        usage=usage(body.get("usage")),
         finish=finish_of(choice),
         id=text(body.get("id")),
     )
