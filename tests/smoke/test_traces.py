@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from fledgling.files import sha256_file, write_json
-from fledgling.teacher.simulated import mistaken
 from tests.unit import logs
 from tests.unit.logs import Call, order
 
@@ -92,7 +91,9 @@ def judged(project: Project, rows: list[dict[str, Any]]) -> Project:
     rng = random.Random(5)
     with open(folder / "slm.jsonl", "w") as stream:
         for row in rows:
-            answer = mistaken(row["answer"], [], rng) if rng.random() < DIFFERS else row["answer"]
+            answer = dict(row["answer"])
+            if rng.random() < DIFFERS:
+                answer["amount"] += 1
             said = json.dumps(answer, ensure_ascii=False)
             given = {"raw": said, "tool_calls": None, "finish_reason": "stop", "usage": {}, "latency_s": 0.1}
             more = {"model": "slm", "fingerprint": "f", "request": None}
