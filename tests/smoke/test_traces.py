@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from fledgling.files import sha256_file, write_json
+from fledgling import artefacts
+from fledgling.artefacts import Predictions
+from fledgling.files import sha256_file
 from tests.unit import logs
 from tests.unit.logs import Call, order
 
@@ -99,7 +101,7 @@ def judged(project: Project, rows: list[dict[str, Any]]) -> Project:
             more = {"model": "slm", "fingerprint": "f", "request": None}
             stream.write(json.dumps({"id": row["id"], "outcome": "ok", **given, **more}) + "\n")
     data = "results/data/orders/test.jsonl"
-    seal = {
+    seal: Predictions = {
         "format": "fledgling/predictions/1",
         "made_from": {data: sha256_file(project.folder / data)},
         "rows": len(rows),
@@ -108,7 +110,7 @@ def judged(project: Project, rows: list[dict[str, Any]]) -> Project:
         "limits": [],
         "given_up": 0,
     }
-    write_json(folder / "slm.json", seal)
+    artefacts.write(Predictions, folder / "slm.json", seal)
     targets = ["results/verdict/orders.json", "results/report/orders.html"]
     build(project, "--allowed-rules", "score", "compare", "decide", "report", "--", *targets)
     return project

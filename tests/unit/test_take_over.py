@@ -8,11 +8,10 @@ import pytest
 import yaml
 
 from fledgling import artefacts
-from fledgling.artefacts import Predictions
+from fledgling.artefacts import Datasheet, Predictions
 from fledgling.command import main
 from fledgling.config import load, section
 from fledgling.data.prepare import prepare
-from fledgling.files import write_json
 from fledgling.records import read_predictions
 from fledgling.teacher.ask import ask
 from fledgling.teacher.requests import Teacher
@@ -52,7 +51,7 @@ def setup(folder: Path, root: Path, track: dict[str, Any]) -> None:
     (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
     data = folder / "results/data/t"
     outputs = {split: data / f"{split}.jsonl" for split in ("train", "val", "test")}
-    write_json(data / "datasheet.json", prepare(track, 1, name="t", outputs=outputs))
+    artefacts.write(Datasheet, data / "datasheet.json", prepare(track, 1, name="t", outputs=outputs))
 
 
 def take_over(folder: Path, calls: list[Call], *options: str, form: str = "helicone") -> int:
