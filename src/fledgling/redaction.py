@@ -64,14 +64,19 @@ def forms(value: str) -> set[str]:
 def redacted(text: str, secrets: Iterable[str], shown: str = SHOWN) -> str:
     """A text without these secrets in any form; of a long one, ten characters from its beginning are enough."""
     for secret in sorted({one for one in secrets if len(one) >= SHORTEST}, key=len, reverse=True):
-        for form in sorted(forms(secret), key=len, reverse=True):
-            text = _without(text, form, shown)
+        known = sorted(forms(secret), key=len, reverse=True)
+        for form in known:
+            text = text.replace(form, shown)
+        for form in known:
+            text = _without_parts(text, form, shown)
     return text
 
 
-def _without(text: str, form: str, shown: str) -> str:
-    least = PART if len(form) >= 2 * SHORTEST else len(form)
-    parts, at = [], 0
+def _without_parts(text: str, form: str, shown: str) -> str:
+    """The text without the beginning of a form that somebody cut, as far as it goes."""
+    if len(form) < 2 * SHORTEST:
+        return text
+    least, parts, at = PART, list[str](), 0
     while (found := text.find(form[:least], at)) >= 0:
         end = found + least
         while end < len(text) and end - found < len(form) and text[end] == form[end - found]:

@@ -1,13 +1,16 @@
 """Uploads through the real huggingface_hub, against a local server that speaks the Hub's protocol."""
 
+import base64
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import huggingface_hub
@@ -517,3 +520,116 @@ def test_by_hand_exit_codes(hub: Hub, folder: Path, tmp_path: Path) -> None:
     assert refused.returncode == 5
     assert refused.stderr.startswith("error: ")
     assert not out.exists()
+
+
+# What a reply may hold of the token, and what a lying Hub may say
+
+CODED = {
+    "whole": TOKEN,
+    "in an address": "https://hub/x?token=" + quote(TOKEN.replace("-", "%2D"), safe="") + "&token=" + TOKEN,
+    "in base64": base64.b64encode(b"u:" + TOKEN.encode()).decode(),
+    "in base64 for addresses": base64.urlsafe_b64encode(b"user:" + TOKEN.encode()).decode(),
+    "in hex": TOKEN.encode().hex(),
+    "escaped": "".join(f"%{byte:02x}" for byte in TOKEN.encode()),
+}
+
+
+@pytest.mark.parametrize("form", CODED)
+def test_no_form_of_the_token_is_shown(hub: Hub, folder: Path, form: str) -> None:
+    said = f"access of {CODED[form]} is refused"
+    hub.fail("GET", "/api/models/org", 403, error=said, body={"error": said})
+    with pytest.raises(ConfigError, match="<the token>") as raised:
+        upload(files_of(folder), Target(REPO), "first")
+    shown = str(raised.value)
+    assert CODED[form] not in shown
+    assert TOKEN[:10] not in shown
+    assert raised.value.__cause__ is None
+
+
+@pytest.mark.parametrize("before", range(200 - len(TOKEN) - 2, 202))
+def test_a_token_that_is_cut_short_is_not_shown(
+    hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch, before: int
+) -> None:
+    long = "hf_" + "QwErTyUiOpAsDfGhJkLz" * 2
+    monkeypatch.setenv("HF_TOKEN", long)
+    said = "x" * before + " " + long + " has no access"
+    hub.fail("GET", "/api/models/org", 403, error=said, body={"error": said})
+    with pytest.raises(ConfigError) as raised:
+        upload(files_of(folder), Target(REPO), "first")
+    assert long[:6] not in str(raised.value)
+
+
+def test_a_file_that_changes_after_it_was_listed_is_not_sent(hub: Hub, folder: Path) -> None:
+    files = files_of(folder)
+    (folder / "sub/notes.md").write_text("other\n")
+    with pytest.raises(DataError, match=r"notes\.md: changed after it was listed; nothing was sent"):
+        upload(files, Target(REPO), "first")
+    (folder / "sub/notes.md").unlink()
+    (folder / "sub/notes.md").symlink_to("/etc/passwd")
+    with pytest.raises(DataError, match=r"notes\.md: cannot be read by now"):
+        upload(files, Target(REPO), "first")
+    assert hub.requests == []
+
+
+def test_what_was_looked_through_is_what_is_sent(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file is replaced, and written over in place, right after the search for credentials."""
+    secret = b"-----BEGIN " + b"OPENSSH PRIVATE KEY-----"
+    look = uploading.refuse_secrets
+
+    def then_replace(*given: Any) -> None:
+        look(*given)
+        for name in ("adapter_model.safetensors", "adapter_config.json"):
+            (folder / name).write_bytes(secret * 300)
+        with open(folder / "sub/notes.md", "r+b") as stream:
+            stream.write(secret)
+
+    monkeypatch.setattr(uploading, "refuse_secrets", then_replace)
+    upload(files_of(folder), Target(REPO), "first")
+    assert hub.repo(REPO).files["sub/notes.md"] == b"notes\n"
+    assert hub.repo(REPO).files["adapter_model.safetensors"] == bytes(range(256)) * 40
+    assert not any(secret in request.body for request in hub.requests)
+
+
+def test_a_redirect_takes_no_body_to_another_host(hub: Hub, folder: Path) -> None:
+    with Hub() as other:
+        for number, path in enumerate(("/commit/", "/preupload/", "/api/repos/create", "objects/batch")):
+            hub.recover()
+            hub.fail("POST", path, 307, headers={"Location": f"{other.url}/api/models/x"})
+            with pytest.raises(ConfigError, match="redirect to another host"):
+                upload(files_of(folder), Target(f"org/r{number}"), "first")
+        assert other.requests == []
+
+
+ASKED = [
+    ("GET", "/api/models/"),
+    ("POST", "/paths-info/"),
+    ("POST", "/preupload/"),
+    ("POST", "/commit/"),
+    ("POST", "objects/batch"),
+    ("PUT", "/lfs/"),
+    ("POST", "/api/repos/create"),
+]
+LIES: list[Any] = [None, [], {}, 0, "", "text", True, [None], {"sha": None}, {"id": 5}, {"siblings": None}, 10**400]
+
+
+@pytest.mark.parametrize("seed", range(int(os.environ.get("FLEDGLING_FUZZ", "200")) // 10))
+def test_whatever_the_hub_says_is_an_error_in_words(hub: Hub, folder: Path, seed: int) -> None:
+    lots = random.Random(f"hub {seed}")
+    for _ in range(3):
+        hub.recover()
+        method, path = lots.choice(ASKED)
+        body: Any = lots.choice(LIES)
+        if lots.random() < 0.3:
+            body = lots.choice([b"", b"\xff\xfe", b"{", b"[" * 5000, b"<html>" + TOKEN.encode(), b"1e999", b"NaN"])
+        status = lots.choice([200, 200, 200, 201, 204, 301, 307, 400, 401, 402, 404, 409, 412, 422, 429, 500, 504, 599])
+        headers = {"Location": lots.choice(["", "/", "http://[", "ftp://x/", "/" + "y" * 3000])} if status < 400 else {}
+        hub.fail(method, path, status, body=body, headers=headers, error=f"said {TOKEN}")
+        said = ""
+        try:
+            upload(files_of(folder), Target(f"org/x{seed}"), "first")
+        except FledglingError as error:
+            said = str(error)
+        assert TOKEN not in said
+        assert "\n" not in said
+        hub.recover()
+        assert said or set(hub.repo(f"org/x{seed}").files) == {file.name for file in files_of(folder)}

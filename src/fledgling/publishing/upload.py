@@ -150,12 +150,30 @@ def _connect(token: str) -> HfApi:
     def client() -> httpx.Client:
         made = default_client_factory()
         made.timeout = TIMEOUT
+        hooks = made.event_hooks
+        made.event_hooks = {**hooks, "response": [*hooks.get("response", []), _stay]}
         return made
 
     set_client_factory(client)
     if not sys.stderr.isatty():
         disable_progress_bars()
     return HfApi(endpoint=_endpoint(), token=token, library_name="fledgling")
+
+
+def _stay(response: httpx.Response) -> None:
+    """Nothing that was written to one host is written to another because of what a reply says.
+
+    Raises:
+        ConfigError: a redirect that would take a body along.
+    """
+    asked = response.request
+    if response.has_redirect_location and asked.method not in ("GET", "HEAD"):
+        to = asked.url.join(response.headers["Location"])
+        if (to.host, to.scheme) != (asked.url.host, asked.url.scheme) or to.port != asked.url.port:
+            raise ConfigError(
+                f"{asked.url.host} answers a {asked.method} with a redirect to another host ({to.host}), which is not "
+                "followed; check HF_ENDPOINT"
+            )
 
 
 def _endpoint() -> str:
@@ -332,6 +350,9 @@ def explain(error: Exception, target: Target, endpoint: str, token: str = "") ->
     def line(text: str, most: int) -> str:
         return " ".join(redaction.redacted(text, [token], "<the token>").split())[:most]
 
+    own = next((e for e in _chain(error) if isinstance(e, FledglingError)), None)
+    if own is not None:
+        return own
     status = _status(error)
     name = target.repo_id
     if status is not None:
