@@ -13,6 +13,8 @@ from fledgling.config import load
 from fledgling.data.draft import draft, track_name
 from fledgling.errors import DataError
 
+from . import logs
+
 TOOL = {
     "type": "function",
     "function": {"name": "f", "parameters": {"type": "object", "properties": {"x": {"type": "integer"}}}},
@@ -105,3 +107,43 @@ def test_what_is_written_is_a_configuration(root: Path, tmp_path: Path) -> None:
     again = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert again.returncode == 2
     assert "--force" in again.stderr
+
+
+def test_a_log_becomes_a_track_of_its_most_frequent_task(tmp_path: Path) -> None:
+    day = 86_400.0
+    calls = [logs.order(number, time=1_790_000_000.0 + day * number / 4) for number in range(160)]
+    calls += [logs.order(number, name="chat", id=f"x{number}", trace=f"x{number}") for number in range(200, 240)]
+    for call in calls[:20]:
+        call.model = "gpt-4o-mini"
+    path = logs.write(tmp_path / "export.jsonl", logs.langfuse(calls))
+    made = draft([str(path)], name="orders")
+    source = {"path": str(path), "format": "traces", "where": {"name": "extract", "model": "gpt-4o-2024-08-06"}}
+    assert made.block["kind"] == "structured"
+    assert made.block["sources"] == [source]
+    assert made.block["splits"] == {"test_from": "2026-10-21"}
+    assert any("chat 40" in note for note in made.notes)
+
+
+def test_the_hour_parts_a_log_of_one_day(tmp_path: Path) -> None:
+    path = logs.write(tmp_path / "export.jsonl", logs.helicone([logs.booking(number) for number in range(100)]))
+    made = draft([str(path)], name="bookings")
+    assert made.block["kind"] == "toolcall"
+    assert made.block["splits"] == {"test_from": "2026-09-21T15:28:00+00:00"}
+    assert made.block["sources"] == [{"path": str(path), "format": "traces"}]
+
+
+def test_what_init_writes_of_a_log_runs(tmp_path: Path, root: Path) -> None:
+    """The command itself: what it says, and that the track prepares as it says."""
+    rows = [{key: value for key, value in row.items() if key != "created"} for row in logs.openai(CALLS)]
+    path = logs.write(tmp_path / "chats.jsonl", rows)
+    out = tmp_path / "chats.yaml"
+    command = [sys.executable, "-m", "fledgling", "init", str(path), "--log", "--out", str(out)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "agreement with them" in done.stdout
+    track = load(root / "config/config.yaml", out)["tracks"]["chats"]
+    assert track["sources"][0]["format"] == "traces"
+    assert track["splits"].keys() == {"train", "val", "test"}, "no times, so a hash splits"
+
+
+CALLS = [logs.booking(number) for number in range(60)]

@@ -3,6 +3,7 @@
     fledgling init rows.jsonl                            one file, split by group
     fledgling init train.jsonl test.jsonl --name mail    files whose names say their split go there whole
     fledgling init 'logs/*.jsonl' --kind structured      a glob, read as one kind
+    fledgling init exports/*.jsonl --name invoices       a log of production: its most frequent task, newest calls as test
 
 Writes NAME.yaml, which goes over config/config.yaml, and says what was seen in the rows, how they split, and what a run
 would ask and cost. The embedded checkpoint and the simulated teacher of the default answer until the file says
@@ -18,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from fledgling import artefacts
-from fledgling.artefacts import Datasheet
+from fledgling.artefacts import Datasheet, JsonObject
 from fledgling.config import Config, load
 from fledgling.data.draft import Draft, draft, track_name
 from fledgling.data.prepare import prepare
@@ -35,6 +36,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("rows", nargs="+", help=".jsonl or .json files, or globs")
     parser.add_argument("--name", help="name of the track (default: from the first file)")
     parser.add_argument("--kind", choices=KINDS, help="what the answers are (default: what more rows can be read as)")
+    parser.add_argument(
+        "--log", action="store_true", help="fine-tuning JSONL is a log: its answers are what was logged"
+    )
     parser.add_argument("--out", type=Path, help="file to write (default: NAME.yaml)")
     parser.add_argument("--force", action="store_true", help="replace a file that is there")
     parser.add_argument("--json", action="store_true", help="for programs")
@@ -47,7 +51,7 @@ def call(args: argparse.Namespace) -> None:
     if out.exists() and not args.force:
         raise UsageError(f"{out}: is there already; name another with --out, or replace it with --force")
     logging.getLogger().setLevel(logging.WARNING)
-    made = draft(args.rows, name=name, kind=args.kind)
+    made = draft(args.rows, name=name, kind=args.kind, log=args.log)
     known = load(BASE)["tracks"] if BASE.exists() else {}
     others = {track: None for track in known if track != name}
     text = yaml.safe_dump({"tracks": {**others, name: made.block}}, sort_keys=False, allow_unicode=True)
@@ -73,6 +77,11 @@ def _split(config: Config, name: str, folder: Path) -> dict[str, int]:
     return {split: entry["rows"] for split, entry in sheet["splits"].items()}
 
 
+def _splits(made: Draft) -> JsonObject:
+    found = made.block.get("splits")
+    return found if isinstance(found, dict) else {}
+
+
 def _comment(made: Draft, counts: dict[str, int]) -> str:
     split = ", ".join(f"{rows:,} {name}" for name, rows in counts.items())
     return (
@@ -89,7 +98,8 @@ def _said(made: Draft, counts: dict[str, int], asked: Line, out: Path) -> list[s
         *(f"  left out: {count:,} rows, first {seen.first[code]}" for code, count in seen.bad.most_common(5)),
         f"{seen.with_tools:,} with tools, {seen.with_schema:,} with a schema; longest answer about "
         f"{seen.answer_tokens:,} tokens, so max_new_tokens is {made.block['max_new_tokens']}",
-        f"split by group: {counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test "
+        *made.notes,
+        f"split by {'time' if 'test_from' in _splits(made) else 'group'}: {counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test "
         "(copies and near-copies are kept together or left out)",
     ]
     money = "unknown: set teacher.prices" if asked.money is None else f"{asked.money:.2f} {asked.currency}"
