@@ -250,6 +250,9 @@ def test_nulls_of_a_table_are_left_out_of_the_gold_and_others_stay():
     day = {"properties": {"city": {"type": "string"}, "day": {"type": "string"}}}
     checked = check(parse(gold(day, {"city": "Oslo", "day": None}), "toolcall"), "toolcall")
     assert (checked.nulls, checked.row.answer) == (1, [{"name": "f", "arguments": {"city": "Oslo"}}])
+    said = gold(day, {"city": "Oslo", "day": None}, {"city": ["Oslo"], "day": [None]})
+    checked = check(parse(said, "toolcall"), "toolcall")
+    assert (checked.nulls, checked.row.answer[0]["arguments"]["day"]) == (0, None)
     for own, warned in (
         (day | {"required": ["day"]}, True),
         ({"properties": {"city": {}, "day": {}}}, False),

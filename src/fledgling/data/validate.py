@@ -87,7 +87,7 @@ def _toolcall(row: Parsed) -> Checked:
                     f" ({', '.join(parameters) or 'there are none'}); correct the name or add the tool",
                 )
             arguments = as_object(call["arguments"], "answer")
-            added = _nulls_of_a_table(arguments, parameters[name])
+            added = _nulls_of_a_table(arguments, parameters[name]) - _named(name, row.allowed)
             nulls += len(added)
             call["arguments"] = arguments = {key: value for key, value in arguments.items() if key not in added}
             problems += [f"{name}{problem}" for problem in parameters[name].schema.errors(arguments)]
@@ -114,12 +114,17 @@ def _parameters(tools: list[JsonObject]) -> dict[str, _Tool]:
     return found
 
 
-def _nulls_of_a_table(arguments: JsonObject, tool: _Tool) -> list[str]:
+def _nulls_of_a_table(arguments: JsonObject, tool: _Tool) -> set[str]:
     """Arguments that are null although the tool has none of that name, or one that may be left out and is never null.
 
     A table gives every call the arguments that any call has. A null that the tool takes is the row's own, and stays.
     """
-    return [name for name, value in arguments.items() if value is None and not _takes_null(name, tool.declared)]
+    return {name for name, value in arguments.items() if value is None and not _takes_null(name, tool.declared)}
+
+
+def _named(name: str, allowed: list[JsonObject] | None) -> set[str]:
+    """The arguments of a tool that the row's allowed values speak of."""
+    return {key for call in allowed or () if call["name"] == name for key in as_object(call["arguments"], "allowed")}
 
 
 def _takes_null(name: str, tool: Declared) -> bool:
