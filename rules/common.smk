@@ -25,7 +25,9 @@ from fledgling.tracks.floors import FLOORS
 
 try:
     config = selection.apply(config, Path(workflow.basedir))
-    config = validate(config, files=list(reversed(workflow.configfiles)), root=workflow.basedir)
+    typed = list(workflow.config_settings.configfiles)  # Snakemake lists them before those of the Snakefile
+    files = [*workflow.configfiles[len(typed) :], *typed]
+    config = validate(config, files=files, root=workflow.basedir)
 except FledglingError as error:
     raise WorkflowError(str(error))
 

@@ -2,6 +2,8 @@
 
 import errno
 import logging
+import os
+import select
 import signal
 import sys
 import traceback
@@ -29,6 +31,7 @@ def run(main: Callable[[], int | None]) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     try:
         code = main() or 0
+        sys.stdout.flush()
     except FledglingError as error:
         code = _failed(redaction.redacted(str(error), secrets), error.exit_code)
     except KeyboardInterrupt:
@@ -38,12 +41,25 @@ def run(main: Callable[[], int | None]) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             place = error.filename or "an output"
             code = _failed(f"no space left for {place}; free some and run the same command", Unavailable.exit_code)
+        elif error.errno in (errno.EACCES, errno.EROFS) and error.filename:
+            remedy = "make it so for this user, or run in another folder"
+            code = _failed(f"{error.filename}: not to be read or written ({error.strerror}); {remedy}", 3)
+        elif error.errno == errno.EPIPE and _unread():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing is left to be written at the end
+            code = 0
         else:
             code = _broke(error, secrets)
     except Exception as error:
         code = _broke(error, secrets)
     sys.stderr.flush()
     sys.exit(code)
+
+
+def _unread() -> bool:
+    """Whether nobody reads what is printed any more, as in `fledgling plan | head`."""
+    watched = select.poll()
+    watched.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in watched.poll(0))
 
 
 def _failed(message: str, code: int) -> int:

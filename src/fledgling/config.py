@@ -236,6 +236,9 @@ def _explain(error: Any, schema: Any) -> list[Problem]:
                 "(YAML reads 2e-4 as text, 2.0e-4 as a number)",
             )
         ]
+    if name in ("Maximum", "ExclusiveMaximum") and path[-1:] == ["margin"] and isinstance(error.instance, int | float):
+        share = f"; did you mean {error.instance / 100:g} ({error.instance:g} points)?" if error.instance < 100 else ""
+        return [(path, f"{error.instance} is no share; a margin of 5 points is 0.05{share}")]
     if name == "Enum":
         allowed = [str(option) for option in kind.options] if hasattr(kind, "options") else []
         hint = f"; {_did_you_mean(str(error.instance), allowed)}" if allowed else ""

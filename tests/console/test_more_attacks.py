@@ -82,6 +82,18 @@ def test_each_request_of_a_connection_is_judged_alone(served):
     assert got.count(b"HTTP/1.1 400") == 1
 
 
+def test_a_connection_is_used_again(served):
+    ours = f"GET /health HTTP/1.1\r\nHost: {served.host}\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as connection:
+        for cut in (0, 5, len(ours) - 3, len(ours) - 1):  # in two pieces, also between CR and LF
+            connection.sendall(ours[:cut])
+            time.sleep(0.1)
+            connection.sendall(ours[cut:])
+            assert receive(connection).status == 200, cut
+        connection.sendall(ours.replace(b"\r\nHost", b"\nHost"))
+        assert receive(connection).status == 400
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/json"])
 def test_the_body_of_a_refused_request_is_no_request(served, kind):
     inner = f"POST /api/slm/select HTTP/1.1\r\nHost: {served.host}\r\nContent-Type: application/json\r\n".encode()

@@ -218,3 +218,11 @@ def test_memory_and_time_are_worked_out_where_somebody_rations_them(empty):
         said = empty.run("-n", "--profile", f"profiles/{profile}", "--", target).stdout
         assert re.search(r"mem_mb=2000, .*runtime=15, .*small=1", said), said
         assert re.search(r"mem_mb=2000, .*runtime=1440, .*teacher=1", said), said
+
+
+def test_of_two_files_the_one_that_counts_is_named(empty, overlay, tmp_path):
+    first = overlay("decision: {margin: 0.1}")
+    second = tmp_path / "second.yaml"
+    second.write_text("seed: 1\ndecision: {margin: -1}\n")
+    result = empty.run("-n", "--configfile", first, second, "--", "all")
+    assert f"{second}:2: decision.margin" in result.stdout

@@ -35,6 +35,27 @@ def test_exit_codes(tmp_path, body, code, says):
     assert says in done.stderr
 
 
+def test_who_has_read_enough_is_no_fault(tmp_path):
+    job = script(tmp_path, "run(lambda: [print('x' * 100) for _ in range(100_000)] and None)")
+    done = subprocess.run(["bash", "-c", f"{' '.join(job)} | head -1; echo ${{PIPESTATUS[0]}}"], capture_output=True)
+    assert done.stdout.split() == [b"x" * 100, b"0"]
+    assert done.stderr == b""
+
+
+def test_another_broken_pipe_is_a_fault(tmp_path):
+    body = "def main():\n    r, w = os.pipe(); os.close(r); os.write(w, b'x')\nrun(main)"
+    done = subprocess.run(script(tmp_path, body), capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "BrokenPipeError" in done.stderr
+
+
+def test_a_file_that_is_not_ours_is_named(tmp_path):
+    body = "def main(): raise PermissionError(13, 'Permission denied', 'results/x')\nrun(main)"
+    done = subprocess.run(script(tmp_path, body), capture_output=True, text=True)
+    assert done.returncode == 3
+    assert "error: results/x: not to be read or written (Permission denied); make it so" in done.stderr
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals(tmp_path, sent, code):
     # A test run in the background of a shell has SIGINT ignored, and its children would inherit that.

@@ -90,3 +90,10 @@ def test_headers_name_variables_and_no_values(root, default, tmp_path):
     with pytest.raises(ConfigError, match=r"teacher\.headers") as caught:
         config.load(default, tmp_path / "o.yaml", root=root)
     assert "hush" not in str(caught.value)
+
+
+def test_a_margin_in_points_is_told_as_a_share(root, tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("decision:\n  margin: 10\n")
+    with pytest.raises(ConfigError, match=r"overlay.yaml:2: decision.margin: 10 is no share.*mean 0.1 \(10 points\)"):
+        config.load(root / "config/config.yaml", overlay, selected=False)

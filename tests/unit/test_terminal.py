@@ -83,8 +83,8 @@ def test_in_a_pipe_a_long_job_speaks_ever_more_rarely(shown):
         shown.terminal.handle({"event": "progress", "target": "t.json", "done": 5, "total": 9, "unit": "step"})
         shown.terminal.tick()
     spoken = [line for line in shown.text.splitlines() if "so far" in line]
-    assert len(spoken) == 7  # after 30 s, 1, 2, 4, 8, 16 and 32 minutes
-    assert "train calls … 5/9 steps, 30 s so far" in spoken[0]
+    assert len(spoken) == 6  # after 1, 2, 4, 8, 16 and 32 minutes
+    assert "train calls … 5/9 steps, 1 min 00 s so far" in spoken[0]
 
 
 def test_on_a_terminal_the_last_line_moves_every_second(tmp_path):

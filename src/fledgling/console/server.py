@@ -48,11 +48,11 @@ class Deadlines(H11Protocol):
         """Lines end in CR LF here: where a proxy before us reads one line, a lone LF must not make two."""
         if self.conn.their_state is h11.IDLE:
             seen = self._last + data
-            head = seen.partition(b"\r\n\r\n")[0]
+            head, end, _ = seen.partition(b"\r\n\r\n")
+            self._last = b"" if end else data[-1:]
             if LONE.search(head):
                 self.send_400_response("")
                 return
-        self._last = data[-1:]
         super().data_received(data)
 
     def handle_events(self) -> None:

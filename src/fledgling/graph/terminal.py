@@ -19,7 +19,7 @@ from fledgling.graph import runs
 from fledgling.graph.runs import Event
 
 QUICK = 5  # seconds up to which jobs of one rule share a line
-FIRST_WORD = 30  # seconds after which a job says, in a pipe, that it still runs
+FIRST_WORD = 60  # seconds after which a job says, in a pipe, that it still runs
 LINES = 25  # of an error message that are shown
 SILENT = ("all",)  # rules that only ask for others
 REMEDY = {
