@@ -155,6 +155,7 @@ def graph(model: Path, data: Path, folder: Path, *overlays: str) -> dict[str, An
         "kind": "structured",
         "sources": [{"path": str(data.resolve())}],
         "splits": {"train": 0, "val": 0, "test": 1},
+        "finetune": "always",  # nothing is asked of val
         "max_new_tokens": NEW_TOKENS,
         "leaks": {"near_duplicate": None},
     }

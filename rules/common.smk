@@ -1,8 +1,8 @@
 """What all stages share: the validated configuration, settings and code digests as params. Builds nothing."""
 
 import gc
-import json
 import sys
+from contextlib import contextmanager
 from glob import glob
 from pathlib import Path
 
@@ -13,12 +13,12 @@ gc.set_threshold(200_000, 50, 50)  # nearly all that a dry run makes is kept: lo
 sys.modules.setdefault("pandas", None)  # Snakemake imports it to look at params (0.4 s); ours are all text
 sys.path.insert(0, f"{workflow.basedir}/src")  # this folder's code, whatever is installed
 
-from fledgling import contenders, seals, selection
+from fledgling import contenders, selection
 from fledgling.config import section, validate, where
 from fledgling.errors import FledglingError
 from fledgling.files import canonical, digest, sha256_file
 from fledgling import slurm
-from fledgling.graph import sees, work
+from fledgling.graph import building, sees, work
 from fledgling.graph.digests import digests
 from fledgling.graph.driver import adopt_jobs, exits, hold_folder
 from fledgling.tracks.floors import FLOORS
@@ -83,7 +83,6 @@ TORCH_ENV = "../envs/gpu.yaml" if config["training"]["gpus"] else "../envs/base.
 LADDER = contenders.ladder(config)
 LOCAL = [one.name for one in LADDER]
 TRAINED = {one.name for one in LADDER if one.adapter}
-UNTRAINED = [one.name for one in contenders.untrained(config)]
 FLOOR_NAMES = [contenders.floor(floor) for floor in FLOORS]
 CANDIDATES = range(1, config["recipe"].get("candidates", 1) + 1)
 PROVISIONAL = [f"{adapter}.{number}" for adapter in config["adapters"] for number in CANDIDATES]
@@ -214,29 +213,74 @@ def rows_asked(wildcards):
     return f"results/data/{wildcards.track}/{split}.jsonl"
 
 
-def trained(wildcards):
-    """Whether a track has contenders that are trained: by its policy, or because the gate asks for them."""
-    policy = track_of(wildcards)["finetune"]
-    if policy != "auto":
-        return policy == "always"
-    gate = Path(checkpoints.compare.get(track=wildcards.track).output.compare)
-    data = gate.read_bytes()
-    if problem := seals.problem(data, seals.JSON):
-        raise WorkflowError(f"{gate}: {problem}; delete it and build it again with: snakemake --cores all {gate}")
-    return bool(json.loads(data)["fine_tune"])
+CODE = {stage: code(f"scripts/{stage}.py") for stage in building.SCRIPTS}
+
+
+@contextmanager
+def refused():
+    """What the library refuses, as Snakemake says it."""
+    try:
+        yield
+    except FledglingError as error:
+        raise WorkflowError(str(error))
+
+
+def asked_on_val(wildcards):
+    """Whether val says how far a track's ladder is built; waits for its first answer, and is asked again after each.
+
+    One `get` and no more: a loop of them that has to grow on a re-run leaves a stale verdict (docs/decisions/0006). The
+    further files are plain inputs of whatever calls this, so that Snakemake looks again when they are made.
+    """
+    track_of(wildcards)
+    if not contenders.asks_val(config, wildcards.track):
+        return False
+    checkpoints.try_on_val.get(track=wildcards.track, contender=LOCAL[0])
+    return True
+
+
+def judged(wildcards):
+    """The names of the contenders that the gate judges: those that need no training, as far as val lets be built."""
+    asked_on_val(wildcards)
+    with refused():
+        return building.judged(config, wildcards.track, CODE)
 
 
 def ladder(wildcards):
-    """The contenders of a track beside the teacher, cheapest first; asks the gate whether some are trained."""
-    return LADDER if trained(wildcards) else [one for one in LADDER if one.adapter is None]
+    """The contenders of a track that are built, cheapest first: as far as val says, and one more if the gate asks."""
+    asked_on_val(wildcards)
+    with refused():
+        return [contenders.of(config, name) for name in building.built(config, wildcards.track, CODE)]
+
+
+def of_judged(pattern):
+    """Files of the contenders that the gate judges beside the cheapest: a pattern with {track} and {contender}."""
+    return lambda wildcards: expand(pattern, track=wildcards.track, contender=judged(wildcards)[1:])
+
+
+def said_on_val(names):
+    """What val says of the contenders that a function names; nothing where it is not asked."""
+
+    def of(wildcards):
+        found = names(wildcards)
+        asked = contenders.asks_val(config, wildcards.track)
+        return expand(
+            "results/ladder/{track}/{contender}.json", track=wildcards.track, contender=found if asked else []
+        )
+
+    return of
+
+
+def names(wildcards):
+    """The names of the contenders that are built."""
+    return [one.name for one in ladder(wildcards)]
 
 
 def of_ladder(pattern, *more):
-    """Files of the teacher, of the contenders of a track, and of `more`: a pattern with {track} and {contender}."""
+    """Files of the contenders of a track that are built, and of `more`: a pattern with {track} and {contender}."""
     return lambda wildcards: expand(
         pattern,
         track=wildcards.track,
-        contender=["teacher", *(one.name for one in ladder(wildcards)), *more],
+        contender=[*names(wildcards), *more],
     )
 
 
@@ -255,9 +299,9 @@ def repeats(suffix):
     def of(wildcards):
         if not config["repeats"]:
             return []
-        names = ["teacher", *(one.name for one in ladder(wildcards))]
+        found = ["teacher", *names(wildcards)]
         return [
-            f"results/metrics/{wildcards.track}/repeat/{name}{suffix}" for name in names if name in config["repeats"]
+            f"results/metrics/{wildcards.track}/repeat/{name}{suffix}" for name in found if name in config["repeats"]
         ]
 
     return of
@@ -273,3 +317,9 @@ def adapter_of(wildcards):
     adapter = contenders.of(config, wildcards.contender).adapter
     folder = f"results/adapters/{wildcards.track}/{adapter}"
     return [f"{folder}/manifest.json", f"{folder}/adapter_model.safetensors"] if adapter else []
+
+
+def shots_of(wildcards):
+    """The answered rows that are put before every row of a contender; none where it has no shots."""
+    place = f"results/shots/{wildcards.track}/{wildcards.contender}"
+    return [f"{place}.jsonl", f"{place}.json"] if contenders.of(config, wildcards.contender).shots else []

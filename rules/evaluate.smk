@@ -2,7 +2,7 @@
 
 needs   results/data/{track}, results/predictions/{track}
 builds  results/metrics/{track}/{contender}.json (and .jsonl, a line a row), the same under val/ and repeat/,
-        results/compare/{track}.json, results/verdict/{track}.json, results/report/{track}.html
+        results/ladder/{track}/{contender}.json, results/compare/{track}.json, results/verdict/{track}.json, results/report/{track}.html
 """
 
 
@@ -38,16 +38,47 @@ rule score:
         " --settings {params.settings:q} --out {output.metrics} --rows {output.rows} 2> {log}"
 
 
-checkpoint compare:
-    """The gate: the teacher against what needs no training, row by row. Says whether to train, in a file."""
+checkpoint try_on_val:
+    """What val says of one contender: whether it promises to pass on test, or a dearer one is built."""
     input:
         datasheet="results/data/{track}/datasheet.json",
-        rows=expand("results/metrics/{{track}}/{contender}.jsonl", contender=["teacher", *UNTRAINED]),
-        floors=expand("results/metrics/{{track}}/{contender}.jsonl", contender=FLOOR_NAMES),
-        metrics=expand(
-            "results/metrics/{{track}}/{contender}.json",
-            contender=["teacher", *UNTRAINED, *FLOOR_NAMES],
+        rows=expand("results/metrics/{{track}}/val/{contender}.jsonl", contender=["teacher", "{contender}"]),
+        metrics=expand("results/metrics/{{track}}/val/{contender}.json", contender=["teacher", "{contender}"]),
+    output:
+        trial=report(
+            "results/ladder/{track}/{contender}.json",
+            caption="../report/captions/ladder.rst",
+            category="{track}",
+            labels={"file": "on val", "contender": "{contender}"},
         ),
+    log:
+        "logs/try_on_val/{track}/{contender}.log",
+    wildcard_constraints:
+        contender=any_of(LOCAL),
+    conda:
+        "../envs/base.yaml"
+    resources:
+        **needs("small", small=1),
+    params:
+        key=lambda wildcards: building.key(config, wildcards.track, wildcards.contender, CODE),
+        settings=settings("try_on_val"),
+        code=CODE["try_on_val"],
+    shell:
+        'python "$FLEDGLING_SCRIPTS/try_on_val.py" --track {wildcards.track} --contender {wildcards.contender}'
+        " --settings {params.settings:q} --datasheet {input.datasheet} --rows {input.rows} --metrics {input.metrics}"
+        " --key {params.key} --out {output.trial} 2> {log}"
+
+
+checkpoint compare:
+    """The gate: the teacher against what needs no training, row by row. Says which contender is built next, if any."""
+    input:
+        datasheet="results/data/{track}/datasheet.json",
+        always=expand("results/metrics/{{track}}/{contender}.jsonl", contender=["teacher", LOCAL[0]]),
+        rows=of_judged("results/metrics/{track}/{contender}.jsonl"),
+        floors=expand("results/metrics/{{track}}/{contender}.jsonl", contender=FLOOR_NAMES),
+        known=expand("results/metrics/{{track}}/{contender}.json", contender=["teacher", LOCAL[0], *FLOOR_NAMES]),
+        metrics=of_judged("results/metrics/{track}/{contender}.json"),
+        ladder=said_on_val(judged),
     output:
         compare=report(
             "results/compare/{track}.json",
@@ -62,12 +93,14 @@ checkpoint compare:
     resources:
         **needs("light"),
     params:
+        key=lambda wildcards: building.gate_key(config, wildcards.track, judged(wildcards), CODE),
         settings=settings("compare"),
-        code=code("scripts/compare.py"),
+        code=CODE["compare"],
     shell:
         'python "$FLEDGLING_SCRIPTS/compare.py" --track {wildcards.track} --settings {params.settings:q}'
-        " --datasheet {input.datasheet} --rows {input.rows} --floors {input.floors}"
-        " --metrics {input.metrics} --out {output.compare} 2> {log}"
+        " --datasheet {input.datasheet} --rows {input.always} {input.rows} --floors {input.floors}"
+        " --metrics {input.known} {input.metrics} --ladder {input.ladder} --key {params.key}"
+        " --out {output.compare} 2> {log}"
 
 
 rule decide:
@@ -75,10 +108,12 @@ rule decide:
     input:
         compare="results/compare/{track}.json",
         datasheet="results/data/{track}/datasheet.json",
+        teacher="results/metrics/{track}/teacher.jsonl",
         rows=of_ladder("results/metrics/{track}/{contender}.jsonl"),
         floors=expand("results/metrics/{{track}}/{contender}.jsonl", contender=FLOOR_NAMES),
-        metrics=of_ladder("results/metrics/{track}/{contender}.json", *FLOOR_NAMES),
-        predictions=of_ladder("results/predictions/{track}/{contender}.json"),
+        metrics=of_ladder("results/metrics/{track}/{contender}.json", "teacher", *FLOOR_NAMES),
+        predictions=of_ladder("results/predictions/{track}/{contender}.json", "teacher"),
+        ladder=said_on_val(names),
         repeats=repeats(".jsonl"),
         repeat_metrics=repeats(".json"),
     output:
@@ -99,8 +134,8 @@ rule decide:
         code=code("scripts/decide.py"),
     shell:
         'python "$FLEDGLING_SCRIPTS/decide.py" --track {wildcards.track} --settings {params.settings:q}'
-        " --compare {input.compare} --datasheet {input.datasheet} --rows {input.rows}"
-        " --floors {input.floors} --metrics {input.metrics} --predictions {input.predictions}"
+        " --compare {input.compare} --datasheet {input.datasheet} --rows {input.teacher} {input.rows}"
+        " --ladder {input.ladder} --floors {input.floors} --metrics {input.metrics} --predictions {input.predictions}"
         " --repeat {input.repeats} --repeat-metrics {input.repeat_metrics} --out {output.verdict} 2> {log}"
 
 
@@ -111,10 +146,11 @@ rule report:
         compare="results/compare/{track}.json",
         data="results/data/{track}/test.jsonl",
         datasheet="results/data/{track}/datasheet.json",
-        predictions=of_ladder("results/predictions/{track}/{contender}.jsonl"),
-        seals=of_ladder("results/predictions/{track}/{contender}.json"),
-        rows=of_ladder("results/metrics/{track}/{contender}.jsonl"),
-        metrics=of_ladder("results/metrics/{track}/{contender}.json", *FLOOR_NAMES),
+        predictions=of_ladder("results/predictions/{track}/{contender}.jsonl", "teacher"),
+        seals=of_ladder("results/predictions/{track}/{contender}.json", "teacher"),
+        rows=of_ladder("results/metrics/{track}/{contender}.jsonl", "teacher"),
+        metrics=of_ladder("results/metrics/{track}/{contender}.json", "teacher", *FLOOR_NAMES),
+        ladder=said_on_val(names),
         training=of_adapters("results/adapters/{track}/{adapter}/training.json"),
     output:
         html=report(

@@ -1,9 +1,10 @@
 """Answers of the teacher, of every contender and of the floors to the rows of a track.
 
-needs   results/data/{track}/{test,val}.jsonl; results/models/{model}/manifest.json; the adapter of a trained contender
+needs   results/data/{track}/{train,val,test}.jsonl; results/models/{model}/manifest.json; the adapter of a trained contender
 builds  results/predictions/{track}/{contender}.jsonl, one line an example, raw text kept, with a .json that seals it;
         under val/ the same for the rows of val (there also of the candidates of a training, {adapter}.1, {adapter}.2 …,
-        all by one start of the engine), under repeat/ a second run of the contenders in `repeats`
+        all by one start of the engine), under repeat/ a second run of the contenders in `repeats`;
+        results/shots/{track}/{contender}.jsonl and .json of a contender with shots
 """
 
 
@@ -38,6 +39,7 @@ rule answer:
         datasheet=ancient("results/data/{track}/datasheet.json"),
         model=model_of,
         adapter=adapter_of,
+        shots=shots_of,
     output:
         predictions="results/predictions/{track}/{part}{contender}.jsonl",
         seal="results/predictions/{track}/{part}{contender}.json",
@@ -53,12 +55,43 @@ rule answer:
         **needs("answer", gpus=lambda wildcards: contenders.answering(config, wildcards.contender).get("gpus", 0)),
     params:
         adapter=lambda wildcards, input: (f"--adapter {input.adapter[0]}" if input.adapter else ""),
+        shots=lambda wildcards, input: (f"--shots {input.shots[0]}" if input.shots else ""),
         settings=settings("answer"),
         code=code("scripts/answer.py"),
     shell:
         'python -m fledgling.gpus {resources.gpu} python "$FLEDGLING_SCRIPTS/answer.py" --track {wildcards.track}'
         " --contender {wildcards.contender} --data {input.data} --model {input.model} {params.adapter}"
-        " --settings {params.settings:q} --out {output.predictions} 2> {log}"
+        " {params.shots} --settings {params.settings:q} --out {output.predictions} 2> {log}"
+
+
+rule choose_shots:
+    """Choose the answered rows of train that are put before every row of a contender; val chooses, test has no say."""
+    input:
+        train="results/data/{track}/train.jsonl",
+        val="results/data/{track}/val.jsonl",
+        model=model_of,
+        adapter=adapter_of,
+    output:
+        rows="results/shots/{track}/{contender}.jsonl",
+        choice="results/shots/{track}/{contender}.json",
+    log:
+        "logs/choose_shots/{track}/{contender}.log",
+    benchmark:
+        "results/benchmarks/choose_shots/{track}/{contender}.tsv"
+    wildcard_constraints:
+        contender=any_of(LOCAL),
+    conda:
+        TORCH_ENV
+    resources:
+        **needs("answer", gpus=lambda wildcards: contenders.gpus_for_shots(config, wildcards.contender)),
+    params:
+        adapter=lambda wildcards, input: (f"--adapter {input.adapter[0]}" if input.adapter else ""),
+        settings=settings("choose_shots"),
+        code=CODE["choose_shots"],
+    shell:
+        'python -m fledgling.gpus {resources.gpu} python "$FLEDGLING_SCRIPTS/choose_shots.py" --track {wildcards.track}'
+        " --contender {wildcards.contender} --train {input.train} --val {input.val} --model {input.model}"
+        " {params.adapter} --settings {params.settings:q} --out {output.rows} 2> {log}"
 
 
 rule answer_candidates:

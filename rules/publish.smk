@@ -11,7 +11,8 @@ rule publish:
         verdict="results/verdict/{track}.json",
         adapters=of_adapters("results/adapters/{track}/{adapter}/manifest.json"),
         weights=of_adapters("results/adapters/{track}/{adapter}/adapter_model.safetensors"),
-        metrics=of_ladder("results/metrics/{track}/{contender}.json"),
+        metrics=of_ladder("results/metrics/{track}/{contender}.json", "teacher"),
+        ladder=said_on_val(names),
         models=expand("results/models/{model}/manifest.json", model=sorted({one.model for one in LADDER})),
     output:
         marker="results/hub/{track}.json",

@@ -4,9 +4,9 @@
         --data results/data/toolcall/test.jsonl --model results/models/slm/manifest.json --out slm.jsonl
 
 Reads rows and a checkpoint's manifest, with an adapter's manifest for a contender that is trained (or those of all
-candidates of a training), and writes one prediction a row with the raw text kept. Runs on GPUs where there are some and on the CPU otherwise. Finished rows lie
-in the journal, so that a run that was killed goes on and added rows are the only ones asked. An adapter of another
-base is refused.
+candidates of a training), and writes one prediction a row with the raw text kept. Runs on GPUs where there are some
+and on the CPU otherwise. Finished rows lie in the journal, so that a run that was killed goes on and added rows are the
+only ones asked. An adapter of another base is refused.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def main() -> None:
     )
     parser.add_argument("--repeat", type=int, default=0, help="by hand: 1 asks everything a second time")
     parser.add_argument(
-        "--shots", type=Path, help="results/data/{track}/train.jsonl, where shots are put before each row"
+        "--shots", type=Path, help="results/shots/{track}/{contender}.jsonl: answered rows that are put before each row"
     )
     parser.add_argument("--journal", type=Path, help="folder of finished work")
     parser.add_argument(
@@ -50,12 +50,11 @@ def main() -> None:
     if len(adapters) != len(args.out):
         raise UsageError(f"--out: {len(args.out)} files for {len(adapters)} contenders; give one file an adapter")
     answer_all(
-        [Ask(args.data, adapter, out) for adapter, out in zip(adapters, args.out, strict=True)],
+        [Ask(args.data, adapter, out, args.shots) for adapter, out in zip(adapters, args.out, strict=True)],
         track=args.track,
         model=args.model,
         settings=settings,
         journal=args.journal or Path(where().get("journal", ".journal")),
-        train_data=args.shots,
         ahead=args.ahead,
         spelled=lambda key: contenders.spelled(where().get("spelled", {}), args.contender, args.track, key),
     )

@@ -1,4 +1,4 @@
-"""The gate: the teacher against the contenders that need no training; says in a file whether to train.
+"""The gate: the teacher against the contenders that need no training; says in a file which one is built next, if any.
 
     python scripts/compare.py --track toolcall --config config/config.yaml \
         --datasheet results/data/toolcall/datasheet.json --rows results/metrics/toolcall/{teacher,slm}.jsonl \
@@ -27,19 +27,23 @@ def main() -> None:
     parser.add_argument("--rows", required=True, nargs="+", help="scored rows of the teacher and the contenders")
     parser.add_argument("--floors", required=True, nargs="+", help="scored rows of the floors")
     parser.add_argument("--metrics", nargs="+", default=[], help="the metrics that vouch for the rows")
+    parser.add_argument("--ladder", nargs="*", default=[], help="what val says of the contenders")
+    parser.add_argument("--key", default="", help="names what the answer rests on")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
     settings = sees.of_arguments(args, "compare")
     found = evidence.read(args.datasheet, args.rows, args.floors, args.metrics)
-    ladder = evidence.ladder(settings["gated"], found.rows)
+    ladder = evidence.ladder(settings["ladder"], found.rows)
     result = gate.judge(
         Rule.of(args.track, settings).over(found.datasheet),
         ladder,
         found.rows.teacher,
         found.rows.contenders,
         found.rows.floors,
+        trials=evidence.read_trials(args.ladder),
         problems=found.problems,
-        made_from=found.made_from,
+        key=args.key,
+        made_from=found.made_from | artefacts.digests(*args.ladder),
     )
     artefacts.write(Gate, args.out, result)
     logging.getLogger("compare").info("%s: %s", result["decision"], result["statement"])

@@ -16,7 +16,8 @@ import logging
 from fledgling import artefacts
 from fledgling.artefacts import Gate, Verdict
 from fledgling.cli import run
-from fledgling.decision import evidence, looks
+from fledgling.decision import climb, evidence, looks
+from fledgling.decision.climb import Known
 from fledgling.decision.rule import Rule
 from fledgling.decision.verdict import decide, inputs_digest
 from fledgling.errors import DataError
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--floors", required=True, nargs="+", help="scored rows of the floors")
     parser.add_argument("--metrics", nargs="+", default=[], help="the metrics that vouch for the rows")
     parser.add_argument("--predictions", nargs="*", default=[], help="the seals of the predictions")
+    parser.add_argument("--ladder", nargs="*", default=[], help="what val says of the contenders")
     parser.add_argument("--repeat", nargs="*", default=[], help="scored rows of second runs")
     parser.add_argument("--repeat-metrics", nargs="*", default=[], help="the metrics that vouch for these")
     parser.add_argument("--ledger", help="count this verdict here; beside the journal in a run of the graph")
@@ -43,12 +45,14 @@ def main() -> None:
     compared = artefacts.read(Gate, args.compare)
     if compared["track"] != args.track:
         raise DataError(f"{args.compare}: is about track {compared['track']!r}, not {args.track!r}")
-    rule = Rule.of(args.track, settings)
     found = evidence.read(
         args.datasheet, args.rows, args.floors, args.metrics, repeats=args.repeat, repeat_metrics=args.repeat_metrics
     )
     artefacts.require_same(compared["made_from"], found.made_from, args.compare)
-    rule = rule.over(found.datasheet)
+    trials = evidence.read_trials(args.ladder)
+    rule = climb.held(
+        Rule.of(args.track, settings).over(found.datasheet), trials, [one.name for one in found.rows.contenders]
+    )
     number, ledger = None, args.ledger or (f"{where()['journal']}/looks.jsonl" if "journal" in where() else None)
     if ledger:
         test = found.datasheet["splits"]["test"]["sha256"]
@@ -59,9 +63,10 @@ def main() -> None:
         found.rows,
         found.datasheet,
         answers=evidence.read_answers(args.predictions),
+        known=Known(settings["ladder"], trials, evidence.read_metrics(args.metrics), **settings["costs"]),
         problems=found.problems,
         looks=number,
-        made_from=found.made_from | artefacts.digests(args.compare, *args.predictions),
+        made_from=found.made_from | artefacts.digests(args.compare, *args.ladder, *args.predictions),
     )
     artefacts.write(Verdict, args.out, result)
     logging.getLogger("decide").info("%s: %s", result["deploy"], result["statement"])

@@ -559,6 +559,70 @@ class Family(TypedDict):
     rungs: dict[str, HeldTo]
 
 
+class OnVal(TypedDict):
+    """One core metric of a contender against the teacher, on val."""
+
+    teacher: float
+    contender: float
+    gap: float
+    discordance: float
+    rows_needed: int | None
+    """Test rows at which it would pass with chance `power`; null: no number would do."""
+
+
+class Trial(TypedDict):
+    """results/ladder/{track}/{contender}.json: what val says of one contender, and so whether a dearer one is built."""
+
+    format: Literal["fledgling/ladder/1"]
+    made_from: MadeFrom
+    key: str
+    """Digest of every setting and all code that this answer rests on."""
+    track: str
+    contender: str
+    promising: bool
+    """Whether it promises to pass on test: as many rows as it needs are there, on every core metric."""
+    goes_on: bool
+    """Whether the next contender is built; false too where the numbers of val cannot be trusted."""
+    reason: str
+    rows: int
+    """Rows of val."""
+    test_rows: int
+    level: float
+    """The level at which test would hold it to account."""
+    rows_needed: int | None
+    """Test rows that it needs; null: no number would do, or it is not known."""
+    metrics: dict[str, OnVal]
+
+
+class Tried(TypedDict):
+    """One choice of shots, and what it reached on val."""
+
+    k: int
+    set: int
+    metrics: dict[str, float]
+    prompt_tokens: float
+    """Mean of a row, shots included."""
+
+
+class Shots(TypedDict):
+    """results/shots/{track}/{contender}.json: how the answered rows beside it were chosen."""
+
+    format: Literal["fledgling/shots/1"]
+    made_from: MadeFrom
+    track: str
+    contender: str
+    asked: int | Literal["auto"]
+    """What the configuration says."""
+    k: int
+    """How many there are; fewer than asked where rows of val would not fit."""
+    set: int
+    """Which of the sets that a hash draws."""
+    reason: str
+    sha256: str
+    """sha256 of the rows."""
+    tried: list[Tried]
+
+
 class Gate(Ruled):
     """results/compare/{track}.json: the gate, before anything is trained."""
 
@@ -573,6 +637,10 @@ class Gate(Ruled):
     decisive: str
     """The contender that the decision rests on."""
     split_power: NotRequired[Able]
+    next: NotRequired[str | None]
+    """The contender that is built next: val promised none of these, or test did not confirm the one that it did."""
+    key: NotRequired[str]
+    """Digest of every setting and all code that this answer rests on."""
     comparisons: dict[str, Comparison]
 
 
@@ -699,6 +767,45 @@ class Looks(TypedDict):
     """Chance that any of these verdicts swaps wrongly."""
 
 
+class TriedOnVal(TypedDict):
+    """What val said of a contender, on the metric that it is furthest behind on."""
+
+    metric: str
+    gap: float
+    rows: int
+    promising: bool
+    rows_needed: int | None
+    reason: str
+
+
+class Step(TypedDict):
+    """One contender of the ladder, built or not."""
+
+    label: str
+    built: bool
+    val: TriedOnVal | None
+    """null: val was not asked."""
+    test: Span | None
+    """The first core metric on test; null: not built, or rows could not be paired."""
+    cost_per_1000: float | None
+    """Price of 1,000 answers on a machine that is never idle; null: unknown, which is never 0."""
+    currency: str | None
+    why: str
+    """What became of it."""
+
+
+class Climb(TypedDict):
+    """How far up the ladder contenders were built, and why no further."""
+
+    nominee: str
+    """The dearest that was built before test was opened."""
+    further: str | None
+    """The one that was built because test did not confirm the nominee."""
+    stopped: str
+    rungs: dict[str, Step]
+    """All configured contenders, cheapest first."""
+
+
 class Verdict(Ruled):
     """results/verdict/{track}.json: what to deploy, why, and how far that answer carries."""
 
@@ -731,6 +838,8 @@ class Verdict(Ruled):
     test_sha256: str | None
     family: NotRequired[Family | None]
     """null where each contender stands alone."""
+    climb: NotRequired[Climb | None]
+    """null where it was made by hand from rows alone."""
 
 
 class Candidate(TypedDict):
@@ -838,6 +947,9 @@ PLACES: dict[str, type] = {
     "predictions/{track}/{contender}.jsonl": Prediction,
     "metrics/{track}/{contender}.json": Metrics,
     "metrics/{track}/{contender}.jsonl": ScoredRow,
+    "ladder/{track}/{contender}.json": Trial,
+    "shots/{track}/{contender}.json": Shots,
+    "shots/{track}/{contender}.jsonl": Example,
     "compare/{track}.json": Gate,
     "candidates/{track}/{adapter}/training.json": Training,
     "candidates/{track}/{adapter}/{n}/manifest.json": Adapter,

@@ -113,7 +113,10 @@ def validate(
 
 
 def _in_order(blocks: Config, files: Sequence[str | os.PathLike[str]]) -> Config:
-    """Blocks in the order in which the files name them, the first file first: Snakemake's merging turns it around."""
+    """Blocks in the order in which the files name them, the first file first: Snakemake's merging turns it around.
+
+    A file that names all that stand before it gives their order anew.
+    """
     if len(files) < 2:
         return blocks
     names: list[str] = []
@@ -123,7 +126,9 @@ def _in_order(blocks: Config, files: Sequence[str | os.PathLike[str]]) -> Config
         except (OSError, yaml.YAMLError):
             continue
         found = value.get("contenders") if isinstance(value, dict) else None
-        names += [name for name in found if name not in names] if isinstance(found, dict) else []
+        if isinstance(found, dict):
+            again = set(names) <= found.keys()
+            names = list(found) if again else [*names, *(name for name in found if name not in names)]
     place = {name: number for number, name in enumerate(names)}
     return dict(sorted(blocks.items(), key=lambda item: place.get(item[0], len(place))))
 
@@ -390,6 +395,8 @@ def _of_contenders(config: Config) -> list[Problem]:
             problems.append(
                 ([*here, "model"], f"adapter {adapter!r} is trained on model {adapters[adapter].get('model', 'slm')!r}")
             )
+        if adapter is not None and "prompt" in block:
+            problems.append(([*here, "prompt"], "an adapter answers the prompts it was trained on; set the track's"))
         if after is not None and after not in before:
             problems.append(
                 (
@@ -400,8 +407,16 @@ def _of_contenders(config: Config) -> list[Problem]:
         before.append(name)
     if "slm" not in models and any("model" not in block for block in [*blocks.values(), *adapters.values()]):
         problems.append((["models", "slm"], "this key is missing: contenders without `model` are this one"))
-    if not any(block.get("adapter") is None for block in blocks.values()):
-        problems.append((["contenders"], "none is without an adapter; the gate judges such a one before it trains any"))
+    first = next(iter(blocks))
+    if blocks[first].get("adapter") is not None:
+        why = "the first has an adapter; the cheapest comes first, and the gate judges one that needs no training"
+        problems.append((["contenders", first], why))
+    for name, track in config["tracks"].items():
+        several = [one for one in blocks.values() if "adapter" not in one or track["finetune"] != "never"]
+        none = track["splits"].get("val") == 0 and not any(one.get("split") == "val" for one in track["sources"])
+        if none and len(several) > 1 and track["finetune"] != "always":
+            why = "0 rows cannot say how far contenders are built; give val a share, or set finetune to always"
+            problems.append((["tracks", name, "splits", "val"], why))
     for index, name in enumerate(config["repeats"]):
         if name not in ("teacher", *blocks):
             unknown(["repeats", index], name, ["teacher", *blocks], "contender")

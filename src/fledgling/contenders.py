@@ -2,24 +2,35 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Literal
 
 from fledgling.artefacts import Rung
 from fledgling.config import SLM, Config
 
+Shots = int | Literal["auto"]
 TEACHER = "teacher"
 FLOOR = "floor-"
 # Keys of a contender's block that say who it is; every other goes over the section `slm`, or over the track's.
-IDENTITY = ("label", "model", "adapter", "after")
-OF_TRACK = ("max_new_tokens",)
-LABELS = {"slm": "the slm as it is", "tuned": "the tuned model"}
+IDENTITY = ("label", "model", "adapter", "after", "shots")
+OF_TRACK = ("max_new_tokens", "prompt")
+LABELS = {
+    "slm": "the slm as it is",
+    "guided": "the slm within the schema",
+    "fewshot": "the slm with examples",
+    "fewshot_guided": "the slm with examples, within the schema",
+    "tuned": "the tuned model",
+    "tuned_guided": "the tuned model within the schema",
+}
+CONDITION = "unless a cheaper contender promises to pass on val"
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
     """One block of `contenders`: a checkpoint, perhaps under an adapter, and what it comes after.
 
-    `after` names the contender that it must not be worse than (what training started from, say).
+    `after` names the contender that it must not be worse than (what training started from, say). `shots` is how many
+    answered rows of train are put before each row; AUTO lets val choose, 0 is none.
     """
 
     name: str
@@ -27,6 +38,7 @@ class Contender:
     model: str
     adapter: str | None
     after: str | None
+    shots: Shots = 0
 
     def rung(self) -> Rung:
         """The same as the verdict lists it."""
@@ -44,9 +56,23 @@ def ladder(config: Config) -> list[Contender]:
     return [of(config, name) for name in config["contenders"]]
 
 
-def untrained(config: Config) -> list[Contender]:
-    """Those that need no training: what the gate judges."""
-    return [one for one in ladder(config) if one.adapter is None]
+def allowed(config: Config, track: str) -> list[Contender]:
+    """The contenders that a track's `finetune` lets be built, cheapest first: under `never` those without an adapter."""
+    never = config["tracks"][track]["finetune"] == "never"
+    return [one for one in ladder(config) if one.adapter is None or not never]
+
+
+def asks_val(config: Config, track: str) -> bool:
+    """Whether val says how far up the ladder is built: not where one rung is all there is, nor where all are built."""
+    return config["tracks"][track]["finetune"] != "always" and len(allowed(config, track)) > 1
+
+
+def gated(config: Config, track: str) -> list[Contender]:
+    """What the gate can judge: what needs no training, up to the first that does unless all are built anyway."""
+    rungs = allowed(config, track)
+    if config["tracks"][track]["finetune"] == "always":
+        return [one for one in rungs if one.adapter is None]
+    return list(takewhile(lambda one: one.adapter is None, rungs))
 
 
 def of(config: Config, name: str) -> Contender:
@@ -57,7 +83,8 @@ def of(config: Config, name: str) -> Contender:
     block = config["contenders"][name]
     adapter = block.get("adapter")
     model = block.get("model") or (adapter_model(config, adapter) if adapter else SLM)
-    return Contender(name, block.get("label") or LABELS.get(name, name), model, adapter, block.get("after"))
+    label = block.get("label") or LABELS.get(name, name)
+    return Contender(name, label, model, adapter, block.get("after"), block.get("shots", 0))
 
 
 def is_local(config: Config, name: str) -> bool:
@@ -97,10 +124,15 @@ def answering(config: Config, name: str) -> dict[str, object]:
     return {**config[SLM], **_own(config, name, track=False)}
 
 
+def gpus_for_shots(config: Config, name: str) -> int:
+    """GPUs that choosing a contender's shots claims: as its answers do where val chooses, none where a number is given."""
+    return int(str(answering(config, name).get("gpus") or 0)) if of(config, name).shots == "auto" else 0
+
+
 def limits(config: Config, name: str, track: str) -> dict[str, object]:
     """The keys of a track that a contender may set for itself, as they are for it."""
     block = config["tracks"][track]
-    return {key: block[key] for key in OF_TRACK if key in block} | _own(config, name, track=True)
+    return {key: block[key] for key in OF_TRACK if key in block} | _own(config, name, track=True, of_track=block)
 
 
 def answers_as(config: Config, name: str) -> str:
@@ -122,20 +154,23 @@ def spelled(own: Mapping[str, Mapping[str, str]], name: str, track: str, key: st
     return keys.get(key) or (f"tracks.{track}.{key}" if key in OF_TRACK else f"{SLM}.{key}")
 
 
-def _own(config: Config, name: str, *, track: bool) -> dict[str, object]:
+def _own(config: Config, name: str, *, track: bool, of_track: Config | None = None) -> dict[str, object]:
     block = config["contenders"].get(answers_as(config, name), {})
-    return {key: value for key, value in block.items() if key not in IDENTITY and (key in OF_TRACK) == track}
+    own = {key: value for key, value in block.items() if key not in IDENTITY and (key in OF_TRACK) == track}
+    if "prompt" in own and of_track is not None:
+        own["prompt"] = {**of_track.get("prompt", {}), **own["prompt"]}
+    return own
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
     """One job of the graph that asks somebody or needs a GPU.
 
-    `contender` answers `split`; a training has its adapter instead and no split. `condition` says when it runs ("":
-    always), `repeat` is 1 for a second run.
+    `contender` answers `split`, or has its shots chosen on it; a training has its adapter instead and no split.
+    `condition` says when it runs ("": always), `repeat` is 1 for a second run.
     """
 
-    rule: Literal["ask", "answer", "train"]
+    rule: Literal["ask", "answer", "train", "choose_shots"]
     track: str
     contender: str
     split: Literal["val", "test"] | None = "test"
@@ -145,20 +180,27 @@ class Job:
 
 def jobs(config: Config, track: str) -> list[Job]:
     """Every job of a track that costs money or may need a GPU, in running order: the upper bound of what runs."""
-    policy = config["tracks"][track]["finetune"]
-    condition = "" if policy == "always" else "if the gate asks for it"
-    twice = config.get("repeats", [])
-    found = [Job("ask", track, TEACHER)]
-    found += [Job("answer", track, one.name) for one in untrained(config)]
-    trained = [] if policy == "never" else [one for one in ladder(config) if one.adapter]
-    for adapter in dict.fromkeys(one.adapter for one in trained if one.adapter):
-        found.append(Job("train", track, adapter, None, condition=condition))
-        if len(candidates(config, adapter)) > 1:
-            found += [Job("answer", track, one, "val", condition=condition) for one in candidates(config, adapter)]
-    found += [Job("answer", track, one.name, condition=condition) for one in trained]
+    on_val, twice = asks_val(config, track), config.get("repeats", [])
+    found = [Job("ask", track, TEACHER, "val")] if on_val else []
+    found.append(Job("ask", track, TEACHER))
+    trained: set[str] = set()
+    rungs = allowed(config, track)
+    for one in rungs:
+        condition = CONDITION if on_val and one is not rungs[0] else ""
+        if one.adapter and one.adapter not in trained:
+            trained.add(one.adapter)
+            found.append(Job("train", track, one.adapter, None, condition=condition))
+            kept = candidates(config, one.adapter)
+            found += [Job("answer", track, each, "val", condition=condition) for each in kept if len(kept) > 1]
+        if one.shots:
+            found.append(Job("choose_shots", track, one.name, "val", condition=condition))
+        if on_val:
+            found.append(Job("answer", track, one.name, "val", condition=condition))
+        found.append(Job("answer", track, one.name, condition=condition))
     if TEACHER in twice:
         found.append(Job("ask", track, TEACHER, repeat=1))
-    for one in [*untrained(config), *trained]:
+    for one in rungs:
         if one.name in twice:
-            found.append(Job("answer", track, one.name, repeat=1, condition=condition if one.adapter else ""))
+            condition = CONDITION if on_val and one is not rungs[0] else ""
+            found.append(Job("answer", track, one.name, repeat=1, condition=condition))
     return found

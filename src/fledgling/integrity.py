@@ -101,7 +101,7 @@ class _Walk:
             return None
         if kind is Datasheet:
             self._splits(path, document["splits"])
-        elif kind is Predictions:
+        elif kind is Predictions or kind is artefacts.Shots:
             self._vouched(path.with_suffix(".jsonl"), document["sha256"], path)
         elif kind is Metrics and document["rows_sha256"] is not None:
             self._vouched(path.with_suffix(".jsonl"), document["rows_sha256"], path)
@@ -142,7 +142,8 @@ class _Walk:
         kind = artefacts.of(path, results=self._results)
         if kind is None:
             return
-        vouching = path.parent / "datasheet.json" if kind is artefacts.Example else seal_of(path)
+        split = kind is artefacts.Example and not seal_of(path).is_file()
+        vouching = path.parent / "datasheet.json" if split else seal_of(path)
         if not vouching.is_file():
             self._say(path, f"{path}: {vouching} is missing, which vouches for it; {artefacts.remedy(path)}")
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fledgling import artefacts
-from fledgling.artefacts import Datasheet, FilePath, Json, Limits, Metrics, Predictions
+from fledgling.artefacts import Datasheet, FilePath, Json, Limits, Metrics, Predictions, Shots
 from fledgling.errors import DataError
 from fledgling.files import read_json, sha256_file, write_jsonl
 
@@ -72,6 +72,17 @@ def verify_rows(path: FilePath) -> None:
     split = artefacts.read(Datasheet, sheet)["splits"].get(Path(path).stem)
     if split is not None and Path(path).suffix == ".jsonl":
         artefacts.seal(path, split["sha256"], sheet)
+
+
+def verify_shots(path: FilePath) -> None:
+    """Check chosen shots against what lies beside them and vouches for them, where it does.
+
+    Raises:
+        DataError: that is damaged, or vouches for other bytes.
+    """
+    beside = seal_of(path)
+    if beside.is_file():
+        artefacts.seal(path, artefacts.read(Shots, beside)["sha256"], beside)
 
 
 def verify_predictions(path: FilePath, data: FilePath) -> None:

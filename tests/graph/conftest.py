@@ -29,10 +29,16 @@ def _given(name):
     return list(itertools.takewhile(lambda word: not word.startswith("--"), after))
 for _out in [pathlib.Path(_path) for _name in {options!r} for _path in _given(_name)]:
     _out.parent.mkdir(parents=True, exist_ok=True)
-    _made = {{"fine_tune": 1, "made by": {script!r}, "for": str(_out)}}
-    _out.write_text(sealed_json(json.dumps(_made, indent=2) + "\\n"))
+    _said = {{"made by": {script!r}, "for": str(_out)}}
+    if "--key" in sys.argv:  # what val and the gate say: that no contender promises, unless says.json has it otherwise
+        _says = json.loads(pathlib.Path("says.json").read_text()) if pathlib.Path("says.json").exists() else {{}}
+        _where = "/".join(_out.parts[-2:])[:-5]
+        _said |= {{"key": _given("--key")[0], "goes_on": _says.get(_where, True), "next": _says.get(_where)}}
+    if {script!r} == "decide":
+        _said |= {{"of": [str(_file) for _option in ("--rows", "--ladder") for _file in _given(_option)]}}
+    _out.write_text(sealed_json(json.dumps(_said, indent=2) + "\\n"))
     _folders = {{"train": [_out.parent / "1", _out.parent / "2", _out.parent / "3"], "select_adapter": [_out.parent]}}
-    if {script!r} in ("ask", "answer", "floor"):
+    if {script!r} in ("ask", "answer", "floor", "choose_shots"):
         _out.with_suffix(".json").write_text("{{}}")
     for _folder in _folders.get({script!r}, []):
         _folder.mkdir(exist_ok=True)

@@ -13,22 +13,31 @@ from fledgling.graph import sees
 
 AFTER_DECIDE = {"decide": 2, "report": 2}
 AFTER_COMPARE = {"compare": 2, **AFTER_DECIDE}
-AFTER_SCORE = {"score": 12, **AFTER_COMPARE}
+AFTER_VAL = {"try_on_val": 4, **AFTER_COMPARE}
+AFTER_SCORE = {"score": 12, "try_on_val": 2, **AFTER_COMPARE}
 
 
 def test_nothing_to_do(built):
     assert built.plan() == {}
 
 
-SLM_AGAIN = {"answer": 2, "score": 2, **AFTER_COMPARE}
-TRAIN_AGAIN = {"train": 2, "answer_candidates": 2, "answer": 2, "score": 6, "select_adapter": 2, **AFTER_DECIDE}
+SLM_AGAIN = {"answer": 4, "score": 4, **AFTER_VAL}
+TRAIN_AGAIN = {
+    "train": 2,
+    "answer_candidates": 2,
+    "answer": 4,
+    "score": 8,
+    "select_adapter": 2,
+    "try_on_val": 2,
+    **AFTER_DECIDE,
+}
 
 
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("margin: 0.05", "margin: 0.06", AFTER_COMPARE),
-        ("power: 0.8", "power: 0.9", AFTER_COMPARE),
+        ("margin: 0.05", "margin: 0.06", AFTER_VAL),
+        ("power: 0.8", "power: 0.9", AFTER_VAL),
         ("learning_rate: 0.005", "learning_rate: 0.004", TRAIN_AGAIN),
         ("  sft: {}", "  sft: {rank: 32}", TRAIN_AGAIN),
         (
@@ -36,15 +45,16 @@ TRAIN_AGAIN = {"train": 2, "answer_candidates": 2, "answer": 2, "score": 6, "sel
             "max_new_tokens: 65\n    requests_per_month: 1000000 # invented",
             {
                 "answer_candidates": 1,
-                "answer": 2,
-                "score": 4,
+                "answer": 4,
+                "score": 6,
                 "select_adapter": 1,
+                "try_on_val": 2,
                 "compare": 1,
                 "decide": 1,
                 "report": 1,
             },
         ),
-        ("error_rate: 0.06", "error_rate: 0.07", {"ask": 2, "score": 2, **AFTER_COMPARE}),
+        ("error_rate: 0.06", "error_rate: 0.07", {"ask": 4, "score": 4, **AFTER_VAL}),
         (
             "repeats: []",
             "repeats: [teacher, slm, tuned]",
@@ -54,16 +64,20 @@ TRAIN_AGAIN = {"train": 2, "answer_candidates": 2, "answer": 2, "score": 6, "sel
         (
             "max_prompt_tokens: 2048",
             "max_prompt_tokens: 2047",
-            {"answer_candidates": 2, "answer": 4, "score": 8, "select_adapter": 2, **AFTER_COMPARE},
+            {"answer_candidates": 2, "answer": 8, "score": 12, "select_adapter": 2, **AFTER_VAL},
         ),
         # A contender's own keys ask that contender again, and whoever judges it.
         ("  slm: {}\n", "  slm: {batch_size: 16}\n", SLM_AGAIN),
         ("  slm: {}\n", "  slm: {label: the base}\n", AFTER_COMPARE),
-        ("  slm: {}\n", "  slm: {}\n  short: {max_new_tokens: 8}\n", SLM_AGAIN),
+        (
+            "  slm: {}\n",
+            "  slm: {}\n  short: {max_new_tokens: 8}\n",
+            {"answer": 4, "score": 4, "try_on_val": 2, **AFTER_COMPARE},
+        ),
         # Prices and what is judged later ask nobody again.
-        ("input_per_million: 2.5", "input_per_million: 2.6", {"score": 2, **AFTER_COMPARE}),
-        ("price_per_hour: 0.35", "price_per_hour: 1.5", {"report": 2}),
-        ("allow_mixed_models: false", "allow_mixed_models: true", AFTER_COMPARE),
+        ("input_per_million: 2.5", "input_per_million: 2.6", {"score": 4, **AFTER_VAL}),
+        ("price_per_hour: 0.35", "price_per_hour: 1.5", AFTER_DECIDE),
+        ("allow_mixed_models: false", "allow_mixed_models: true", AFTER_VAL),
         # "Where" keys re-run nothing.
         ("gpus: 0, micro_batch_tokens: 2048", "gpus: 2, micro_batch_tokens: 4096", {}),
         ("deepspeed: false", "deepspeed: true", {}),
@@ -81,11 +95,13 @@ TRAIN_AGAIN = {"train": 2, "answer_candidates": 2, "answer": 2, "score": 6, "sel
 def test_configuration(built, old, new, expected):
     built.edit("config/config.yaml", old, new)
     plan = built.plan()
-    if "compare" in expected:  # what lies behind the checkpoint is known only when it has run again
-        behind = {"answer_candidates", "answer", "score", "select_adapter"}
-        assert {rule: n for rule, n in plan.items() if rule not in behind} == {
-            rule: n for rule, n in expected.items() if rule not in behind
-        }
+    if {
+        "try_on_val",
+        "compare",
+    } <= expected.keys():  # what lies behind the checkpoint is known only when it has run again
+        behind = {"answer_candidates", "answer", "score", "select_adapter", "try_on_val", "compare"}
+        first = {rule: n for rule, n in expected.items() if rule not in behind}
+        assert {rule: n for rule, n in plan.items() if rule not in behind} == first
         assert all(plan.get(rule, 0) <= expected.get(rule, 0) for rule in behind), plan
     else:
         assert plan == expected

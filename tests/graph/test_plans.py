@@ -19,6 +19,8 @@ STAGES = {
     "results/predictions/toolcall/slm.jsonl": {"answer"},
     "results/predictions/structured/floor-echo.jsonl": {"floor"},
     "results/metrics/structured/slm.json": {"score"},
+    "results/metrics/toolcall/val/slm.json": {"answer", "score"},
+    "results/ladder/toolcall/slm.json": {"ask", "answer", "score", "try_on_val"},
     "results/compare/toolcall.json": {"compare"},
     "results/predictions/toolcall/val/teacher.jsonl": {"ask"},
     "results/predictions/toolcall/repeat/slm.jsonl": {"answer"},
@@ -150,14 +152,16 @@ def test_the_plan_lists_the_jobs_of_a_dry_run(empty, overlay):
     change = {
         "tracks": {"toolcall": {"finetune": "always"}, "structured": {"finetune": "always"}},
         "repeats": ["teacher", "slm", "tuned"],
-        "contenders": {"short": {"max_new_tokens": 8, "after": "slm"}},
+        "contenders": {"short": {"max_new_tokens": 8, "after": "slm"}, "few": {"shots": "auto"}},
     }
     path = overlay(change)
     planned = empty.plan("--configfile", path, "--", "all")
     config = load(empty.folder / "config/config.yaml", path, root=empty.folder)
     jobs = [job for track in config["tracks"] for job in contenders.jobs(config, track)]
-    for rule in ("ask", "answer", "train"):
-        assert planned[rule] == sum(job.rule == rule for job in jobs), rule
+    candidates = [job for job in jobs if contenders.candidate_of(config, job.contender)]
+    assert len(candidates) == config["recipe"]["candidates"] * planned["answer_candidates"], "all of one by one start"
+    for rule in ("ask", "answer", "train", "choose_shots"):
+        assert planned[rule] == sum(job.rule == rule and job not in candidates for job in jobs), rule
 
 
 @pytest.mark.parametrize(
@@ -167,7 +171,9 @@ def test_the_plan_lists_the_jobs_of_a_dry_run(empty, overlay):
         ("contenders: {x: {after: tunde}}", ["contenders.x.after", "did you mean 'tuned'"]),
         ("contenders: {x: {model: slim}}", ["contenders.x.model", "did you mean 'slm'"]),
         ("contenders: {teacher: {}}", ["contenders.teacher", "take another"]),
-        ("contenders: {slm: null, tuned: {adapter: sft}}", ["contenders", "the gate judges"]),
+        ("contenders: {slm: null, tuned: {adapter: sft}}", ["contenders.tuned", "the gate judges"]),
+        ("contenders: {tuned: {prompt: {schema: none}}}", ["contenders.tuned.prompt", "it was trained on"]),
+        ("contenders: {x: {shots: 0}}", ["contenders.x.shots"]),
         ("adapters: {sft: {rnak: 8}}", ["adapters.sft.rnak", "did you mean 'rank'"]),
         ("repeats: [tund]", ["repeats.0", "did you mean 'tuned'"]),
     ],

@@ -31,6 +31,14 @@ def test_the_slm_misses_the_gate_and_tuning_changes_the_verdict(story, track):
     assert value["teacher"] > 0.85
     verdict = story.read(f"verdict/{track}.json")
     assert verdict["deploy"] == "tuned", verdict["reasons"]
+    assert verdict["climb"]["nominee"] == "tuned"
+    on_val = story.read(f"ladder/{track}/slm.json")
+    assert (on_val["promising"], on_val["goes_on"]) == (False, True), on_val["reason"]
+    for step in verdict["climb"]["rungs"].values():
+        assert step["built"]
+        assert step["val"]["rows"] >= 100 * 0.9
+        assert step["test"]["gap"] is not None
+        assert step["cost_per_1000"] > 0
     training = story.read(f"adapters/{track}/sft/training.json")
     assert training["seconds"] > 0, "what the plan estimates the next run from"
     reached = [story.read(f"metrics/{track}/val/sft.{n}.json")["metrics"][CORE[track]]["value"] for n in (1, 2)]
@@ -89,7 +97,7 @@ def test_every_file_has_the_shape_that_is_documented(story):
         lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
         for number, line in enumerate(lines, 1):
             artefacts.check(kind, json.loads(line), f"{path}:{number}")
-    assert seen == set(artefacts.PLACES.values()) - {artefacts.HubMarker}
+    assert seen == set(artefacts.PLACES.values()) - {artefacts.HubMarker, artefacts.Shots}
 
 
 def test_a_second_run_has_nothing_to_do(story):

@@ -153,7 +153,7 @@ def build(
     }
     names = list(rates)
     ladder = [rung(name) for name in names[1:]]
-    settings |= {"gated": [one for one in ladder if not one["adapter"]], "ladder": ladder}
+    settings |= {"ladder": ladder, "costs": {"prices": {}, "currency": None}}
     for name in names:
         lines = folder / f"predictions/{name}.jsonl"
         seal = {"rows": len(examples), "outcomes": {}, "sha256": sha256_file(lines), "limits": [], "given_up": 0}
@@ -165,7 +165,7 @@ def build(
     shared = ["--track", "demo", "--settings", json.dumps(settings), "--datasheet", str(datasheet), "--floors", *floors]
     shared += ["--metrics", *metrics]
     compare = folder / "compare.json"
-    untrained = [rows[name] for name in ("teacher", *(one["name"] for one in settings["gated"]))]
+    untrained = [rows[name] for name in ("teacher", *(one["name"] for one in ladder if not one["adapter"]))]
     script("compare", *shared, "--rows", *untrained, "--out", str(compare))
     ledger, verdict = str(folder / "looks.jsonl"), str(folder / "verdict.json")
     judged = ["--compare", str(compare), "--rows", *rows.values(), "--ledger", ledger]

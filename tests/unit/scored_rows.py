@@ -17,6 +17,7 @@ SETTINGS: dict[str, Any] = {
         "power": 0.8,
         "min_coverage": 0.95,
         "resamples": 2000,
+        "family": "each",
         "core": {"toolcall": ["ast_match_rate", "args_f1"], "structured": ["exact_match_rate", "field_f1"]},
     },
     "seed": 7,

@@ -40,6 +40,10 @@ def test_a_track_set_to_null_is_removed(root, default, tmp_path):
             "rows of kind toolcall in a track of kind structured",
         ),
         ("tracks: {toolcall: {recipe: {rnk: 3}}}", "did you mean 'rank'"),
+        (
+            "tracks: {toolcall: {splits: {train: 0.6, val: 0, test: 0.4}}}",
+            "tracks.toolcall.splits.val: 0 rows cannot say how far contenders are built",
+        ),
         ("publish: {repo_id: me/one}", "several tracks would overwrite each other"),
         ("tracks: {'A b': {kind: toolcall}}", "names are made of"),
     ],
@@ -48,6 +52,15 @@ def test_what_is_wrong_is_named(root, default, tmp_path, text, says):
     (tmp_path / "o.yaml").write_text(text)
     with pytest.raises(ConfigError, match=says):
         config.load(default, tmp_path / "o.yaml", root=root)
+
+
+def test_a_file_that_names_all_contenders_gives_their_order(root, default, tmp_path):
+    (tmp_path / "more.yaml").write_text("contenders: {guided: {schema_guided: true}}")
+    appended = config.load(default, tmp_path / "more.yaml", root=root)["contenders"]
+    assert list(appended) == ["slm", "tuned", "guided"]
+    whole = config.load(default, root / "config/ladder.yaml", root=root)["contenders"]
+    assert list(whole) == ["slm", "guided", "fewshot", "fewshot_guided", "tuned", "tuned_guided"]
+    assert list(config.load(default, root / "config/phi4-mini.yaml", root=root)["contenders"]) == list(whole)
 
 
 def test_a_missing_file_is_named(root):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ def answer(teacher: Scored, slm: Scored, *, others: list[Scored] | None = None, 
 
 def judge(held_to: Rule, teacher: Scored, slm: Scored, others: list[Scored], **more: Any) -> dict[str, Any]:
     """The gate over one contender, with that contender's comparison on top."""
+    held_to = replace(held_to, configured=(("slm", False), ("tuned", True)))
     result = gate.judge(held_to, [SLM], teacher, [slm], others, made_from={}, **more)
     return {**result, **result["comparisons"]["slm"]}
 
@@ -255,7 +257,7 @@ def compare(root: Path, folder: Path, **settings: Any) -> subprocess.CompletedPr
         "--track",
         "lights",
         "--settings",
-        json.dumps(SETTINGS | {"gated": [SLM], "simulated": False} | settings),
+        json.dumps(SETTINGS | {"ladder": [SLM], "simulated": False} | settings),
         "--datasheet",
         folder / "datasheet.json",
         "--rows",

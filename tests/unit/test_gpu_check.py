@@ -235,12 +235,13 @@ def sized(monkeypatch: pytest.MonkeyPatch, shape: Shape = PHI4_MINI) -> None:
 
 def test_what_is_not_fetched_is_unknown_and_never_0(tmp_path: Path) -> None:
     report = asked(tmp_path, Machine([], BASE), tracks={})
-    assert [stage.who for stage in report.stages] == ["slm", "sft", "sft.1 on val", "sft.2 on val", "tuned"]
-    assert [stage.bytes for stage in report.stages] == [None] * 5
-    assert (report.refusals, report.stages[0].engine, report.stages[1].engine) == ([], "transformers", "peft")
+    whole = ["slm on val", "slm", "sft", "sft.1 on val", "sft.2 on val", "tuned on val", "tuned"]
+    assert [stage.who for stage in report.stages] == whole
+    assert [stage.bytes for stage in report.stages] == [None] * 7
+    assert (report.refusals, report.stages[0].engine, report.stages[2].engine) == ([], "transformers", "peft")
     said = text(report)
     assert "not built yet" in said
-    assert said.count("memory  unknown") == said.count("unknown until it has run once") == 5
+    assert said.count("memory  unknown") == said.count("unknown until it has run once") == 7
     assert "0.00 GiB" not in said
     assert "none is visible: everything runs on the CPU" in said
     assert "vllm not installed" in said
@@ -291,10 +292,12 @@ def test_a_large_card_fits_and_says_why(tmp_path: Path, monkeypatch: pytest.Monk
     sized(monkeypatch)
     report = asked(tmp_path, Machine([H100], ALL, "13.0"), **real())
     assert {stage.who: (stage.engine, stage.verdict) for stage in report.stages} == {
+        "slm on val": ("vllm", "fits"),
         "slm": ("vllm", "fits"),
         "sft": ("unsloth", "fits"),
         "sft.1 on val": ("vllm", "fits"),
         "sft.2 on val": ("vllm", "fits"),
+        "tuned on val": ("vllm", "fits"),
         "tuned": ("vllm", "fits"),
     }
     assert report.refusals == []
@@ -353,7 +356,7 @@ def test_each_refusal_names_its_key(
 ) -> None:
     report = asked(tmp_path, machine, **changed)
     assert any(named in refusal for refusal in report.refusals), report.refusals
-    assert len(report.stages) == 5, "the rest is said all the same"
+    assert len(report.stages) == 7, "the rest is said all the same"
     assert text(report)
 
 
@@ -376,7 +379,7 @@ def test_prepared_rows_and_earlier_runs_count(tmp_path: Path, tiny_model: Path, 
     summary = training(seconds=90, base_fingerprint=fingerprint)
     write_sealed(adapter / "training.json", summary)
     after = asked(tmp_path, Machine([], BASE), model=checkpoint)
-    assert [stage.seconds for stage in after.stages] == [24 * 5.0, 90, None, None, None]
+    assert [stage.seconds for stage in after.stages] == [24 * 5.0, 24 * 5.0, 90, *[None] * 4]
     for rough, exact in zip(before.stages, after.stages, strict=True):
         assert rough.bytes
         assert exact.bytes
@@ -384,7 +387,7 @@ def test_prepared_rows_and_earlier_runs_count(tmp_path: Path, tiny_model: Path, 
         assert "the longest of" in exact.notes[-1]
     assert "2.0 min last time" in text(after)
     write_sealed(adapter / "training.json", summary | {"world_size": 4})
-    assert asked(tmp_path, Machine([], BASE), model=checkpoint).stages[1].seconds is None
+    assert asked(tmp_path, Machine([], BASE), model=checkpoint).stages[2].seconds is None
 
 
 def test_row_lengths_are_those_of_the_stages(tmp_path: Path, tiny_checkpoint: Path, tiny_rows: Path) -> None:

@@ -177,7 +177,7 @@ def test_f49_unknown_is_unknown_and_never_0(tmp_path: Path) -> None:
     assert lines["ask", "later"].calls is None
     assert lines["answer", "t"].gpu_minutes is None
     assert lines["train", "t"].gpu_minutes is None
-    assert lines["train", "t"].note == "if the gate asks for it"
+    assert lines["train", "t"].note == "unless a cheaper contender promises to pass on val"
     text = table(list(lines.values()))
     assert "total: unknown" in text
     assert not (tmp_path / "journal").exists(), "a plan writes nothing"

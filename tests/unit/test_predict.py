@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fledgling import artefacts, choose_shots
 from fledgling.errors import ConfigError, DataError, Unavailable
 from fledgling.prompting.template import Chat
 from fledgling.records import read_examples, read_predictions
@@ -427,99 +428,108 @@ def test_raw_is_what_came_back(tokenizer: Any, decoding: Decoding) -> None:
         assert made.raw == text
 
 
-def test_shots_come_from_train_and_are_the_same_for_all(
+def test_shots_are_the_same_turns_before_every_row(
     tmp_path: Path, tiny_model: Path, tiny_rows: Path, tokenizer: Any, fake: Fake
 ) -> None:
     lines = tiny_rows.read_text().splitlines(keepends=True)
-    (tmp_path / "train.jsonl").write_text("".join(lines[12:]))
+    (tmp_path / "shots.jsonl").write_text("".join(lines[12:14]))
     (tmp_path / "test.jsonl").write_text("".join(lines[:12]))
-    given = SETTINGS | {"shots": {"k": 2, "set": 1}}
     stage.answer(
         track="t",
         data=tmp_path / "test.jsonl",
         model=tiny_model,
         adapter_path=None,
-        settings=given,
+        settings=SETTINGS,
         journal=tmp_path / "j",
         out=tmp_path / "p.jsonl",
-        train_data=tmp_path / "train.jsonl",
+        shots=tmp_path / "shots.jsonl",
     )
     prompts = [tokenizer.decode(prompt) for prompt in fake.asked]
     heads = {prompt.rpartition("<|user|>")[0] for prompt in prompts}
     assert len(heads) == 1
     (head,) = heads
     assert head.count("<|user|>") == head.count("<|assistant|><|tool_call|>") == 2
-    with pytest.raises(ConfigError, match=r"train\.jsonl"):
-        stage.shots_of(given, None)
+    assert str(tmp_path / "shots.jsonl") in json.loads((tmp_path / "p.json").read_text())["made_from"]
 
 
-# --- one start
+LONG: dict[str, Any] = SETTINGS | {
+    "slm": SETTINGS["slm"] | {"max_prompt_tokens": 4000},
+    "track": SETTINGS["track"] | {"kind": "toolcall"},
+}
 
 
-@pytest.fixture
-def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The manifests of three adapters; what they weigh does not matter here."""
-    from fledgling.models.adapter import Adapter
-
-    monkeypatch.setattr(stage.adapter, "load", lambda path, _: Adapter(path.parent, f"digest of {path.parent.name}"))
-    made = [tmp_path / f"{number}/manifest.json" for number in (1, 2, 3)]
-    for path in made:
-        path.parent.mkdir()
-        path.write_text("{}")
-    return made
-
-
-def start(tmp_path: Path, model: Path, asks: list[stage.Ask], ahead: Path | None = None, **slm: Any) -> None:
-    given = SETTINGS | {"slm": SETTINGS["slm"] | slm}
-    stage.answer_all(asks, track="t", model=model, settings=given, journal=tmp_path / "journal", ahead=ahead)
-
-
-def test_candidates_answer_val_and_one_of_them_test_in_one_start(
-    tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake, adapters: list[Path]
-) -> None:
+def choose(
+    tmp_path: Path, tiny_model: Path, tiny_rows: Path, shots: object, longest: int = 4000, shared: int = 0
+) -> dict[str, Any]:
     lines = tiny_rows.read_text().splitlines(keepends=True)
-    val, test = tmp_path / "val.jsonl", tmp_path / "test.jsonl"
-    val.write_text("".join(lines[:8]))
-    test.write_text("".join(lines[8:]))
-    vllm = {"engine": "vllm", "precision": "bf16"}
-    outs = [tmp_path / f"sft.{number}.jsonl" for number in (1, 2, 3)]
-    start(tmp_path, tiny_model, [stage.Ask(val, *each) for each in zip(adapters, outs, strict=True)], test, **vllm)
-    assert fake.starts == 1
-    assert len(fake.asked) == 3 * len(lines)
-    assert {path.parent for path in adapters} == set(fake.adapters)
-    assert [[row.id for row in read_predictions(out)] for out in outs] == [[row.id for row in read_examples(val)]] * 3
-    assert len({row.fingerprint for out in outs for row in read_predictions(out)}) == 3
-
-    chosen = tmp_path / "chosen/manifest.json"  # the same files as candidate 2, in the place of the adapter
-    chosen.parent.mkdir()
-    chosen.write_text("{}")
-    kept = stage.adapter.load(adapters[1], None)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stage.adapter, "load", lambda *_: kept)
-        start(tmp_path, tiny_model, [stage.Ask(test, chosen, tmp_path / "tuned.jsonl")], **vllm)
-    assert fake.starts == 1
-    assert [row.id for row in read_predictions(tmp_path / "tuned.jsonl")] == [row.id for row in read_examples(test)]
+    (tmp_path / "train.jsonl").write_text("".join(lines[6:]))
+    (tmp_path / "val.jsonl").write_text("".join(lines[: 6 + shared]))
+    settings = LONG | {"shots": shots, "core": ["ast_match_rate", "args_f1"]}
+    settings["slm"] = LONG["slm"] | {"max_prompt_tokens": longest}
+    choose_shots.choose(
+        track="t",
+        contender="few",
+        train=tmp_path / "train.jsonl",
+        val=tmp_path / "val.jsonl",
+        model=tiny_model,
+        adapter=None,
+        settings=settings,
+        journal=tmp_path / "j",
+        out=tmp_path / "few.jsonl",
+    )
+    return artefacts.read(artefacts.Shots, tmp_path / "few.json")  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize(
-    ("most", "slm"), [(0, {"engine": "vllm", "precision": "bf16"}), (8192, {"engine": "transformers"})]
-)
-def test_nothing_is_answered_ahead_where_a_start_costs_less(
-    tmp_path: Path,
-    tiny_model: Path,
-    tiny_rows: Path,
-    fake: Fake,
-    adapters: list[Path],
-    monkeypatch: pytest.MonkeyPatch,
-    most: int,
-    slm: dict[str, Any],
+def test_val_chooses_shots_and_asks_nothing_twice(
+    tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake
 ) -> None:
-    monkeypatch.setattr(stage, "MOST_AHEAD", most)
-    val = tmp_path / "val.jsonl"
-    val.write_text("".join(tiny_rows.read_text().splitlines(keepends=True)[:4]))
-    asks = [stage.Ask(val, path, tmp_path / f"{number}.jsonl") for number, path in enumerate(adapters)]
-    start(tmp_path, tiny_model, asks, tiny_rows, **slm)
-    assert len(fake.asked) == 12
+    made = choose(tmp_path, tiny_model, tiny_rows, "auto")
+    assert len(made["tried"]) > 1
+    assert made["k"] == len(list(read_examples(tmp_path / "few.jsonl")))
+    train = {row.id for row in read_examples(tmp_path / "train.jsonl")}
+    assert {row.id for row in read_examples(tmp_path / "few.jsonl")} <= train
+    ranks = [(*one["metrics"].values(), -one["prompt_tokens"]) for one in made["tried"]]
+    assert ranks[[(one["k"], one["set"]) for one in made["tried"]].index((made["k"], made["set"]))] == max(ranks)
+    asked = len(fake.asked)
+    stage.answer(
+        track="t",
+        data=tmp_path / "val.jsonl",
+        model=tiny_model,
+        adapter_path=None,
+        settings=LONG,
+        journal=tmp_path / "j",
+        out=tmp_path / "p.jsonl",
+        shots=tmp_path / "few.jsonl",
+    )
+    assert len(fake.asked) == asked, "the answers lie in the journal"
+
+
+def test_a_number_of_shots_is_lowered_for_all_rows_where_they_do_not_fit(
+    tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake
+) -> None:
+    whole = choose(tmp_path, tiny_model, tiny_rows, 3)
+    assert (whole["k"], whole["tried"], fake.asked) == (3, [], [])
+    stage.answer(
+        track="t",
+        data=tmp_path / "val.jsonl",
+        model=tiny_model,
+        adapter_path=None,
+        settings=LONG,
+        journal=tmp_path / "j",
+        out=tmp_path / "p.jsonl",
+        shots=tmp_path / "few.jsonl",
+    )
+    longest = max(len(prompt) for prompt in fake.asked)
+    made = choose(tmp_path, tiny_model, tiny_rows, 3, longest - 1)
+    assert made["k"] < 3
+    assert made["reason"] == f"3 do not leave room for all rows of val, {made['k']} do"
+
+
+def test_shots_of_a_record_that_val_has_are_refused(
+    tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake
+) -> None:
+    with pytest.raises(DataError, match="source record that train has too"):
+        choose(tmp_path, tiny_model, tiny_rows, 1, shared=1)
 
 
 # --- the choice of an engine

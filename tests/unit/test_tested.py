@@ -9,16 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fledgling.artefacts import Rung
-from fledgling.decision import gate
+from fledgling import stats
+from fledgling.artefacts import Gate, Rung, Trial
+from fledgling.decision import climb, gate, trial
 from fledgling.decision.choice import Rows
+from fledgling.decision.climb import Known
 from fledgling.decision.comparison import compare
 from fledgling.decision.family import promise
 from fledgling.decision.scored import Scored, read_rows
-from fledgling.decision.tested import against_teacher, turns
+from fledgling.decision.tested import against_teacher
 from fledgling.decision.verdict import decide, inputs_digest
 from fledgling.errors import DataError
 from fledgling.files import write_jsonl
+from fledgling.tracks.words import label
 
 from .scored_rows import floors, lines, rule, scored, sheet, wrong
 
@@ -37,8 +40,28 @@ LADDER = [rung("slm"), rung("guided"), rung("tuned", trained=True)]
 CONFIGURED = (("slm", False), ("guided", False), ("tuned", True))
 
 
-def verdict(family: str, *contenders: Scored, policy: str = "auto", looks: int | None = None) -> dict[str, Any]:
-    held = rule(family=family, configured=CONFIGURED, policy=policy)
+def trial_of(name: str, *, promising: bool, goes_on: bool | None = None) -> Trial:
+    return {
+        "format": "fledgling/ladder/1",
+        "made_from": {},
+        "key": name,
+        "track": "lights",
+        "contender": name,
+        "promising": promising,
+        "goes_on": not promising if goes_on is None else goes_on,
+        "reason": f"val says so of {name}",
+        "rows": 120,
+        "test_rows": N,
+        "level": 0.04,
+        "rows_needed": 300 if promising else None,
+        "metrics": {
+            "ast_match_rate": {"teacher": 0.9, "contender": 0.8, "gap": 0.1, "discordance": 0.1, "rows_needed": None}
+        },
+    }
+
+
+def verdict(family: str, *contenders: Scored, looks: int | None = None, **held_to: Any) -> dict[str, Any]:
+    held = rule(family=family, configured=CONFIGURED, **held_to)
     rows = Rows(TEACHER, contenders, tuple(floors(N)))
     ladder = [one for one in LADDER if one["name"] in {given.name for given in contenders}]
     result = decide(held, ladder, rows, sheet(N), looks=looks, made_from={})
@@ -59,27 +82,38 @@ def test_each_is_what_it_was():
     assert "level" not in result["comparisons"]["tuned"]
 
 
-def test_training_is_the_one_further_rung():
-    """Under `auto` test rows ask for it, so the tuned model has 0.2 of alpha: near is not enough, good is."""
-    near = verdict("sequence", scored("slm", BAD), scored("guided", BAD), scored("tuned", NEAR))
+def test_the_one_further_rung_has_what_was_kept_back():
+    """Test did not confirm the nominee, so the next one was built: 0.2 of alpha; near is not enough, good is."""
+    held = {"nominee": "guided", "further": True}
+    near = verdict("sequence", scored("slm", BAD), scored("guided", BAD), scored("tuned", NEAR), **held)
     assert near["deploy"] == "inconclusive"
     assert near["family"]["nominee"] == "guided"
     assert near["family"]["rungs"]["tuned"]["level"] == 0.01
     assert near["family"]["rungs"]["slm"]["why"] == "not tested: guided did not pass"
-    good = verdict("sequence", scored("slm", BAD), scored("guided", BAD), scored("tuned", GOOD))
+    good = verdict("sequence", scored("slm", BAD), scored("guided", BAD), scored("tuned", GOOD), **held)
     assert good["deploy"] == "tuned"
     assert "with 99 % confidence" in good["statement"]
     assert good["comparisons"]["tuned"]["level"] == 0.01
     assert good["family"]["promise"] == promise("sequence", 0.05, 3)
 
 
-def test_under_always_the_sequence_starts_from_the_dearest():
-    result = verdict("sequence", scored("slm", BAD), scored("guided", BAD), scored("tuned", NEAR), policy="always")
+def test_the_dearest_has_all_of_alpha():
+    result = verdict("sequence", scored("slm", BAD), scored("guided", BAD), scored("tuned", NEAR))
     assert (result["deploy"], result["family"]["rungs"]["tuned"]["level"]) == ("tuned", 0.05)
     assert (
         result["family"]["stopped"]
         == "guided did not pass at 5 %, so tuned is the cheapest that did, and slm was not tested"
     )
+
+
+def test_a_trained_nominee_has_all_of_alpha_although_one_is_above_it():
+    """No further one follows a training, so nothing is kept back for it."""
+    above = (*CONFIGURED, ("tuned_guided", True))
+    rows = Rows(TEACHER, (scored("slm", BAD), scored("tuned", NEAR)), tuple(floors(N)))
+    held = rule(family="sequence", configured=above, nominee="tuned")
+    result = decide(held, [LADDER[0], LADDER[2]], rows, sheet(N), made_from={})
+    assert (result["deploy"], result["family"]["rungs"]["tuned"]["level"]) == ("tuned", 0.05)
+    assert result["family"]["rungs"]["tuned_guided"]["why"] == "not needed"
 
 
 def test_a_contender_whose_turn_it_was_not_is_not_deployed():
@@ -92,23 +126,15 @@ def test_a_contender_whose_turn_it_was_not_is_not_deployed():
 
 
 def test_the_gate_and_the_verdict_hold_to_the_same_level():
-    held = rule(family="sequence", configured=(*CONFIGURED[:2], ("what is trained", True)))
-    made = gate.judge(held, LADDER[:2], TEACHER, [scored("slm", BAD), scored("guided", GOOD)], floors(N), made_from={})
-    assert made["comparisons"]["guided"]["level"] == 0.04
-    assert (made["decision"], made["fine_tune"]) == ("swap", 0)
-    assert (
-        verdict("sequence", scored("slm", BAD), scored("guided", GOOD))["comparisons"]["guided"]
-        == made["comparisons"]["guided"]
+    trials = {name: trial_of(name, promising=name == "guided") for name in ("slm", "guided")}
+    held = rule(family="sequence", configured=CONFIGURED)
+    made = gate.judge(
+        held, LADDER[:2], TEACHER, [scored("slm", BAD), scored("guided", GOOD)], floors(N), trials=trials, made_from={}
     )
-
-
-def test_whose_turn_it_is():
-    held = rule(configured=CONFIGURED)
-    assert turns(replace(held, policy="auto"), ["slm"]) == (["slm", "guided", "tuned"], "guided")
-    assert turns(replace(held, policy="always"), ["slm"]) == (["slm", "guided", "tuned"], None)
-    assert turns(replace(held, policy="never"), ["slm"]) == (["slm", "guided"], None)
-    dear = rule(configured=(("slm", False), ("tuned", True), ("large", False)))
-    assert turns(dear, ["slm", "large"]) == (["slm", "large", "tuned"], "large")
+    assert made["comparisons"]["guided"]["level"] == 0.04
+    assert (made["decision"], made["fine_tune"], made["next"]) == ("swap", 0, None)
+    both = verdict("sequence", scored("slm", BAD), scored("guided", GOOD), nominee="guided", further=True)
+    assert both["comparisons"]["guided"] == made["comparisons"]["guided"]
 
 
 @pytest.mark.parametrize("family", ["sequence", "holm"])
@@ -128,7 +154,7 @@ def test_a_risk_counts_what_is_promised():
 
 def test_what_a_verdict_survives_is_judged_by_the_same_family():
     slm = scored("slm", BAD, outcomes={499: "content_filter"})
-    result = verdict("sequence", slm, scored("guided", BAD), scored("tuned", NEAR))
+    result = verdict("sequence", slm, scored("guided", BAD), scored("tuned", NEAR), nominee="guided", further=True)
     assert {one["deploy"] for one in result["sensitivity"]["scenarios"].values()} == {"inconclusive"}
 
 
@@ -137,12 +163,19 @@ def test_what_a_verdict_survives_is_judged_by_the_same_family():
 
 def test_a_training_that_can_hardly_win_is_said_before_it_starts():
     few = gate.judge(
-        rule(), LADDER[:1], scored("teacher", wrong(9)), [scored("slm", wrong(9, range(3)))], floors(9), made_from={}
+        rule(configured=CONFIGURED[::2]),
+        LADDER[:1],
+        scored("teacher", wrong(9)),
+        [scored("slm", wrong(9, range(3)))],
+        floors(9),
+        made_from={},
     )
     assert few["fine_tune"] == 1
     assert "But: 9 test rows, margin 5 points: an equally good model cannot pass" in few["statement"]
     assert few["split_power"]["low"]
-    enough = gate.judge(rule(), LADDER[:1], TEACHER, [scored("slm", BAD)], floors(N), made_from={})
+    enough = gate.judge(
+        rule(configured=CONFIGURED[::2]), LADDER[:1], TEACHER, [scored("slm", BAD)], floors(N), made_from={}
+    )
     assert "But" not in enough["statement"]
     assert enough["split_power"]["chances"]["0.05"] > 0.9
 
@@ -234,3 +267,111 @@ def test_weights_are_read_and_wrong_ones_refused(tmp_path: Path):
         write_jsonl(path, [rows[0] | {"weight": wrong_weight}])
         with pytest.raises(DataError, match="number above 0"):
             read_rows(path)
+
+
+# val says what is built ------------------------------------------------------------------------------------------
+
+
+def on_val(contender: Scored, *, teacher: Scored = TEACHER, trained: bool = False, test_rows: int = N) -> Trial:
+    held = rule(family="sequence", configured=CONFIGURED)
+    return trial.judge(held, teacher, contender, trained=trained, test_rows=test_rows, made_from={})
+
+
+def test_val_promises_where_the_test_rows_suffice():
+    """20 of 500 rows differ and the gap is 0: stats.rows_needed says how many rows show that at 0.8 alpha."""
+    said = on_val(scored("slm", GOOD))
+    needed = stats.rows_needed(20 / 500, 0.05, alpha=0.04, power=0.8)
+    assert (said["rows_needed"], said["level"], said["rows"]) == (needed, 0.04, 500)
+    assert (said["promising"], said["goes_on"]) == (True, False)
+    assert not on_val(scored("slm", GOOD), test_rows=needed - 1)["promising"]
+    assert on_val(scored("slm", GOOD), test_rows=needed)["promising"]
+    assert on_val(scored("tuned", GOOD), trained=True)["level"] == 0.05
+    assert f"about {needed} test rows would show it, and there are 500" in said["reason"]
+
+
+def test_val_goes_on_where_the_gap_is_too_large():
+    said = on_val(scored("slm", BAD))
+    assert (said["promising"], said["goes_on"], said["rows_needed"]) == (False, True, None)
+    assert (
+        said["reason"]
+        == f"on 500 rows of val it is 34 points below the teacher on {label('ast_match_rate')}, and 5 points are allowed"
+    )
+
+
+def test_val_stops_where_its_numbers_cannot_be_trusted():
+    lost = scored("slm", GOOD, outcomes=dict.fromkeys(range(100), "error"))
+    silent = scored("teacher", GOOD, outcomes=dict.fromkeys(range(100), "error"))
+    for said in (on_val(lost), on_val(scored("slm", GOOD), teacher=silent)):
+        assert (said["promising"], said["goes_on"]) == (False, False)
+        assert "answered" in said["reason"]
+
+
+def stepped(trials: dict[str, Trial], *contenders: Scored, policy: str = "auto") -> Gate:
+    held = rule(family="sequence", configured=CONFIGURED, policy=policy)
+    return gate.judge(held, LADDER[:2], TEACHER, contenders, floors(N), trials=trials, made_from={})
+
+
+@pytest.mark.parametrize(
+    ("promise_of", "scores", "following", "fine_tune"),
+    [
+        ((False, None), (BAD,), "guided", 0),  # by hand: the graph has guided by then
+        ((False, False), (BAD, BAD), "tuned", 1),
+        ((False, False), (GOOD, GOOD), "tuned", 1),  # test has no say in what is built
+        ((False, True), (BAD, GOOD), None, 0),
+        ((False, True), (BAD, BAD), "tuned", 1),  # but for one more above a nominee that it does not confirm
+        ((True, None), (GOOD,), None, 0),
+        ((True, None), (CLOSE,), "guided", 0),
+    ],
+)
+def test_what_is_built_after_the_gate(promise_of: Any, scores: Any, following: str | None, fine_tune: int):
+    names = [name for name, promising in zip(("slm", "guided"), promise_of, strict=True) if promising is not None]
+    trials = {name: trial_of(name, promising=bool(p)) for name, p in zip(names, promise_of, strict=False)}
+    made = stepped(trials, *(scored(name, given) for name, given in zip(names, scores, strict=True)))
+    assert (made["next"], made["fine_tune"]) == (following, fine_tune)
+
+
+def test_numbers_that_cannot_be_trusted_build_nothing_more():
+    trials = {"slm": trial_of("slm", promising=False, goes_on=False)}
+    assert stepped(trials, scored("slm", BAD))["next"] is None
+    promised = {"slm": trial_of("slm", promising=True)}
+    lost = scored("slm", GOOD, outcomes=dict.fromkeys(range(100), "error"))
+    assert stepped(promised, lost)["next"] is None
+
+
+def test_never_builds_nothing_that_is_trained():
+    trials = {name: trial_of(name, promising=False) for name in ("slm", "guided")}
+    made = stepped(trials, scored("slm", BAD), scored("guided", BAD), policy="never")
+    assert (made["next"], made["fine_tune"]) == (None, 0)
+
+
+def test_the_verdict_says_how_far_the_ladder_was_climbed_and_why():
+    trials = {"slm": trial_of("slm", promising=False), "guided": trial_of("guided", promising=True)}
+    contenders = [scored("slm", BAD), scored("guided", BAD), scored("tuned", GOOD)]
+    held = climb.held(rule(family="sequence", configured=CONFIGURED), trials, [one.name for one in contenders])
+    assert (held.nominee, held.further) == ("guided", True)
+    known = Known(LADDER, trials, {}, {}, None)
+    rows = Rows(TEACHER, tuple(contenders), tuple(floors(N)))
+    made = decide(held, LADDER, rows, sheet(N), known=known, made_from={})["climb"]
+    assert made is not None
+    assert (made["nominee"], made["further"]) == ("guided", "tuned")
+    assert made["stopped"] == (
+        "building stopped at guided, which promised to pass: val says so of guided; test did not confirm it, so tuned was built too"
+    )
+    assert [(step["built"], step["val"] and step["val"]["gap"]) for step in made["rungs"].values()] == [
+        (True, 0.1),
+        (True, 0.1),
+        (True, None),
+    ]
+    assert made["rungs"]["tuned"]["why"] == "passed on test, built because test did not confirm the nominee"
+
+
+def test_what_was_not_needed_was_not_built():
+    trials = {"slm": trial_of("slm", promising=True)}
+    held = climb.held(rule(family="sequence", configured=CONFIGURED), trials, ["slm"])
+    rows = Rows(TEACHER, (scored("slm", GOOD),), tuple(floors(N)))
+    made = decide(held, LADDER[:1], rows, sheet(N), known=Known(LADDER, trials, {}, {}, None), made_from={})
+    assert made["deploy"] == "slm"
+    assert made["climb"] is not None
+    assert made["climb"]["rungs"]["tuned"]["why"] == "not built: slm comes before it"
+    assert made["family"] is not None
+    assert made["family"]["rungs"]["tuned"]["p"] is None

@@ -271,7 +271,9 @@ def test_script(root: Path, tmp_path: Path):
             "--track",
             "lights",
             "--settings",
-            json.dumps(SETTINGS | {"ladder": [SLM, TUNED], "simulated": False}),
+            json.dumps(
+                SETTINGS | {"ladder": [SLM, TUNED], "costs": {"prices": {}, "currency": None}, "simulated": False}
+            ),
             "--compare",
             tmp_path / "compare.json",
             "--datasheet",

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fledgling import artefacts
-from fledgling.artefacts import Datasheet, MadeFrom, Metrics, Predictions, Rung
+from fledgling.artefacts import Datasheet, MadeFrom, Metrics, Predictions, Rung, Trial
 from fledgling.contenders import TEACHER
 from fledgling.decision.choice import Rows
 from fledgling.decision.pairing import foreign
@@ -31,8 +31,11 @@ def read(
     *,
     repeats: Sequence[str] = (),
     repeat_metrics: Sequence[str] = (),
+    split: str = "test",
 ) -> Evidence:
     """Read scored rows; each file is named after its contender, and its metrics vouch for it where they are given.
+
+    `split` is the one that they have to be of.
 
     Raises:
         UsageError: no teacher, or nobody else, is among the rows, or a second run has no first.
@@ -51,8 +54,8 @@ def read(
         tuple(_scored(path, vouching) for path in floors),
         tuple(_scored(path, again) for path in repeats),
     )
-    problems = foreign(found.first_runs(), described, {name: entry for name, (_, entry) in vouching.items()})
-    second = foreign(found.repeats, described, {name: entry for name, (_, entry) in again.items()})
+    problems = foreign(found.first_runs(), described, {name: entry for name, (_, entry) in vouching.items()}, split)
+    second = foreign(found.repeats, described, {name: entry for name, (_, entry) in again.items()}, split)
     problems += [f"second run: {problem}" for problem in second]
     made_from = artefacts.digests(datasheet, *rows, *floors, *metrics, *repeats, *repeat_metrics)
     return Evidence(described, found, problems, made_from)
@@ -68,6 +71,16 @@ def _scored(path: str, vouching: Mapping[str, tuple[str, Metrics]]) -> Scored:
     if name in vouching and (digest := vouching[name][1]["rows_sha256"]) is not None:
         artefacts.seal(path, digest, vouching[name][0])
     return read_rows(path)
+
+
+def read_metrics(paths: Sequence[str]) -> dict[str, Metrics]:
+    """Metrics by contender."""
+    return {name: metrics for name, (_, metrics) in _vouching(paths).items()}
+
+
+def read_trials(paths: Sequence[str]) -> dict[str, Trial]:
+    """What val says of contenders, by contender."""
+    return {Path(path).stem: artefacts.read(Trial, path) for path in paths}
 
 
 def ladder(configured: Sequence[Rung], rows: Rows) -> list[Rung]:

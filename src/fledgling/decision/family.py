@@ -83,12 +83,15 @@ def evidence(
     return Evidence(name, p if sound else 1.0, rests_on)
 
 
-def settle(family: Name, found: Sequence[Evidence], *, alpha: float, nominee: str | None = None) -> Settled:
+def settle(
+    family: Name, found: Sequence[Evidence], *, alpha: float, nominee: str | None = None, further: bool = True
+) -> Settled:
     """Which contenders pass, at which level each was tested, and why it ended there.
 
     `found` holds all contenders of the track, cheapest first, those not built with p None. `nominee` is the dearest that
     was built before the test rows were opened (`nominate`): only val and the configuration may have a say in it. Without
-    one it is the last contender of all, which is then the first to be tested.
+    one it is the last contender of all, which is then the first to be tested. `further` keeps 0.2 alpha back for one rung
+    above a nominee that fails.
 
     Raises:
         ValueError: no contenders, a name twice, an unknown family or nominee, or alpha out of range.
@@ -101,7 +104,7 @@ def settle(family: Name, found: Sequence[Evidence], *, alpha: float, nominee: st
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha is {alpha}; it lies between 0 and 0.5")
     if family == "sequence":
-        return _sequence(found, alpha, len(found) - 1 if nominee is None else names.index(nominee))
+        return _sequence(found, alpha, len(found) - 1 if nominee is None else names.index(nominee), further)
     if family == "holm":
         return _holm(found, alpha)
     if family == "each":
@@ -109,13 +112,15 @@ def settle(family: Name, found: Sequence[Evidence], *, alpha: float, nominee: st
     raise ValueError(f"decision.family is {family!r}; it is one of {', '.join(FAMILIES)}")
 
 
-def _sequence(found: Sequence[Evidence], alpha: float, nominee: int) -> Settled:
+def _sequence(found: Sequence[Evidence], alpha: float, nominee: int, further: bool) -> Settled:
     """From the nominee down, each at 0.8 alpha, until one fails; where the nominee fails, one above it at 0.2 alpha.
 
-    Where there is nothing above the nominee nothing has to be kept back, and the sequence has all of alpha.
+    Where there is nothing above the nominee, or it will not be built, nothing has to be kept back, and the sequence has
+    all of alpha.
     """
     above = nominee + 1
-    level = alpha if above == len(found) else NOMINEE * alpha
+    last = above == len(found) or not further
+    level = alpha if last else NOMINEE * alpha
     held: dict[int, Held] = {}
     failed: int | None = None
     for place in range(nominee, -1, -1):
@@ -131,24 +136,24 @@ def _sequence(found: Sequence[Evidence], alpha: float, nominee: int) -> Settled:
         stopped = f"{_failing(found[failed], level)}, so {cheapest} is the cheapest that did" + (
             f", and {_listed(found[:failed])} {_were(failed)} not tested" if failed else ""
         )
-    elif above == len(found):
+    elif last:
         stopped = f"{_failing(found[nominee], level)}" + _untested(found[:nominee])
     else:
-        further, rest = found[above], FURTHER * alpha
-        if further.p is None:
-            stopped = f"{_failing(found[nominee], level)}, and {further.name} was not built"
+        one, rest = found[above], FURTHER * alpha
+        if one.p is None:
+            stopped = f"{_failing(found[nominee], level)}, and {one.name} was not built"
             stopped += _untested(found[:nominee])
         else:
-            held[above] = _hold(further, rest)
+            held[above] = _hold(one, rest)
             stopped = (
-                f"{_failing(found[nominee], level)}; {further.name}, the one further that is allowed, "
+                f"{_failing(found[nominee], level)}; {one.name}, the one further that is allowed, "
                 f"{'passed' if held[above].passed else 'did not'} at {percent(rest)}"
             )
     rungs = []
     for place, one in enumerate(found):
         if place in held:
             rungs.append(held[place])
-        elif place > above or one.p is None:
+        elif place > above or one.p is None or (last and place == above):
             rungs.append(Held(one.name, one.p, 0.0, False, False, "not needed" if one.p is None else "beyond its turn"))
         elif place == above:
             rungs.append(Held(one.name, one.p, 0.0, False, False, f"not needed: {first} passed"))

@@ -12,16 +12,18 @@ from fledgling.errors import DataError
 from fledgling.stats import Gap
 
 
-def foreign(contenders: Iterable[Scored], datasheet: Datasheet, metrics: Mapping[str, Metrics]) -> list[str]:
-    """Reasons why rows are not those of the test split that the datasheet describes.
+def foreign(
+    contenders: Iterable[Scored], datasheet: Datasheet, metrics: Mapping[str, Metrics], split: str = "test"
+) -> list[str]:
+    """Reasons why rows are not those of the split that the datasheet describes.
 
     `metrics` holds the metrics files that belong to the rows, by contender, as far as there are any.
     """
-    test = datasheet["splits"]["test"]
+    test = datasheet["splits"][split]
     found = []
     for one in contenders:
         if len(one.ids) != test["rows"]:
-            found.append(f"{one.name} was scored on {len(one.ids)} rows, but the test split has {test['rows']}")
+            found.append(f"{one.name} was scored on {len(one.ids)} rows, but the {split} split has {test['rows']}")
         entry = metrics.get(one.name)
         if entry is None:
             continue
@@ -29,7 +31,7 @@ def foreign(contenders: Iterable[Scored], datasheet: Datasheet, metrics: Mapping
             found.append(f"the metrics of {one.name} count {entry['n']} rows, but {len(one.ids)} are listed")
         if entry["data_sha256"] != test["sha256"]:
             found.append(
-                f"{one.name} was scored on other test data ({entry['data_sha256'][:12]}) than the datasheet "
+                f"{one.name} was scored on other {split} data ({entry['data_sha256'][:12]}) than the datasheet "
                 f"describes ({test['sha256'][:12]})"
             )
     return found

@@ -30,9 +30,13 @@ class Rule:
     simulated: bool
     gold: Literal["reply", "feedback"] | None = None
     """Where the rows' answers are logged replies (`feedback`: approved ones), so that scores are agreement with them."""
-    family: Literal["sequence", "holm", "each"] = "each"
+    family: Literal["sequence", "holm", "each"] = "sequence"
     configured: tuple[tuple[str, bool], ...] = ()
-    """Every contender that may be judged, cheapest first, and whether it needs training."""
+    """Every contender that may be built, cheapest first, and whether it needs training."""
+    nominee: str | None = None
+    """The dearest contender that was built before test was opened; None takes the last that is judged."""
+    further: bool = False
+    """Whether one more is built where test does not confirm the nominee."""
 
     @classmethod
     def of(cls, track: str, settings: Settings) -> "Rule":
@@ -57,7 +61,7 @@ class Rule:
                 policy=block["finetune"],
                 allow_mixed_models=settings.get("allow_mixed_models", False),
                 simulated=settings.get("simulated", False),
-                family=decision.get("family", "each"),
+                family=decision.get("family", "sequence"),
                 configured=_configured(settings),
             )
         except KeyError as error:
@@ -107,7 +111,6 @@ class Rule:
 
 
 def _configured(settings: Settings) -> tuple[tuple[str, bool], ...]:
-    """From `ladder` where the whole is known; the gate knows what needs no training, and whether more may come."""
-    rungs = settings.get("ladder") or settings.get("gated") or []
-    known = tuple((rung["name"], rung["adapter"] is not None) for rung in rungs)
-    return (*known, ("what is trained", True)) if settings.get("trains") else known
+    """The contenders of the ladder that the track's policy lets be built."""
+    known = tuple((rung["name"], rung["adapter"] is not None) for rung in settings.get("ladder", ()))
+    return tuple(one for one in known if not one[1]) if settings["track"]["finetune"] == "never" else known

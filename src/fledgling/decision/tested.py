@@ -42,10 +42,16 @@ def against_teacher(
     }
     if rule.family == "each" or not all(body["metrics"] for body in found.values()):
         return Tested(found, None)
+    if rule.nominee not in (None, *found):  # it is not built yet: each says what it is worth, and none takes its turn
+        return Tested(found, None)
     shown = {one.name: _evidence(rule, found[one.name], teacher, one, floors) for one in contenders}
     order, nominee = turns(rule, list(found))
     settled = settle(
-        rule.family, [shown.get(name, Evidence(name, None)) for name in order], alpha=rule.alpha, nominee=nominee
+        rule.family,
+        [shown.get(name, Evidence(name, None)) for name in order],
+        alpha=rule.alpha,
+        nominee=nominee,
+        further=rule.further,
     )
     for one in contenders:
         held = settled.of(one.name)
@@ -61,20 +67,10 @@ def against_teacher(
     return Tested(found, settled)
 
 
-def turns(rule: Rule, judged: Sequence[str]) -> tuple[list[str], str | None]:
-    """The order of all contenders in the sequence, cheapest first, and the one it starts from.
-
-    Under `finetune: auto` it is the test rows that say whether to train, so what is trained cannot be the start: it is
-    the one further rung, and the sequence starts from the dearest contender that needs no training. Under `always` and
-    `never` no test row has a say in what is there, and it starts from the dearest.
-    """
-    known = list(rule.configured) + [(name, False) for name in judged if name not in dict(rule.configured)]
-    if rule.policy == "never":
-        known = [(name, trained) for name, trained in known if not trained or name in judged]
-    untrained, trained = ([name for name, is_trained in known if is_trained == which] for which in (False, True))
-    if rule.policy == "auto" and untrained and trained:
-        return [*untrained, *trained], untrained[-1]
-    return [name for name, _ in known], None
+def turns(rule: Rule, judged: Sequence[str]) -> tuple[list[str], str]:
+    """The order of all contenders, cheapest first, and the one from which a sequence goes down."""
+    known = [name for name, _ in rule.configured]
+    return [*known, *(name for name in judged if name not in known)], rule.nominee or judged[-1]
 
 
 def _evidence(rule: Rule, body: Comparison, teacher: Scored, contender: Scored, floors: Sequence[Scored]) -> Evidence:

@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fledgling.artefacts import Comparison, Datasheet, Looks, MadeFrom, Predictions, Rung, Verdict
+from fledgling.decision import climb
 from fledgling.decision.choice import TEACHER, Rows, choose, decisive, regress
+from fledgling.decision.climb import Known
 from fledgling.decision.family import risk
 from fledgling.decision.logged import of_logs
 from fledgling.decision.pairing import aligned
@@ -47,6 +49,7 @@ def decide(
     datasheet: Datasheet,
     *,
     answers: Mapping[str, Predictions] | None = None,
+    known: Known | None = None,
     problems: Sequence[str] = (),
     looks: int | None = None,
     made_from: MadeFrom,
@@ -54,7 +57,7 @@ def decide(
     """The verdict's file: what to deploy, why, and how far that answer carries.
 
     `ladder` lists the contenders in `rows`, cheapest first; `answers` what is known of how they (and the teacher)
-    answered. `problems` are reasons, found by `pairing.foreign`, why nothing here can be trusted; `looks` is the number
+    answered. The rule names its nominee (`climb.held`); `known` is what is known of the ladder beside. `problems` are reasons, found by `pairing.foreign`, why nothing here can be trusted; `looks` is the number
     of this verdict on these test rows, None where nobody counts.
 
     Raises:
@@ -97,6 +100,7 @@ def decide(
         "looks": None if looks is None else _looks(rule, len(rows.contenders), looks),
         "test_sha256": datasheet["splits"]["test"]["sha256"],
         "family": None if tested.settled is None else described(rule, tested.settled),
+        "climb": None if known is None else climb.described(rule, known, comparisons),
     }
     if sound:
         suspected = suspects(rule, rows)

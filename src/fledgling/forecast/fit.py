@@ -146,7 +146,11 @@ def _answer(job: Job, work: _Work, refusals: list[str]) -> Stage:
         return stage
     rank = _recipe(work.config, contender.adapter, job.track).rank if contender.adapter else 0
     limit, split = slm["max_prompt_tokens"], job.split or "test"
-    prompt, why = longest(split, limit, key("max_prompt_tokens"), job.track, work.config, work.results, checkpoint)
+    prompt, why = (
+        (limit, f"{key('max_prompt_tokens')}, as shots come before each row")
+        if contender.shots
+        else longest(split, limit, key("max_prompt_tokens"), job.track, work.config, work.results, checkpoint)
+    )
     new = int(str(limits(work.config, job.contender, job.track)["max_new_tokens"]))
     memory = _Answers(checkpoint.shape, engine, slm, rows, prompt, new, gpus, rank, key)
     now = memory.parts(slm["batch_size"], slm["precision"])

@@ -39,11 +39,10 @@ class History:
     def seconds(self, job: Job) -> float | None:
         """How long a job took last time; None where no run tells."""
         part = "repeat/" if job.repeat else "val/" if job.split == "val" else ""
-        target = (
-            f"results/candidates/{job.track}/{job.contender}/training.json"
-            if job.rule == "train"
-            else f"results/predictions/{job.track}/{part}{job.contender}.jsonl"
-        )
+        target = {
+            "train": f"results/candidates/{job.track}/{job.contender}/training.json",
+            "choose_shots": f"results/shots/{job.track}/{job.contender}.jsonl",
+        }.get(job.rule, f"results/predictions/{job.track}/{part}{job.contender}.jsonl")
         found = self.built.get(target)
         return None if found is None else found.seconds / found.together
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fledgling.artefacts import Json
+from fledgling.choose_shots import COUNTS, SETS
 from fledgling.config import SLM, Config
-from fledgling.contenders import Job, answering, answers_as, jobs
+from fledgling.contenders import Job, answering, answers_as, gpus_for_shots, jobs, of
 from fledgling.errors import ConfigError
 from fledgling.forecast import earlier
 from fledgling.forecast.history import History
@@ -66,18 +67,19 @@ def plan(config: Config, *, results: Path, journal: Path) -> list[Line]:
 def _timed(line: Line, job: Job, config: Config, results: Path, history: History) -> Line:
     """The line with what it took last time, and whether its file is there."""
     part = "repeat/" if job.repeat else "val/" if job.split == "val" else ""
-    target = (
-        results / "adapters" / job.track / job.contender / "training.json"
-        if job.rule == "train"
-        else results / "predictions" / job.track / f"{part}{job.contender}.jsonl"
-    )
+    target = {
+        "train": results / "adapters" / job.track / job.contender / "training.json",
+        "choose_shots": results / "shots" / job.track / f"{job.contender}.jsonl",
+    }.get(job.rule, results / "predictions" / job.track / f"{part}{job.contender}.jsonl")
     seconds = history.seconds(job)
-    gpus = (
-        config["training"]["gpus"] if job.rule == "train" else gpus_of(config, job.contender) * (job.rule == "answer")
-    )
+    gpus = {
+        "train": config["training"]["gpus"],
+        "choose_shots": gpus_for_shots(config, job.contender) if job.rule == "choose_shots" else 0,
+        "ask": 0,
+    }.get(job.rule, gpus_of(config, job.contender))
     if line.gpu_minutes is None and seconds is not None and gpus and job.rule != "ask":
         line = replace(line, gpu_minutes=gpus * seconds / 60)
-    price = answering(config, job.contender).get("price_per_hour") if job.rule == "answer" else None
+    price = answering(config, job.contender).get("price_per_hour") if job.rule in ("answer", "choose_shots") else None
     price = config[SLM].get("price_per_hour") if job.rule == "train" else price
     return replace(
         line,
@@ -90,7 +92,9 @@ def _timed(line: Line, job: Job, config: Config, results: Path, history: History
 def _line(job: Job, config: Config, results: Path, journal: Path) -> Line:
     if job.rule == "ask":
         return _ask(job, config, results, journal)
-    return _train(job, config, results) if job.rule == "train" else _answer(job, config, results)
+    if job.rule == "train":
+        return _train(job, config, results)
+    return _choose_shots(job, config, results) if job.rule == "choose_shots" else _answer(job, config, results)
 
 
 def _ask(job: Job, config: Config, results: Path, journal: Path) -> Line:
@@ -170,6 +174,15 @@ def _answer(job: Job, config: Config, results: Path) -> Line:
         seconds = earlier.seconds_a_row(results, job.track, answers_as(config, job.contender))
         minutes = None if seconds is None else gpus * rows * seconds / 60
     return Line(*_who(job), rows, gpu_minutes=minutes, note=job.condition)
+
+
+def _choose_shots(job: Job, config: Config, results: Path) -> Line:
+    """Every row of val, as often as there are choices; the time is known once it has run."""
+    rows = earlier.rows(results, job.track, "val")
+    automatic = of(config, job.contender).shots == "auto"
+    times = len(COUNTS) * SETS if automatic else 0
+    minutes = 0 if not gpus_for_shots(config, job.contender) else None
+    return Line(*_who(job), None if rows is None else rows * times, gpu_minutes=minutes, note=job.condition)
 
 
 def gpus_of(config: Config, contender: str) -> int:

@@ -49,13 +49,26 @@ SEES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     },
     "floor": {"track": ("kind",)},
     "score": {"track": ("kind",), "prices": ALL},
+    "choose_shots": {
+        "seed": ALL,
+        SLM: ("engine", "precision", "batch_size", "max_prompt_tokens", "tool_dialect", "schema_guided"),
+        "shots": ALL,
+        "core": ALL,
+        "track": ("kind", "prompt", "max_new_tokens"),
+    },
+    "try_on_val": {
+        "decision": ALL,
+        "seed": ALL,
+        "allow_mixed_models": ALL,
+        "trained": ALL,
+        "track": ("kind", "title", "finetune", "margin"),
+    },
     "compare": {
         "decision": ALL,
         "seed": ALL,
         "simulated": ALL,
         "allow_mixed_models": ALL,
-        "gated": ALL,
-        "trains": ALL,
+        "ladder": ALL,
         "track": ("kind", "title", "finetune", "margin"),
     },
     "decide": {
@@ -64,6 +77,7 @@ SEES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "simulated": ALL,
         "allow_mixed_models": ALL,
         "ladder": ALL,
+        "costs": ALL,
         "track": ("kind", "title", "finetune", "margin"),
     },
     "train": {"recipe": ALL, "seed": ALL, SLM: ("tool_dialect",), "track": ("kind", "prompt")},
@@ -107,8 +121,9 @@ def settings(
     made: dict[str, Callable[[], object]] = {
         "simulated": lambda: simulated(config, track),
         "allow_mixed_models": lambda: config["teacher"].get("allow_mixed_models", False),
-        "gated": lambda: [one.rung() for one in contenders.untrained(config)],
-        "trains": lambda: any(one.adapter for one in contenders.ladder(config)),
+        "trained": lambda: contenders.of(config, contender or "").adapter is not None,
+        "shots": lambda: contenders.of(config, contender or "").shots,
+        "costs": lambda: costs(config),
         "ladder": lambda: [one.rung() for one in contenders.ladder(config)],
         "prices": lambda: config["teacher"].get("prices") if contender == contenders.TEACHER else None,
         "core": lambda: config["decision"]["core"][config["tracks"][track]["kind"]],
@@ -132,6 +147,14 @@ def _track(config: Config, track: str | None, contender: str | None) -> dict[str
     if contender is None or track is None or not contenders.is_local(config, contender):
         return block
     return block | contenders.limits(config, contender, track)
+
+
+def costs(config: Config) -> dict[str, object]:
+    """What an hour of the machine costs on which each contender answers, and in which currency."""
+    prices = {
+        one.name: contenders.answering(config, one.name).get("price_per_hour") for one in contenders.ladder(config)
+    }
+    return {"prices": prices, "currency": (config["teacher"].get("prices") or {}).get("currency")}
 
 
 def simulated(config: Config, track: str | None) -> bool:

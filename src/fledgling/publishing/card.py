@@ -119,6 +119,7 @@ def _body(facts: Facts) -> str:
     parts += [
         _line(verdict["statement"]),
         *_reasons(verdict),
+        *_ladder(verdict),
         *_caveats(verdict),
         _results(facts),
         _training(facts),
@@ -131,6 +132,14 @@ def _body(facts: Facts) -> str:
 def _reasons(verdict: Verdict) -> list[str]:
     reasons = [f"- {_line(reason)}" for reason in verdict["reasons"]]
     return ["\n".join(reasons)] if reasons else []
+
+
+def _ladder(verdict: Verdict) -> list[str]:
+    """Why no dearer contender was built, and what is promised about all of them."""
+    climb, family = verdict.get("climb"), verdict.get("family")
+    said = [climb["stopped"]] if climb and len(climb["rungs"]) > 1 else []
+    said += [family["promise"].removesuffix(".")] if family else []
+    return [" ".join(f"{_line(one[:1].upper() + one[1:])}." for one in said)] if said else []
 
 
 def _caveats(verdict: Verdict) -> list[str]:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from fledgling.artefacts import Metrics
+from fledgling.decision.climb import per_1000
 
 DAY_S = 86_400
 MONTH_H = 730  # hours of a month, 8,760 / 12
@@ -55,7 +56,7 @@ def economy(teacher: Metrics, contender: Metrics, price: float | None, requests:
         requests=requests,
         price=price,
         teacher=None if each is None else 1_000 * each,
-        busy=None if price is None or not latency else 1_000 * price * latency / 3_600,
+        busy=per_1000(contender, price),
         break_even=None if price is None or not each else 24 * price / each,
         capacity=DAY_S / latency if latency else None,
         per_unit=24 / each if each else None,

@@ -4,7 +4,7 @@ from markupsafe import Markup
 
 from fledgling.report import rows, text, words
 from fledgling.report.load import TEACHER, Inputs
-from fledgling.report.sections import answer, money, origins, scores, steps, trust
+from fledgling.report.sections import answer, ladder, money, origins, scores, steps, trust
 from fledgling.report.sections.answer import View
 
 GOLD = {
@@ -38,6 +38,7 @@ def page(inputs: Inputs) -> View:
         "side": money.side(inputs),
         "words": _words(inputs),
         "gap_table": answer.table(inputs),
+        "ladder": ladder.ladder(inputs),
         "metrics": scores.metrics(inputs),
         "floors": scores.floors(inputs),
         "outcomes": scores.outcomes(inputs),

@@ -18,10 +18,10 @@ from fledgling.journal import Journal
 from fledgling.models import adapter, checkpoint
 from fledgling.models.offline import offline_and_quiet
 from fledgling.progress import progress_bar
-from fledgling.prompting import shots, template
+from fledgling.prompting import template
 from fledgling.prompting.turns import schema_place
 from fledgling.records import Example, Prediction, read_examples
-from fledgling.sealing import verify_rows, write_predictions
+from fledgling.sealing import verify_rows, verify_shots, write_predictions
 from fledgling.slm.engine import Answer, Decoding, Engine, Request, Slm, choose
 from fledgling.slm.guides import Guides, Unguided
 
@@ -47,12 +47,14 @@ class Asked:
 class Ask:
     """Rows that one contender answers: the file of rows, the manifest of its adapter if it has one, and its file.
 
-    Without a file the answers are kept in the journal alone, for whoever asks for them later.
+    Without a file the answers are kept in the journal alone, for whoever asks for them later. `shots` is a file of
+    answered rows that are put before each row.
     """
 
     data: Path
     adapter: Path | None
     out: Path | None
+    shots: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,11 @@ def answer(
     settings: Object,
     journal: Path,
     out: Path,
-    train_data: Path | None = None,
+    shots: Path | None = None,
 ) -> None:
     """`answer_all` for one contender and one file of rows."""
-    asks = [Ask(data, adapter_path, out)]
-    answer_all(asks, track=track, model=model, settings=settings, journal=journal, train_data=train_data)
+    asks = [Ask(data, adapter_path, out, shots)]
+    answer_all(asks, track=track, model=model, settings=settings, journal=journal)
 
 
 def answer_all(
@@ -105,7 +107,6 @@ def answer_all(
     model: Path,
     settings: Object,
     journal: Path,
-    train_data: Path | None = None,
     ahead: Path | None = None,
     spelled: Callable[[str], str] | None = None,
 ) -> None:
@@ -116,7 +117,7 @@ def answer_all(
     or a whole batch where rows of a batch influence each other (int8): then other rows make other batches, which are
     asked again. `repeat` in the settings asks everything a second time, in another order and so in other batches.
     `spelled` says how the configuration spells a key that this contender answers with, for what is said of it.
-    `shots` ({"k", "set"}) puts so many answered rows of `train_data` before each. `ahead` are rows that one of the
+    `ahead` are rows that one of the
     adapters will be asked next: where an engine has to start anyway and an own start for them would cost more, all
     adapters answer them as well, into the journal.
 
@@ -143,17 +144,17 @@ def answer_all(
         stops=stop_tokens(chat, base.checkpoint),
         pad=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
     )
-    before = shots_of(settings, train_data)
     unit = "batch" if slm["precision"] == "int8" else "row"
-    splits: dict[Path, _Split] = {}
+    splits: dict[tuple[Path, Path | None], _Split] = {}
     with Journal(journal, SLM) as finished:
 
         def ready(each: Ask) -> _Work:
-            if each.data not in splits:
-                splits[each.data] = _split(each, track, chat, decoding, settings, before, keys)
+            place = (each.data, each.shots)
+            if place not in splits:
+                splits[place] = _split(each, track, chat, decoding, settings, keys)
             tuned = adapter.load(each.adapter, base) if each.adapter else None
             identity = fingerprint(engine, slm["precision"], base.fingerprint, tuned.digest if tuned else None)
-            work = _work(each, splits[each.data], tuned, identity, settings, finished)
+            work = _work(each, splits[place], tuned, identity, settings, finished)
             how = (track, each.data.stem, len(work.rows), len(work.todo), slm["precision"], engine)
             log.info("%s: %s: %d rows, %d of them to be asked, %s on %s", *how)
             return work
@@ -162,7 +163,7 @@ def answer_all(
         if any(work.todo for work in works):
             if ahead and engine == "vllm" and _worth(ahead, len(asks)):
                 log.info("%s: %s is answered ahead, by this start of the engine", track, ahead.stem)
-                works += [ready(Ask(ahead, each.adapter, None)) for each in asks]
+                works += [ready(Ask(ahead, each.adapter, None, each.shots)) for each in asks]
             folders = {work.adapter: None for work in works if work.adapter and work.todo}
             loaded = load(engine, base.checkpoint, decoding, settings, list(folders))
             assert loaded.unit == unit
@@ -184,7 +185,7 @@ def answer_all(
             track, len(made), cut, keys("max_new_tokens"), max_new_tokens, "answers were cut off"
         )
         parts = [work.ask.data, model, *([work.ask.adapter] if work.ask.adapter else [])]
-        parts += [train_data] if train_data and before else []
+        parts += [work.ask.shots] if work.ask.shots else []
         write_predictions(work.ask.out, (row.to_json() for row in made), made_from=parts, limits=limits)
 
 
@@ -200,11 +201,14 @@ def _split(
     chat: template.Chat,
     decoding: Decoding,
     settings: Object,
-    before: Sequence[Example],
     keys: Callable[[str], str],
 ) -> _Split:
     """The rows of a file as requests, the same for every adapter."""
     verify_rows(each.data)
+    before = []
+    if each.shots:
+        verify_shots(each.shots)
+        before = list(read_examples(each.shots))
     examples = list(read_examples(each.data))
     rows, unguided = ask(examples, chat, decoding, settings, before)
     if rows and all(row.request is None for row in rows):
@@ -286,21 +290,6 @@ def require_context(folder: Path, max_prompt_tokens: int, max_new_tokens: int, k
             f"{folder}: the model reads {context} tokens (max_position_embeddings of config.json), fewer than "
             f"{prompt} {max_prompt_tokens} and {answer} {max_new_tokens}; {remedy}"
         )
-
-
-def shots_of(settings: Mapping[str, Any], train_data: Path | None) -> list[Example]:
-    """The answered rows that the settings put before every row; none where they say nothing.
-
-    Raises:
-        ConfigError: rows of train are needed and not named.
-    """
-    wanted = settings.get("shots") or {}
-    if not wanted.get("k"):
-        return []
-    if train_data is None:
-        raise ConfigError("shots need the rows of train; give --shots results/data/{track}/train.jsonl")
-    verify_rows(train_data)
-    return shots.choose(read_examples(train_data), wanted["k"], wanted.get("set", 0))
 
 
 def _answers(slm: Slm, works: Sequence[_Work], finished: Journal) -> Iterator[tuple[_Work, list[Asked], list[Answer]]]:

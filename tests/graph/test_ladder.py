@@ -1,0 +1,126 @@
+"""How far up the ladder the graph builds: no more than val asks for, and after any edit what a fresh build would be."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.graph.conftest import Graph, copy_graph
+
+SIX = {
+    "slm": {},
+    "guided": {"schema_guided": True},
+    "fewshot": {"shots": "auto"},
+    "both": {"shots": 2, "schema_guided": True},
+    "tuned": {"adapter": "sft", "after": "slm"},
+    "tuned_guided": {"adapter": "sft", "schema_guided": True, "after": "tuned"},
+}
+VERDICT = "results/verdict/toolcall.json"
+ANSWERS = ("predictions", "metrics", "ladder", "shots", "adapters", "candidates")
+
+
+def configure(graph: Graph, blocks: dict[str, object] = SIX, **track: object) -> None:
+    path = graph.folder / "config/config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["contenders"] = blocks
+    config["tracks"] = {"toolcall": config["tracks"]["toolcall"] | track}
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def say(graph: Graph, **promises: object) -> None:
+    """What the placeholders of val (False: it goes on no further) and of the gate (the next one) say."""
+    (graph.folder / "says.json").write_text(
+        json.dumps(
+            {
+                f"{'compare' if name == 'gate' else 'toolcall'}/{'toolcall' if name == 'gate' else name}": said
+                for name, said in promises.items()
+            }
+        )
+    )
+
+
+def build(graph: Graph) -> None:
+    graph.build("--", VERDICT)
+
+
+def judged(graph: Graph) -> list[str]:
+    """The contenders that the verdict is about."""
+    of = json.loads((graph.folder / VERDICT).read_text())["of"]
+    assert [Path(file).stem for file in of if "/ladder/" in file] in (
+        [Path(f).stem for f in of if "/ladder/" not in f][1:],
+        [],
+    )
+    return [Path(file).stem for file in of if "/ladder/" not in file][1:]
+
+
+def files(graph: Graph, name: str) -> list[str]:
+    """Everything under results/ that is about one contender or adapter."""
+    return sorted(
+        str(path.relative_to(graph.folder / "results"))
+        for kind in ANSWERS
+        for path in (graph.folder / "results" / kind).rglob("*")
+        if path.stem == name or path.parent.name == name
+    )
+
+
+@pytest.mark.parametrize(("stop", "expected"), [("slm", 1), ("guided", 2), ("fewshot", 3), ("both", 4), ("tuned", 5)])
+def test_nothing_above_the_nominee_is_built(empty: Graph, stop: str, expected: int) -> None:
+    """The list of files: no answer, no shots, no training of anything that val did not ask for."""
+    configure(empty)
+    say(empty, **{stop: False})
+    build(empty)
+    names = list(SIX)
+    assert judged(empty) == names[:expected]
+    for name in names[expected:]:
+        assert files(empty, name) == []
+    results = empty.folder / "results"
+    assert (results / "candidates").exists() == (expected >= 5)
+    assert (results / "shots").exists() == (expected >= 3)
+
+
+def test_after_any_edit_the_verdict_is_that_of_a_fresh_build(empty: Graph, root: Path, tmp_path: Path) -> None:
+    """Growing, shrinking, deleting and adding a rung, and flipping parameters of rungs, one edit after another."""
+    blocks: dict[str, object] = dict(SIX)
+    configure(empty, blocks)
+    steps = [
+        ("at first", {"fewshot": False}, {}),
+        ("grows", {"tuned": False}, {"guided": {"schema_guided": True, "max_new_tokens": 63}}),
+        ("a parameter of the first", {"tuned": False}, {"slm": {"batch_size": 16}}),
+        ("shrinks", {"guided": False}, {"guided": {"schema_guided": True}}),
+        ("a rung is gone", {"tuned": False}, {"guided": None, "fewshot": {"shots": 4}}),
+        ("one more rung", {"tuned": False}, {"short": {"max_new_tokens": 8}}),
+        ("the gate asks for one more", {"slm": False, "gate": "both"}, {"slm": {}}),
+        ("and then does not", {"slm": False}, {"slm": {"label": "the slm"}}),
+    ]
+    for number, (what, says, change) in enumerate(steps):
+        blocks = {name: block for name, block in (blocks | change).items() if block is not None}
+        for graph in (empty, copy_graph(root, tmp_path / f"fresh{number}")):
+            configure(graph, blocks)
+            say(graph, **says)
+            build(graph)
+        assert (empty.folder / VERDICT).read_text() == (graph.folder / VERDICT).read_text(), what
+        assert empty.plan("--", VERDICT) == {}, what
+        shutil.rmtree(graph.folder)
+
+
+def test_a_rung_more_runs_itself_and_the_verdict(empty: Graph) -> None:
+    configure(empty, {name: SIX[name] for name in ("slm", "guided")})
+    build(empty)
+    configure(empty, {"slm": {}, "guided": SIX["guided"], "longer": {"max_new_tokens": 99}})
+    plan = empty.plan("--", VERDICT)
+    assert plan == {"answer": 2, "score": 2, "try_on_val": 1, "compare": 1, "decide": 1}
+
+
+def test_always_and_never_and_one_rung_ask_val_nothing_or_build_no_training(empty: Graph) -> None:
+    configure(empty, finetune="always")
+    plan = empty.plan("--", VERDICT)
+    assert (plan["train"], plan["choose_shots"], plan["ask"]) == (1, 2, 1)
+    assert "try_on_val" not in plan
+    configure(empty, finetune="never")
+    build(empty)
+    assert judged(empty) == ["slm", "guided", "fewshot", "both"]
+    configure(empty, {"slm": {}})
+    plan = empty.plan("--", VERDICT)
+    assert not set(plan) & {"try_on_val", "ask", "answer"}
