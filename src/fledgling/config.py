@@ -71,7 +71,7 @@ def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = CHECKOUT
                 value = yaml.load(stream, Loader=_Loader)
         except FileNotFoundError:
             raise ConfigError(f"{file}: no such file") from None
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, not in quotes
             raise ConfigError(f"{file}: not YAML: {error}") from None
         if not isinstance(value, dict):
             raise ConfigError(f"{file}: expected keys and values, found {type(value).__name__}")

@@ -177,6 +177,45 @@ def test_one_more_source_row(empty, tmp_path):
     assert "fetch" not in plan
 
 
+def test_what_is_taken_from_a_log_prepares_its_rows_again(empty, tmp_path):
+    """Every key of a log's source, the date that splits it, and a score that people gave later; nothing of another track."""
+    log, scores = tmp_path / "log.jsonl", tmp_path / "scores.jsonl"
+    log.write_text('{"trace_id": "1", "type": "GENERATION"}\n')
+    scores.write_text('{"trace_id": "1", "name": "ok", "value": 1}\n')
+    path = empty.folder / "config/config.yaml"
+    block = "- {embedded: structured, rows: 1000, house: 0.8}\n    splits: {train: 0.5, val: 0.1, test: 0.4}"
+    source = (
+        f"- {{path: {log}, format: traces, gold: feedback, feedback: {{score: ok, at_least: 1, path: {scores}}},"
+        " where: {name: a*, since: 2026-01-01}, turns: reply, tool_errors: keep, redact: [secret]}\n"
+        "    splits: {test_from: 2026-10-01}"
+    )
+    text = path.read_text()
+    assert block in text
+    before = text.replace(block, source)
+    path.write_text(before)
+    empty.build()
+    assert empty.plan() == {}
+    for old, new in [
+        ("name: a*", "name: b*"),
+        ("since: 2026-01-01", "since: 2026-01-02"),
+        ("at_least: 1", "at_least: 2"),
+        ("turns: reply", "turns: each"),
+        ("tool_errors: keep", "tool_errors: turn"),
+        ("redact: [secret]", "redact: [other]"),
+        ("test_from: 2026-10-01", "test_from: 2026-10-02"),
+    ]:
+        assert old in before, old
+        path.write_text(before.replace(old, new))
+        plan = empty.plan()
+        assert (plan["prepare"], plan["ask"]) == (1, 1), new
+        assert "fetch" not in plan
+    path.write_text(before)
+    assert empty.plan() == {}
+    with scores.open("a") as stream:
+        stream.write('{"trace_id": "2", "name": "ok", "value": 0}\n')
+    assert empty.plan()["prepare"] == 1
+
+
 def test_removed_adapter_is_chosen_again_when_it_is_asked_for(built):
     Path(built.folder, "results/adapters/toolcall/sft/adapter_model.safetensors").unlink()
     assert built.plan() == {}, "everything that was made with it is still there"

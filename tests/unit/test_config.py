@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from fledgling import config
@@ -110,3 +112,54 @@ def test_a_margin_in_points_is_told_as_a_share(root, tmp_path):
     overlay.write_text("decision:\n  margin: 10\n")
     with pytest.raises(ConfigError, match=r"overlay.yaml:2: decision.margin: 10 is no share.*mean 0.1 \(10 points\)"):
         config.load(root / "config/config.yaml", overlay, selected=False)
+
+
+def logged(root: Path, tmp_path: Path, source: str, splits: str = "") -> Path:
+    """An overlay with a track of logs."""
+    (tmp_path / "log.jsonl").write_text("{}\n")
+    (tmp_path / "scores.jsonl").write_text("{}\n")
+    overlay = tmp_path / "mine.yaml"
+    extra = f"    splits: {splits}\n" if splits else ""
+    overlay.write_text(
+        f"tracks:\n  mine:\n    kind: structured\n    sources:\n      - {{path: {tmp_path}/log.jsonl, {source}}}\n{extra}"
+    )
+    return overlay
+
+
+def test_a_date_is_a_date_however_it_is_written(root, tmp_path):
+    where = "format: traces, where: {since: 2026-10-01, until: '2026-11-01T12:00:00'}"
+    overlay = logged(root, tmp_path, where, "{test_from: 2026-10-20}")
+    track = config.load(root / "config/config.yaml", overlay)["tracks"]["mine"]
+    assert track["sources"][0]["where"] == {"since": "2026-10-01", "until": "2026-11-01T12:00:00"}
+    assert track["splits"] == {"train": 0.8, "val": 0.2, "test_from": "2026-10-20"}
+
+
+@pytest.mark.parametrize(
+    ("source", "splits", "message"),
+    [
+        ("where: {name: a}", "", "only a log has a use for this key; set format: traces"),
+        ("format: openai, gold: reply", "", "only a log has a use for this key"),
+        ("format: traces, where: {nme: a}", "", "unknown key; did you mean 'name'"),
+        ("format: traces, where: {since: '2026-13-40'}", "", "is no date"),
+        ("format: traces, where: {since: 2026-13-40}", "", "not YAML: month must be in 1..12"),
+        ("format: traces, gold: feedback", "", "which score approves a reply"),
+        ("format: traces, feedback: {score: a, at_least: 1}", "", "says nothing without gold: feedback"),
+        (
+            "format: traces, gold: feedback, feedback: {score: a, at_least: 1, path: no.jsonl}",
+            "",
+            "no such file: no.jsonl",
+        ),
+        ("redact: ['(']", "", "is no regular expression"),
+        ("format: traces", "{test_from: soon}", "soon"),
+        ("format: traces", "{test_from: 2026-10-01, test: 0.5}", "leave `test` out"),
+        ("format: traces", "{test_from: 2026-10-01, train: 0.5}", "val is missing"),
+        ("format: traces", "{test_from: 2026-10-01, train: 0.5, val: 0.2}", "add up to 0.7"),
+        ("format: traces", "{train: 0.5, val: 0.5}", "test is missing"),
+    ],
+)
+def test_keys_of_logs_that_do_not_fit_are_refused_with_their_place(root, tmp_path, source, splits, message):
+    overlay = logged(root, tmp_path, source, splits)
+    with pytest.raises(ConfigError) as refused:
+        config.load(root / "config/config.yaml", overlay)
+    assert message in str(refused.value)
+    assert f"{overlay}:" in str(refused.value)

@@ -8,8 +8,12 @@ import pytest
 
 from fledgling.data.prepare import prepare
 from fledgling.errors import DataError
+from fledgling.prompting import template
+from fledgling.records import read_examples
+from fledgling.training.tokens import IGNORED, encode
 
 from . import logs
+from .families import FAMILIES, tokenizer
 from .logs import TOWNS, Call, booking, order
 
 SHARES = {"train": 0.5, "val": 0.2, "test": 0.3}
@@ -343,3 +347,31 @@ def test_turns_that_are_not_to_be_learnt_are_no_rows(tmp_path):
     found, _, _ = prepared(tmp_path, rows, "toolcall")
     assert {json.dumps(row["answer"]) for row in every(found)} == {"[]"}
     assert len(every(found)) == 20
+
+
+@pytest.mark.parametrize(
+    "family", [one for one in FAMILIES if one.name in ("phi-4-mini", "qwen2.5", "llama3.1")], ids=str
+)
+def test_no_tools_result_is_in_any_label(tmp_path, family):
+    """Over token masks: what is learnt of each turn is its own answer, though tools' results stand in the prompt."""
+    runs = RUNS if family.name == "phi-4-mini" else RUNS[:42]
+    prepared(tmp_path, logs.otel([call for run in runs for call in run]), "toolcall")
+    reader, rows, with_results = tokenizer(family), 0, 0
+    chat = template.Chat(reader)
+    for split in SHARES:
+        examples = list(read_examples(tmp_path / f"{split}.out.jsonl"))
+        encoded = encode(examples, reader, chat=chat, schema="none", max_length=100_000)
+        assert (len(encoded.rows), encoded.refused, encoded.no_answer) == (len(examples), 0, 0)
+        for example, row in zip(examples, encoded.rows, strict=True):
+            learnt = reader.decode([token for token in row.labels if token != IGNORED])
+            read = reader.decode(
+                [token for token, label in zip(row.input_ids, row.labels, strict=True) if label == IGNORED]
+            )
+            rows += 1
+            with_results += "SECRETRESULT" in read
+            assert "SECRETRESULT" not in learnt
+            assert learnt.count('"seats"') == len(example.answer)
+            first = next(at for at, label in enumerate(row.labels) if label != IGNORED)
+            assert row.labels[first:] == row.input_ids[first:], "one piece at the end has a loss"
+    assert rows == sum(map(len, runs))
+    assert with_results == rows - len(runs)
