@@ -474,3 +474,25 @@ def test_counts_of_no_tokens_are_paid_for_at_their_upper_bound(asked: Bench, cap
     prices = {"input_per_million": 1.0, "output_per_million": 2.0, "currency": "USD"}
     assert [row["usage"] for row in asked.ask(3, prices=prices)] == [{}] * 3
     assert "3 calls that may have been billed" in caplog.text
+
+
+def test_a_history_without_ids_is_sent_with_ids(asked: Bench) -> None:
+    """Rows of before 2023 and of other tools have none, and the protocol asks for them."""
+    call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    history = [
+        {"role": "user", "content": "go"},
+        {"role": "assistant", "content": None, "tool_calls": [call, call | {"id": "own"}]},
+        {"role": "tool", "content": "one", "name": "f"},
+        {"role": "tool", "content": "two", "tool_call_id": "own"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "three", "tool_call_id": "lost"},
+        {"role": "user", "content": "and now?"},
+    ]
+    asked.ask([{"id": "r", "group": "g", "messages": history, "answer": []}])
+    sent = asked.server.bodies[0]["messages"]
+    first, last = ([call["id"] for call in sent[at]["tool_calls"]] for at in (1, 4))
+    assert first[1] == "own"
+    assert len({*first, *last}) == 3
+    assert [sent[at]["tool_call_id"] for at in (2, 3, 5)] == [*first, *last]
+    asked.ask([{"id": "r", "group": "g", "messages": sent, "answer": []}])
+    assert asked.server.received == 1, "a conversation that has its ids is the same request"

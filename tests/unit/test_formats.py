@@ -388,6 +388,19 @@ def test_conversations_of_other_tools_are_read(row):
     assert [tool["function"]["name"] for tool in read.tools] == ["book"]
 
 
+def test_a_call_in_the_words_of_a_history_is_a_call():
+    """Its result follows, so every contender has to read it as one."""
+    said = f"I look.\n<tool_call>{CALL}</tool_call>"
+    turns = [("human", "Book"), ("gpt", said), ("tool", "full"), ("human", "Then?"), ("gpt", "It is full.")]
+    first = parse(conversation(*turns), "toolcall").messages[1]
+    assert first["content"] == "I look."
+    assert json.loads(first["tool_calls"][0]["function"]["arguments"]) == {"seats": 2}
+    again = [*turns[:3], ("gpt", CALL), ("tool", "full too"), *turns[3:]]
+    messages = parse(conversation(*again), "toolcall").messages
+    assert [len(turn.get("tool_calls", [])) for turn in messages] == [0, 1, 0, 1, 0, 0]
+    assert messages[3]["content"] is None
+
+
 def test_a_history_of_other_tools_is_written_as_openais():
     turns = [
         ("human", "Book"),
@@ -430,6 +443,8 @@ def test_a_history_of_other_tools_is_written_as_openais():
         (conversation(("gpt", "Hello"), ("gpt", "No")), "two_answers", "conversations[0]"),
         (conversation(("someone", "Book"), ("gpt", "No")), "role", "conversations[0].role"),
         (conversation(("human", "Book")), "no_answer", "conversations"),
+        (conversation(("human", "Book"), ("tool", "full"), ("gpt", "No")), "turn", "conversations[1]"),
+        (conversation(("human", "Book"), ("gpt", "Sure"), ("tool", "full"), ("gpt", "No")), "turn", "conversations[2]"),
         ({"conversations": "Book", "tools": TOOLS}, "not_json", "conversations"),
         (
             {
@@ -448,3 +463,12 @@ def test_conversations_that_cannot_be_used_say_where(row, code, named):
     problem = refused(row)
     assert problem.code == code
     assert named in str(problem)
+
+
+@pytest.mark.parametrize(
+    "turn", [{"tool_calls": [{"function": json.loads(CALL)}]}, {"function_call": json.loads(CALL)}]
+)
+def test_a_call_is_no_record(turn):
+    problem = refused({"messages": [*ASK, {"role": "assistant", "content": None, **turn}]}, "structured")
+    assert problem.code == "kind"
+    assert "set kind: toolcall" in str(problem)

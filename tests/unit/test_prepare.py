@@ -945,3 +945,12 @@ def test_a_row_takes_at_most_a_second_whatever_it_holds(made, name):
         finetune="never",
     )
     assert time.process_time() - start < 1
+
+
+def test_tool_calls_without_a_tool_or_a_call_are_told(made, caplog):
+    rows = [call_row(i, tools=None, answer=[]) for i in range(3)]
+    said = "no row has tools and none calls one"
+    for more, told in (([], True), ([call_row(7, answer=[])], False), ([call_row(7, tools=None)], False)):
+        caplog.clear()
+        made({"rows_": [*rows, *more], "split": "test"})
+        assert (said in caplog.text) == told

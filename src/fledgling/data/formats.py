@@ -363,6 +363,10 @@ def _answer_of(turn: JsonObject, kind: str, key: str, tools: list[JsonObject] | 
     if isinstance(content, list):
         content = turns.text(content, key)
     if kind == "structured":
+        if not content and (turn.get("tool_calls") or turn.get("function_call")):
+            raise Unusable(
+                "kind", f"{key}: the answer is a tool call, and this track is structured; set kind: toolcall"
+            )
         return parsed(as_text(content, f"{key}.content"), f"{key}.content")
     if called := calls.of_turn(turn, key):
         return cast(Json, [call for call, _ in called])

@@ -142,6 +142,7 @@ class _Work:
         self.parts: list[tuple[_Source, Part]] = []  # numbered as in the table
         self.categories: dict[str, int] = {}
         self.schemas: dict[str, int] = {}
+        self.offered = False  # whether some row has tools
         self.regrouped: dict[int, int] = {}  # row: the row that it copies, and whose group it got
         self.named_after: dict[int, int] = {}  # row: the row in whose group it is, as the spool has it
         self.test_from = moment((track.get("splits") or {}).get("test_from"), f"tracks.{name}.splits.test_from")
@@ -223,6 +224,7 @@ class _Work:
             source.traffic.note(len(self.table) - 1, record, row.messages)
         source.counts.note(row.format, row.source, row.ignored)
         source.counts.nulls += checked.nulls
+        self.offered = self.offered or bool(row.tools)
         source.counts.without += (row.tools if kind == "toolcall" else row.schema) is None
 
     def _enter(
@@ -428,6 +430,12 @@ class _Work:
         splits = self.table["split"]
         if not np.any(splits == split.SPLITS.index("test")):
             raise DataError(f"tracks.{self.name}: the test split is empty. {self._why_empty()}")
+        if self.track["kind"] == "toolcall" and not self.offered and not np.any(self.table["calls"]):
+            log.warning(
+                "tracks.%s: no row has tools and none calls one, so saying anything is right; set kind: structured, or give"
+                " the rows their tools",
+                self.name,
+            )
 
     def _why_empty(self) -> str:
         read = sum(source.counts.read for source in self.sources)

@@ -6,6 +6,7 @@ from fledgling.data import calls
 from fledgling.data.invalid import Unusable
 from fledgling.data.turn_forms import ROLES, plain
 from fledgling.data.values import as_list, decoded
+from fledgling.tracks.dialects import split_calls
 
 
 def messages(value: Json, key: str = "messages") -> list[JsonObject]:
@@ -16,7 +17,12 @@ def messages(value: Json, key: str = "messages") -> list[JsonObject]:
     """
     given = as_list(decoded(value, key), key)
     places = [f"{key}[{index}]" for index in range(len(given))]
-    turns = [_turn(turn, place) for item, place in zip(given, places, strict=True) for turn in plain(item, place)]
+    turns: list[JsonObject] = []
+    for item, place in zip(given, places, strict=True):
+        for turn in plain(item, place):
+            turns.append(_turn(turn, place))
+            if turns[-1]["role"] == "tool":
+                _require_call(turns, place)
     if not any(turn["role"] == "user" for turn in turns):
         raise Unusable("no_request", f"key '{key}': there is no user message")
     if turns[-1]["role"] == "assistant":
@@ -26,6 +32,31 @@ def messages(value: Json, key: str = "messages") -> list[JsonObject]:
             " a message of the user or a tool's result",
         )
     return turns
+
+
+def _require_call(turns: list[JsonObject], key: str) -> None:
+    """See that a tool's result follows a call, which may stand in the words of the turn before: then it moves to its
+    place, so that every contender reads it in its own form.
+
+    Raises:
+        Unusable: nothing called a tool; endpoints refuse such a conversation.
+    """
+    before = next((turn for turn in reversed(turns) if turn["role"] != "tool"), {})
+    said = before.get("content")
+    if before.get("tool_calls"):
+        return
+    found = split_calls(said) if before.get("role") == "assistant" and isinstance(said, str) else None
+    if found is None or not found[1]:
+        if any(turn.get("tool_calls") for turn in turns):
+            return
+        raise Unusable(
+            "turn", f"{key}: a tool's result, and no turn before it calls a tool; write the call under tool_calls"
+        )
+    words, made = found
+    before["content"] = words or None
+    before["tool_calls"] = [
+        _openai({"name": call.name, "arguments": call.arguments}, {"function": {}}) for call in made
+    ]
 
 
 def split_answer(value: Json, key: str = "messages") -> tuple[list[Json], JsonObject, str]:

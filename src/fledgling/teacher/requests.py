@@ -96,10 +96,36 @@ def request(
     return Request(digest(asked), body)
 
 
+def with_ids(turns: list[Object]) -> list[Object]:
+    """The turns of a conversation, every call with an id and every result with that of its call, as the protocol asks.
+
+    Ids that a row has stay. Rows of before 2023 (`function_call`) and of other tools have none.
+    """
+    made: list[Object] = []
+    waiting: list[str] = []
+    count = 0
+    for turn in turns:
+        if calls := turn.get("tool_calls"):
+            named = []
+            for call in calls:
+                count += 1
+                named.append(call if call.get("id") else {"id": f"call_{count}", **call})
+            waiting = [str(call["id"]) for call in named]
+            turn = {**turn, "tool_calls": named}
+        elif turn["role"] == "tool":
+            own = turn.get("tool_call_id")
+            if own not in waiting and waiting:
+                turn = {**turn, "tool_call_id": waiting[0]}
+            if turn.get("tool_call_id") in waiting:
+                waiting.remove(turn["tool_call_id"])
+        made.append(turn)
+    return made
+
+
 def _body(example: Example, teacher: Teacher, endpoint: Endpoint, prompt: Mapping[str, object]) -> Object:
     body: Object = {
         "model": teacher.model or endpoint.deployment,
-        "messages": messages(example, schema_place(prompt)),
+        "messages": with_ids(messages(example, schema_place(prompt))),
     }
     if example.tools:
         body["tools"] = example.tools

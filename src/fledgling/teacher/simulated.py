@@ -13,6 +13,7 @@ from fledgling.files import Object, digest
 from fledgling.prompting.turns import messages, schema_place
 from fledgling.records import Example, read_examples
 from fledgling.teacher.prices import prompt_tokens
+from fledgling.teacher.requests import with_ids
 from fledgling.tokens import text_tokens
 
 RETRY_AFTER_MS = 20
@@ -44,7 +45,7 @@ class Simulated:
         self._tries: dict[str, int] = {}
         self._gold: dict[str, Example] = {}
         for example in read_examples(data):
-            self._gold[_question(messages(example, schema_place(prompt)), example.tools)] = example
+            self._gold[_question(with_ids(messages(example, schema_place(prompt))), example.tools)] = example
 
     async def answer(self, body: Mapping[str, Any]) -> Answered:
         """Answer the body of one chat completion."""

@@ -114,6 +114,16 @@ def parse_calls(text: str) -> list[Call] | None:
         return None
 
 
+def split_calls(text: str) -> tuple[str, list[Call]] | None:
+    """The words before the calls of a reply, and the calls by the strict reading; None where there is no valid call."""
+    calls = parse_calls(text)
+    if calls is None:
+        return None
+    said = spoken(text)
+    marker = None if _BARE.match(said) else _MARKER.search(said)
+    return (said[: marker.start()].strip() if marker else ""), calls
+
+
 def native_calls(tool_calls: Sequence[object]) -> list[Call] | None:
     """The calls of a provider's `tool_calls` (OpenAI's form, arguments as strict JSON text); None if one is broken.
 
