@@ -1,8 +1,9 @@
-"""The long form of the fault bench: python -m tests.faults [kills|guards|races|edits] [--kills N] [--seed N].
+"""The long form of the fault bench: python -m tests.faults [kills|guards|races|edits|stages] [--kills N] [--seed N].
 
 kills    seeded random kills of worker and driver, invariants after each
 races    the three races: kill -9 with calls in flight, one row added, two runs at once
 guards   every guard removed once in a copy; its test must fail
+stages   200 kills over all stages of a built tree (--tree FOLDER); each then makes what an undisturbed one made
 edits    500 edits of one byte in a built tree (--tree FOLDER): each is named, and stops every rule that reads it
 """
 
@@ -19,6 +20,7 @@ from . import harness
 from .edits import storm as storm_of_edits
 from .guards import GUARDS, Guard
 from .kills import storm
+from .stages import storm as storm_of_stages
 
 
 def kills(count: int, seed: int) -> None:
@@ -112,19 +114,37 @@ def edits(tree: Path, count: int, seed: int) -> None:
         raise SystemExit(1)
 
 
+def stages(tree: Path, count: int, seed: int, files: list[Path], only: str) -> None:
+    start = time.monotonic()
+    figures = storm_of_stages(tree, count, seed, files=files, only=only)
+    for name, number in figures.kills.items():
+        print(f"{number:5d} {name}")
+    total = sum(figures.kills.values())
+    took = time.monotonic() - start
+    print(f"{total} kills in {len(figures.kills)} stages, {len(figures.faults)} faults, {took:.0f} s")
+    if figures.faults:
+        print("\n".join(figures.faults[:20]))
+        raise SystemExit(1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="*", default=["races", "guards", "kills"])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument("--only", default="", help="guards of these faults, e.g. F20")
+    parser.add_argument("--only", default="", help="guards of these faults (F20), or stages with this in their name")
     parser.add_argument("--tree", type=Path, help="a folder in which the graph was built, for edits")
+    parser.add_argument(
+        "--configfile", type=Path, nargs="+", default=[], help="what the tree was built with, for stages"
+    )
     parser.add_argument("--edits", type=int, default=500)
     options = parser.parse_args()
     if "races" in options.part:
         races()
     if "guards" in options.part:
         guards([guard for guard in GUARDS if options.only in guard.faults])
+    if "stages" in options.part:
+        stages(options.tree, options.kills, options.seed, options.configfile, options.only)
     if "edits" in options.part:
         edits(options.tree, options.edits, options.seed)
     if "kills" in options.part:
