@@ -16,6 +16,7 @@ OTHERS = {
     "Code has changed since last execution": "its code has changed",
     "Forced execution": "asked for by --force",
 }
+SPELLED = {"prices": "teacher.prices", "allow_mixed_models": "teacher.allow_mixed_models", "core": "decision.core"}
 LONGEST = 60  # characters of a value
 MOST = 6  # changes that are listed
 UNSET = "not set"
@@ -84,7 +85,7 @@ def _key(path: tuple[str, ...], wildcards: Mapping[str, str]) -> str:
         return ".".join(path[1:])
     if path[0] in ("track", "model") and path[0] in wildcards:
         return ".".join([f"{path[0]}s", wildcards[path[0]], *path[1:]])
-    return ".".join(path)
+    return ".".join([SPELLED.get(path[0], path[0]), *path[1:]])
 
 
 def _value(value: object) -> str:

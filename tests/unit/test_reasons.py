@@ -30,8 +30,8 @@ def reason(old, new, code=(CODE, CODE)):
         ({"slm": {"batch_size": 8}}, {"slm": {"batch_size": 4}}, {"track": "a", "contender": "b"}, "batch_size 8 → 4"),
         ({"recipe": {}}, {"recipe": {"rank": 8}}, {}, "recipe.rank not set → 8"),
         ({"a": {"b": True}}, {"a": {"b": 1}}, {}, "a.b true → 1"),
-        ({"core": ["x", "y"]}, {"core": ["y", "x"]}, {}, "core.0 x → y; core.1 y → x"),
-        ({"core": ["x"]}, {"core": ["x", "y"]}, {}, 'core ["x"] → ["x", "y"]'),
+        ({"core": ["x", "y"]}, {"core": ["y", "x"]}, {}, "decision.core.0 x → y; decision.core.1 y → x"),
+        ({"core": ["x"]}, {"core": ["x", "y"]}, {}, 'decision.core ["x"] → ["x", "y"]'),
         ({"track": {"title": 'it\'s "so"'}}, {"track": {"title": "a; b now: c"}}, {"track": "t"}, "a; b now: c"),
     ],
 )

@@ -259,7 +259,13 @@ class Run:
             return  # the endpoint is there, and does not want this row
         self._failed_in_a_row += 1
         if self._failed_in_a_row >= self._breaker():
-            self._stop(Unavailable(f"{self._failed_in_a_row} rows in a row failed, the last with {why}"))
+            failed = f"{self._failed_in_a_row} rows in a row failed, the last with {why}"
+            self._stop(Unavailable(f"{failed}; {self._remedy()}"))
+
+    def _remedy(self) -> str:
+        """What to do about a provider that is down."""
+        host, key = self._place.endpoint.host, self._place.names.endpoint
+        return f"see whether {host} is up and {key} right, then run the same command: what is answered is kept"
 
     def _breaker(self) -> int:
         """How many rows in a row may fail; rows that are to be given up come together when others are answered."""
@@ -290,7 +296,7 @@ class Run:
     def _check_first(self, action: Action) -> None:
         """End the run where nobody listens, or where the endpoint takes none of the first rows."""
         if action.message.startswith("connect"):
-            self._stop(Unavailable(f"the first call failed ({action.message})"))
+            self._stop(Unavailable(f"the first call failed ({action.message}); {self._remedy()}"))
             raise Stopped
         self._refused_first += action.kind == "rejected"
         self._unread_first += action.unread
