@@ -21,11 +21,12 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
-from fledgling.errors import ConfigError, Unavailable, UsageError
+from fledgling.errors import ConfigError, DataError, Unavailable, UsageError
 from fledgling.files import read_json, write_json
 from fledgling.graph import lease
 from fledgling.graph.driver import CONFIG
@@ -34,12 +35,14 @@ from fledgling.locks import lock
 T = TypeVar("T")
 
 JOBS = Path(".snakemake/fledgling/jobs")
+ENDED_JOBS = JOBS / "ended"  # records that nothing reads any more: a thousand tracks make twenty thousand of them
 CLIENTS = "FLEDGLING_CLIENTS"  # the folder of our own sbatch, squeue and sacct
 WAIT = "FLEDGLING_SCHEDULER_WAIT_S"  # how long a submission waits for a scheduler that does not answer
 WAIT_S = 1800.0
 POLL_S = 1.0
 ENDS_S = 120.0  # a cancelled job gets TERM, and KILL after KillWait
 FRESH_S = 2.0  # how old an answer of squeue may be
+TOLD_S = 600.0  # how long the plugin hears again that a job has ended, as one of its questions may have got lost
 ENDED = {"COMPLETED"}
 FAILED = {
     *("FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"),
@@ -77,14 +80,24 @@ class Job:
         """Made by the job itself when it has ended well."""
         return JOBS / f"{self.name}.done"
 
+    @property
+    def told(self) -> Path:
+        """Holds when the plugin first heard of its end, by this machine's clock."""
+        return JOBS / f"{self.name}.told"
+
 
 def records() -> list[Job]:
-    """All jobs of this folder that have a record."""
-    return [_record(path) for path in sorted(JOBS.glob("*.json"))]
+    """All jobs of this folder that have a record, but those whose good end has been told."""
+    return [job for path in sorted(JOBS.glob("*.json")) if (job := _record(path))]
 
 
-def _record(path: Path) -> Job:
-    value = read_json(path)
+def _record(path: Path) -> Job | None:
+    try:
+        value = read_json(path)
+    except DataError:
+        if path.exists():
+            raise
+        return None  # put away since the folder was listed
     return Job(**{**value, "targets": tuple(value["targets"])})
 
 
@@ -106,9 +119,18 @@ def live(jobs: Iterable[Job]) -> list[Job]:
         if seen and state(seen, known) not in ENDED | FAILED:
             found.append(seen)
         elif job.driver != lease.driver():  # whose status may not have been asked for yet
-            job.file.unlink(missing_ok=True)
-            job.done.unlink(missing_ok=True)
+            for path in (job.file, job.done, job.told):
+                path.unlink(missing_ok=True)
     return found
+
+
+def _retire(job: Job) -> None:
+    """Put the record of a job away whose good end has been told."""
+    ENDED_JOBS.mkdir(exist_ok=True)
+    for path in (job.file, job.done):
+        with suppress(FileNotFoundError):
+            path.rename(ENDED_JOBS / path.name)
+    job.told.unlink(missing_ok=True)
 
 
 def _named(job: Job, known: dict[str, tuple[str, str]]) -> Job | None:
@@ -281,6 +303,7 @@ def prepare(executor: str, clients: str) -> None:
     Raises:
         ConfigError: names them, and what to do.
     """
+    shutil.rmtree(ENDED_JOBS, ignore_errors=True)
     if executor == "slurm":
         os.environ[CLIENTS] = clients
         os.environ["PATH"] = os.pathsep.join([clients, os.environ.get("PATH", "")])
@@ -341,10 +364,11 @@ def submit_script(script: str) -> None:
 def status(number: str) -> None:
     """Print running, success or failed."""
     known = _cached()
-    unknown = Job("", (), "", "", "", number)
-    job = unknown if known is None or number in known else next((job for job in records() if job.id == number), unknown)
-    word = state(job, known)
-    print("success" if word in ENDED else "failed" if word in FAILED else "running")
+    job = next((job for job in records() if job.id == number), None)
+    word = state(job or Job("", (), "", "", "", number), known)
+    print("success" if word in ENDED else "failed" if word in FAILED else "running", flush=True)
+    if job and word in ENDED:  # one that failed Slurm may start again, as when its node died
+        _retire(job)
 
 
 def targets_of(command: str) -> tuple[str, ...]:
@@ -392,6 +416,16 @@ def answer(client: str, arguments: Sequence[str]) -> None:
     for job in mine:
         word = state(job, known)
         print(f"{job.id}|{'FAILED' if word in FAILED and word != 'CANCELLED' else word}")
+        if word in ENDED and _told_long_ago(job):
+            _retire(job)
+
+
+def _told_long_ago(job: Job) -> bool:
+    try:
+        return time.time() - float(job.told.read_text()) > TOLD_S
+    except (FileNotFoundError, ValueError):
+        job.told.write_text(str(time.time()))
+        return False
 
 
 def _say(line: str) -> None:

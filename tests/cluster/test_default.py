@@ -27,7 +27,7 @@ def test_both_verdicts_and_then_nothing_is_to_be_done(root, cluster, tmp_path, p
         verdict = json.loads((tmp_path / f"results/verdict/{track}.json").read_text())
         assert verdict["deploy"] == "tuned", verdict["reasons"]
         assert "<svg" in (tmp_path / f"results/report/{track}.html").read_text()
-    submitted = [path.stem for path in (tmp_path / ".snakemake/fledgling/jobs").glob("*.json")]
+    submitted = [path.stem for path in (tmp_path / ".snakemake/fledgling/jobs").rglob("*.json")]
     small = [name for name in submitted if "small" in name]
     assert 2 <= len(small) <= 12, "of 20 floors and scores, those that can go together do"
     again = subprocess.run(

@@ -81,10 +81,10 @@ def test_both_verdicts_and_no_gpu_is_shared(project, gpus):
         assert verdict["deploy"] in ("slm", "tuned", "teacher", "inconclusive")
         assert [rung["name"] for rung in verdict["ladder"]] == ["slm", "tuned"]
         assert "<svg" in (project.folder / f"results/report/{track}.html").read_text()
-    names = [path.stem for path in (project.folder / ".snakemake/fledgling/jobs").glob("*.json")]
+    names = [path.stem for path in (project.folder / ".snakemake/fledgling/jobs").rglob("*.json")]
     assert sum("small" in name for name in names) <= 4, "the small jobs of a track go out together"
     ran = {}
-    for path in (project.folder / ".snakemake/fledgling/jobs").glob("fledgling-train-*.json"):
+    for path in (project.folder / ".snakemake/fledgling/jobs").rglob("fledgling-train-*.json"):
         record = json.loads(path.read_text())
         track = re.search(r"track=(\w+)", record["targets"][0])[1]
         log = (project.folder / f"logs/train/{track}/sft.log").read_text()
@@ -154,22 +154,22 @@ def test_an_ask_that_is_cancelled_pays_at_most_the_calls_in_flight_again(project
     journal = project.folder / ".journal/teacher.jsonl"
     until(lambda: journal.exists() and '"result"' in journal.read_text(), "the first reply", 90, project.log)
     jobs = project.folder / ".snakemake/fledgling/jobs"
-    project.cluster.ask("scancel", json.loads(next(jobs.glob("*.json")).read_text())["id"])
+    project.cluster.ask("scancel", json.loads(next(jobs.rglob("*.json")).read_text())["id"])
     assert driver.wait(200) == 0, project.log()[-5000:]
     rows = len((project.folder / ASKED).read_text().splitlines())
     found = entries(journal.parent)
-    assert len(list(jobs.glob("*.json"))) == 2
+    assert len(list(jobs.rglob("*.json"))) == 2
     assert set(found["result"].values()) == {1}
     assert sum(found["intent"].values()) <= rows + 8
 
 
-# Before the training's own code: each step takes a second, until a file says that there is no more to see.
+# Before the training's own code: each step takes as many seconds as a file says, until another says that all was seen.
 SLOW_STEPS = """\
 import pathlib, time, torch
 _step = torch.optim.AdamW.step
 def _slow(*args, **options):
     if not pathlib.Path("release").exists():
-        time.sleep(1)
+        time.sleep(float(pathlib.Path("pace").read_text()))
     return _step(*args, **options)
 torch.optim.AdamW.step = _slow
 """
@@ -207,6 +207,7 @@ def trained(request, cluster, whole, tmp_path):
     """A project that is ready to be trained slowly, and the weights of an undisturbed training."""
     shutil.copytree(whole / "ready", tmp_path / "project", symlinks=True)
     made = Project(tmp_path / "project", cluster, request.param)
+    (made.folder / "pace").write_text("1")
     yield made, (whole / "trained" / WEIGHTS).read_bytes()
     made.close()
 
@@ -219,7 +220,7 @@ def sealed(project):
 
 def number_of(project, pattern="fledgling-train-*.json"):
     """Slurm's id of the job whose record fits."""
-    record = max((project.folder / ".snakemake/fledgling/jobs").glob(pattern), key=lambda path: path.stat().st_mtime)
+    record = max((project.folder / ".snakemake/fledgling/jobs").rglob(pattern), key=lambda path: path.stat().st_mtime)
     return json.loads(record.read_text())["id"]
 
 
@@ -254,9 +255,10 @@ def test_ahead_of_the_time_limit_a_training_saves_its_step_and_the_next_try_goes
     """Without TERM ahead of the limit nothing would be kept: a checkpoint is due after a thousand steps."""
     project, weights = trained
     files = overlay(project, "seldom.yaml", recipe={"save_steps": 1000})
-    limit = ("--set-resources", "train:runtime=1")
-    driver = project.start(*files, *limit, target=TRAINING, extra="--signal=TERM@25")
-    until(lambda: sealed(project), "a saved step", 120, project.log)
+    (project.folder / "pace").write_text("6")  # so that TERM, after 80 s, comes in the middle of it
+    limit = ("--set-resources", "train:runtime=2")
+    driver = project.start(*files, *limit, target=TRAINING, extra="--signal=TERM@40")
+    until(lambda: sealed(project), "a saved step", 200, project.log)
     (step,) = sealed(project)
     assert 0 < step < 20
     project.release()

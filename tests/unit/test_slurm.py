@@ -236,3 +236,39 @@ def test_a_damaged_cache_is_no_answer(scheduler: Scheduler, text: str) -> None:
     number = submit()
     (slurm.JOBS / "squeue.cache").write_text(text)
     assert slurm._cached() == {number: ("PENDING", slurm.records()[0].name)}
+
+
+def test_records_of_jobs_that_ended_well_are_put_away_once_that_was_told(
+    scheduler: Scheduler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that a run of twenty thousand jobs does not read as many records at each submission."""
+    numbers = [submit(f"train:track={track}") for track in "abc"]
+    scheduler.word(numbers[0], "COMPLETED")
+    scheduler.word(numbers[1], "NODE_FAIL")
+    (slurm.JOBS / "squeue.cache").unlink(missing_ok=True)
+    for number in numbers:
+        slurm.status(number)
+    assert capsys.readouterr().out.split() == ["success", "failed", "running"]
+    assert {job.id for job in slurm.records()} == set(numbers[1:]), "Slurm may start one again whose node died"
+    assert len(list(slurm.ENDED_JOBS.glob("*.json"))) == 1
+    scheduler.word(numbers[1], "PENDING")
+    assert submit("train:track=b") == numbers[1]
+
+
+def test_the_plugin_hears_of_an_end_for_ten_minutes(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = "0f0f0f0f-1111-2222-3333-444444444444"
+    number = slurm.submit(["train:track=a"], run, "train", [], "true")
+    other = slurm.submit(["train:track=b"], run, "train", [], "true")
+    scheduler.word(number, "COMPLETED")
+    question = ["--format=%i|%T", "--name", run]
+    said = [f"{number}|COMPLETED", f"{other}|PENDING"]
+    for _ in range(3):
+        slurm.answer("squeue", question)
+        assert sorted(capsys.readouterr().out.split()) == said
+    monkeypatch.setattr(slurm, "TOLD_S", -1)
+    slurm.answer("squeue", question)
+    assert sorted(capsys.readouterr().out.split()) == said
+    slurm.answer("squeue", question)
+    assert capsys.readouterr().out.split() == said[1:]
