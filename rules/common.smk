@@ -158,14 +158,15 @@ def needs(kind, gpus=None, splits=(), **more):
 
 
 def small_group(wildcards):
-    """Which small jobs a scheduler gets together: those of one track that are ready at the same time.
+    """Which small jobs a scheduler gets together: those of one track that are known, and ready, at the same time.
 
-    Never two tracks, or one with bad rows would hold back the others; never two jobs of which one waits for the other over
-    a training. --group-components counts all of these groups under the name `small`.
+    Never two tracks, or one with bad rows would hold back the others. And no group that may grow once val or the gate has
+    spoken, for Snakemake 9.27 submits one that has grown again, with the jobs of it that are running. --group-components
+    counts all of these groups under the name `small`.
     """
     part, who = wildcards.get("part", ""), wildcards.get("contender", "")
-    if part == "repeat/" or not (part or who in TRAINED):
-        who = ""
+    if not part and who not in [*LOCAL[1:], *TRAINED]:
+        who = ""  # what is always there: floors, the teacher, the cheapest contender
     elif candidate := contenders.candidate_of(config, who):
         who = f"{candidate[0]}."
     group = ".".join(["small", wildcards.track, part.strip("/"), who])
