@@ -1,9 +1,7 @@
 """How long a dry run takes, and how much memory, against the same graph in bare Snakemake.
 
-    python benchmarks/scale.py                     60, 143 and 1,000 tracks; 143 are about 2,000 planned jobs
-    python benchmarks/scale.py --tracks 143        one size alone
-    python benchmarks/scale.py --tracks 60 --idle  also where everything is built and nothing is to be done
-    python benchmarks/scale.py --contenders 5      with five contenders a track, two of them trained, instead of one and one
+    python benchmarks/scale.py                     60, 105 and 1,000 tracks; 105 are about 2,000 planned jobs
+    python benchmarks/scale.py --tracks 105        one size alone
 
 Each size is planned from nothing (`snakemake -n --quiet`) in a folder of its own: once by this project's graph, and once
 by rules of the same shape without any function, parameter or configuration, which is what Snakemake itself costs.
@@ -25,47 +23,59 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# The rules of this graph before training, as bare as they can be.
+# The rules of this graph before training, as bare as they can be; `part` is "" for test and "v/" for val.
 BARE = """
 T = [f"t{{i}}" for i in range({tracks})]
 FLOORS = ["echo", "frequent", "empty"]
-LOCAL = {local}
+LOCAL = ["slm"]
+C = ["teacher", *LOCAL, *(f"floor-{{f}}" for f in FLOORS)]
+wildcard_constraints:
+    part="(?:v/)?", t="[^/]+", c="[^/]+",
 rule all:
-    input: expand("r/{{t}}.html", t=T), expand("v/{{t}}.json", t=T)
+    input: expand("r/{{t}}.html", t=T), expand("w/{{t}}.json", t=T)
 rule fetch:
     output: "m/slm.json"
     shell: "touch {{output}}"
 rule prepare:
-    output: "d/{{t}}/train", "d/{{t}}/val", "d/{{t}}/test", "d/{{t}}/sheet"
+    output: "d/{{t}}/train", "d/{{t}}/v/rows", "d/{{t}}/rows", "d/{{t}}/sheet"
     shell: "touch {{output}}"
 rule ask:
-    input: "d/{{t}}/test"
-    output: "p/{{t}}/teacher.jsonl", "p/{{t}}/teacher.json"
+    input: "d/{{t}}/{{part}}rows", "d/{{t}}/sheet"
+    output: "p/{{t}}/{{part}}teacher.jsonl", "p/{{t}}/{{part}}teacher.json"
     shell: "touch {{output}}"
 rule answer:
-    input: "d/{{t}}/test", "m/slm.json"
-    output: "p/{{t}}/{{c}}.jsonl", "p/{{t}}/{{c}}.json"
+    input: "d/{{t}}/{{part}}rows", "d/{{t}}/sheet", "m/slm.json"
+    output: "p/{{t}}/{{part}}{{c}}.jsonl", "p/{{t}}/{{part}}{{c}}.json"
     wildcard_constraints: c="|".join(LOCAL)
     shell: "touch {{output}}"
 rule floor:
-    input: "d/{{t}}/train", "d/{{t}}/test"
+    input: "d/{{t}}/train", "d/{{t}}/rows", "d/{{t}}/sheet"
     output: "p/{{t}}/floor-{{f}}.jsonl", "p/{{t}}/floor-{{f}}.json"
     shell: "touch {{output}}"
 rule score:
-    input: "d/{{t}}/test", "p/{{t}}/{{c}}.jsonl", "p/{{t}}/{{c}}.json"
-    output: "s/{{t}}/{{c}}.json", "s/{{t}}/{{c}}.jsonl"
+    input: "d/{{t}}/{{part}}rows", "d/{{t}}/sheet", "p/{{t}}/{{part}}{{c}}.jsonl", "p/{{t}}/{{part}}{{c}}.json"
+    output: "s/{{t}}/{{part}}{{c}}.json", "s/{{t}}/{{part}}{{c}}.jsonl"
     shell: "touch {{output}}"
-C = ["teacher", *LOCAL, *(f"floor-{{f}}" for f in FLOORS)]
+rule try_on_val:
+    input: "d/{{t}}/sheet", expand("s/{{{{t}}}}/v/{{c}}.json{{l}}", c=["teacher", "{{c}}"], l=["", "l"])
+    output: "l/{{t}}/{{c}}.json"
+    shell: "touch {{output}}"
 rule compare:
-    input: "d/{{t}}/sheet", expand("s/{{{{t}}}}/{{c}}.json", c=C), expand("s/{{{{t}}}}/{{c}}.jsonl", c=C)
+    input:
+        "d/{{t}}/sheet", expand("s/{{{{t}}}}/{{c}}.json", c=C), expand("s/{{{{t}}}}/{{c}}.jsonl", c=C),
+        expand("l/{{{{t}}}}/{{c}}.json", c=LOCAL),
     output: "c/{{t}}.json"
     shell: "touch {{output}}"
 rule decide:
-    input: "c/{{t}}.json", expand("s/{{{{t}}}}/{{c}}.json", c=C), expand("s/{{{{t}}}}/{{c}}.jsonl", c=C)
-    output: "v/{{t}}.json"
+    input:
+        "c/{{t}}.json", "d/{{t}}/sheet", expand("s/{{{{t}}}}/{{c}}.json", c=C), expand("s/{{{{t}}}}/{{c}}.jsonl", c=C),
+        expand("l/{{{{t}}}}/{{c}}.json", c=LOCAL),
+    output: "w/{{t}}.json"
     shell: "touch {{output}}"
 rule report:
-    input: "v/{{t}}.json", "c/{{t}}.json", "d/{{t}}/test", expand("p/{{{{t}}}}/{{c}}.jsonl", c=C)
+    input:
+        "w/{{t}}.json", "c/{{t}}.json", "d/{{t}}/rows", "d/{{t}}/sheet",
+        expand("p/{{{{t}}}}/{{c}}.jsonl", c=C), expand("s/{{{{t}}}}/{{c}}.json", c=C),
     output: "r/{{t}}.html"
     shell: "touch {{output}}"
 """
@@ -96,39 +106,19 @@ def measure(folder: Path, *arguments: str) -> Measured:
     return Measured(int(total[1]) if total else 0, seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20)
 
 
-def build(folder: Path, *arguments: str) -> None:
-    """Make every file of a graph a placeholder that Snakemake takes for built; the gate asks for no training."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all", *arguments]
-    said = subprocess.run([*command, "--summary"], cwd=folder, check=True, text=True, stdout=subprocess.PIPE).stdout
-    for line in said.splitlines()[1:]:
-        path = folder / line.split("\t")[0]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text('{"fine_tune": 0}\n', encoding="utf-8")
-    subprocess.run([*command, "--touch"], cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tracks", type=int, nargs="+", default=[60, 143, 1000])
-    parser.add_argument("--idle", action="store_true", help="measure where everything is built, too")
-    parser.add_argument("--contenders", type=int, default=2, help="beside the teacher; the last ones are trained")
+    parser.add_argument("--tracks", type=int, nargs="+", default=[60, 105, 1000])
     options = parser.parse_args()
-    trained = {f"tuned{n}": {"adapter": "sft"} for n in range(options.contenders // 2)}
-    local = {f"c{n}": {"max_new_tokens": 60 + n} for n in range(options.contenders - len(trained))}
     block = yaml.safe_load((ROOT / "config/config.yaml").read_text(encoding="utf-8"))["tracks"]["toolcall"]
     print(f"{'tracks':>7} {'graph':>10} {'jobs':>7} {'seconds':>8} {'CPU':>7} {'ratio':>6} {'GiB':>6}")
     for tracks in options.tracks:
         with tempfile.TemporaryDirectory() as own, tempfile.TemporaryDirectory() as bare:
             blocks = {f"t{i}": block for i in range(tracks)} | {"toolcall": None, "structured": None}
-            overlay = {"tracks": blocks, "contenders": {"slm": None, "tuned": None} | local | trained}
-            (Path(own) / "tracks.yaml").write_text(json.dumps(overlay), encoding="utf-8")
-            (Path(bare) / "Snakefile").write_text(BARE.format(tracks=tracks, local=list(local)), encoding="utf-8")
+            (Path(own) / "tracks.yaml").write_text(json.dumps({"tracks": blocks}), encoding="utf-8")
+            (Path(bare) / "Snakefile").write_text(BARE.format(tracks=tracks), encoding="utf-8")
             arguments = ("--snakefile", str(ROOT / "Snakefile"), "--configfile", str(Path(own) / "tracks.yaml"))
             show(tracks, measure(Path(bare)), measure(Path(own), *arguments))
-            if options.idle:
-                build(Path(bare))
-                build(Path(own), *arguments)
-                show(tracks, measure(Path(bare)), measure(Path(own), *arguments))
 
 
 def show(tracks: int, bare: Measured, own: Measured) -> None:
