@@ -72,6 +72,25 @@ def test_the_half_of_a_stored_completion_is_counted(tmp_path):
     assert sheet["sources"][0]["rows"] == {"read": 20, "rejected": 2, "duplicates": 0, "beyond_limit": 0, "used": 18}
 
 
+@pytest.mark.parametrize("form", ["otel", "langfuse", "stored"])
+def test_one_document_holds_many_calls(tmp_path, form):
+    calls = [order(number) for number in range(20)]
+    rows = logs.LOGS[form](calls)
+    if form == "otel":
+        document: Any = {"resourceSpans": [part for row in rows for part in row["resourceSpans"]]}
+    elif form == "langfuse":
+        document = {"data": logs.langfuse_columns(calls), "meta": {"page": 1, "totalItems": 20}}
+    else:
+        document = {"object": "list", "data": [{**row["completion"], "messages": row["messages"]} for row in rows]}
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(document, indent=2))
+    outputs = {split: tmp_path / f"{split}.jsonl" for split in SHARES}
+    for named in ("traces", "auto"):
+        track = {"kind": "structured", "sources": [{"path": str(path), "format": named}], "splits": SHARES}
+        sheet = prepare(track, 1, name="t", outputs=outputs)
+        assert sheet["sources"][0]["rows"]["used"] == 20
+
+
 def broken(form: str, call: Call, how: str) -> logs.Row:
     """One row whose call did not end well."""
     row = logs.LOGS[form]([call])[-1]

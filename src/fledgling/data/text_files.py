@@ -8,6 +8,7 @@ from fledgling.errors import DataError
 from fledgling.files import decode_line, open_binary, read_lines
 
 MAX_ROW = 4 << 20  # bytes of one row: more than any model reads
+_CONTAINERS = frozenset(("resourceSpans", "resourceLogs", "data"))
 # A row as parsed, or why its text could not be parsed.
 Raw = tuple[int, object]
 
@@ -49,7 +50,8 @@ def json_document(name: str, field: str | None = None) -> Iterator[Raw]:
     if field is not None and isinstance(rows, dict):
         rows = rows.get(field)
     if isinstance(rows, dict):
-        rows = [rows] if "\n" not in text.strip() else rows  # JSON Lines of a single row
+        single = "\n" not in text.strip() or _CONTAINERS & rows.keys()
+        rows = [rows] if single else rows  # JSON Lines of a single row, or what holds the calls of a log
     if not isinstance(rows, list):
         raise DataError(f"{name}: expected a JSON list of rows, found {type(rows).__name__}")
     yield from enumerate(rows, 1)

@@ -27,6 +27,7 @@ LOGS: dict[str, Log] = {
     "langfuse": Log(langfuse.told_by, langfuse.read),
     "openai": Log(openai.told_by, openai.read),
 }
+_PAGE = frozenset(("object", "meta"))  # beside `data`, in the answers of APIs
 CONTAINERS = frozenset(("resourceSpans", "resourceLogs"))
 
 
@@ -78,11 +79,11 @@ def _opened(row: JsonObject) -> Iterator[JsonObject]:
 
 
 def _is_page(row: JsonObject) -> bool:
-    """Whether a row is a page of completions, as the API lists them."""
+    """Whether a row is a page of calls, as the APIs of OpenAI and Langfuse list them."""
     data = row.get("data")
-    if row.get("object") != "list" or not isinstance(data, list) or not data:
+    if not isinstance(data, list) or not data or not isinstance(data[0], dict) or not _PAGE & row.keys():
         return False
-    return isinstance(data[0], dict) and data[0].get("object") == "chat.completion"
+    return of(data[0]) is not None
 
 
 def _read(row: object, turns: str | None) -> Iterator[object]:
