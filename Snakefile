@@ -26,6 +26,7 @@ include: "rules/train.smk"
 include: "rules/predict.smk"
 include: "rules/evaluate.smk"
 include: "rules/publish.smk"
+include: "rules/trace.smk"
 
 
 rule all:
@@ -33,3 +34,4 @@ rule all:
     input:
         expand("results/report/{track}.html", track=config["tracks"]),
         expand("results/verdict/{track}.json", track=config["tracks"]),
+        TRACED,

@@ -938,6 +938,30 @@ class HubMarker(Sealed):
     files: list[HubFile]
 
 
+class TracedRun(TypedDict):
+    """One contender's answers to one split, as a run of a dataset."""
+
+    name: str
+    contender: str
+    split: str
+    rows: int
+
+
+class TraceMarker(TypedDict):
+    """results/trace/{track}.json: what was put into the outbox for Langfuse or another back-end, delivered or not."""
+
+    format: Literal["fledgling/trace/1"]
+    made_from: MadeFrom
+    track: str
+    to: list[str]
+    """Kinds of receivers: langfuse, otlp."""
+    datasets: list[str]
+    """Names of the datasets: track, split and digest of the rows."""
+    runs: list[TracedRun]
+    parcels: list[str]
+    """What each part is known by in the outbox: datasets, runs, trainings, gate, verdict."""
+
+
 # Places under results/, each with what lies there; a JSON Lines file has one value a line.
 PLACES: dict[str, type] = {
     "models/{model}/manifest.json": Model,
@@ -957,6 +981,7 @@ PLACES: dict[str, type] = {
     "adapters/{track}/{adapter}/manifest.json": Adapter,
     "verdict/{track}.json": Verdict,
     "hub/{track}.json": HubMarker,
+    "trace/{track}.json": TraceMarker,
 }
 
 

@@ -34,6 +34,7 @@ WHERE: dict[str, tuple[str, ...]] = {
         "budget",
     ),
     "training": ("gpus", "micro_batch_tokens", "deepspeed", "compile"),
+    "trace": ("in_all", "outbox", "wait_s"),
 }
 # Not "where", but no part of what a paid call or a GPU job makes: they count money, or are judged later.
 BESIDE: dict[str, tuple[str, ...]] = {"teacher": ("prices", "allow_mixed_models")}
@@ -44,6 +45,7 @@ DEFAULTS: Config = {
     "contenders": {"slm": {}, "tuned": {"adapter": "sft", "after": "slm"}},
     "adapters": {"sft": {}},
     "repeats": [],
+    "trace": {},
 }
 TRACK_DEFAULTS: Config = {
     "splits": {"train": 0.6, "val": 0.15, "test": 0.25},
@@ -275,6 +277,11 @@ def _is_number(text: str) -> bool:
 def _contradictions(config: Config) -> list[Problem]:
     """What a schema cannot say: sums, files that must exist, names that must fit together."""
     problems: list[Problem] = []
+    for index, pattern in enumerate(config["trace"].get("mask", [])):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            problems.append((["trace", "mask", index], f"not a regular expression ({error}); mind YAML's quotes"))
     if secret := _holds_a_secret(config["teacher"].get("base_url") or ""):
         problems.append((["teacher", "base_url"], secret))
     if (config["teacher"].get("budget") or {}).get("money") is not None and config["teacher"].get("prices") is None:

@@ -1,6 +1,7 @@
 """Credentials: found in files before they leave the machine, and masked in what is copied."""
 
 import base64
+import functools
 import math
 import mmap
 import re
@@ -32,6 +33,27 @@ RULES: Mapping[str, re.Pattern[bytes]] = {
     "Azure signature": re.compile(rb"[?&]sig=[A-Za-z0-9%/+]{40,}"),
     "private key": re.compile(rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"),
 }
+# What a text has to hold for a rule to match at all: most texts hold none, and a search for these costs little.
+SIGNS: Mapping[str, tuple[bytes, ...]] = {
+    "Hugging Face token": (b"hf_",),
+    "API key (sk-…)": (b"sk-",),
+    "AWS access key": (b"AKIA", b"ASIA"),
+    "GitHub token": (b"ghp_", b"gho_", b"ghu_", b"ghs_", b"ghr_", b"github_pat_"),
+    "GitLab token": (b"glpat-", b"gldt-", b"glrt-", b"glptt-", b"glsoat-"),
+    "Google API key": (b"AIza", b"ya29."),
+    "Slack token": (b"xox", b"xapp-"),
+    "Slack webhook": (b"hooks.slack.com",),
+    "Stripe key": (b"k_live_", b"k_test_", b"whsec_"),
+    "PyPI token": (b"pypi-AgE",),
+    "npm token": (b"npm_",),
+    "SendGrid key": (b"SG.",),
+    "DigitalOcean token": (b"_v1_",),
+    "JSON Web Token": (b"eyJ",),
+    "Azure storage key": (b"AccountKey=", b"SharedAccessKey="),
+    "Azure signature": (b"sig=",),
+    "private key": (b"PRIVATE KEY",),
+}
+SIGNS_ASSIGNED = (b"key", b"secret", b"token", b"passw", b"passphrase", b"pwd", b"credential", b"connection", b"bearer")
 PRIVATE_KEY = re.compile(RULES["private key"].pattern + rb"[\s\S]*?(?:-----END [A-Z0-9 ]*-----|\Z)")  # with its body
 # In text only. Azure's newer keys have these letters at one place; older ones look like any digest, but for their name.
 AZURE_KEY = re.compile(rb"(?<![A-Za-z0-9])[A-Za-z0-9]{40,60}JQQJ99[A-Za-z0-9]{20,30}(?![A-Za-z0-9])")
@@ -105,22 +127,30 @@ def mask(text: str, values: Mapping[str, str]) -> str:
     A credential that is escaped takes its line's escapes with it; one inside base64 or hex takes the whole run.
     """
     data = _mask_plain(text.encode("utf-8", "surrogatepass"), values)
-    data = b"\n".join(_mask_escaped(line, values) for line in data.split(b"\n"))
-    data = BASE64.sub(lambda match: _mask_run(match[0], _of_base64(match[0]), values), data)
-    data = HEX.sub(lambda match: _mask_run(match[0], _of_hex(match[0]), values), data)
+    if any(sign in data for sign in (b"\\", b"%", b"&#")):
+        data = b"\n".join(_mask_escaped(line, values) for line in data.split(b"\n"))
+    data = BASE64.sub(lambda match: _mask_coded(match[0], values), data)
     return data.decode("utf-8", "surrogatepass")
 
 
 def _mask_plain(data: bytes, values: Mapping[str, str]) -> bytes:
     for variable, value in values.items():
-        for form in sorted(_forms(value), key=len, reverse=True):
+        for form in _longest_first(value):
             data = data.replace(form, _mark(f"value of {variable}"))
-    data = PRIVATE_KEY.sub(_mark("private key"), data)
-    for rule, pattern in RULES.items():
-        data = pattern.sub(_mark(rule), data)
-    data = AZURE_KEY.sub(_mark("Azure key"), data)
-    data = PASSWORD_IN_URL.sub(_mask_password, data)
-    return ASSIGNED.sub(_mask_assigned, data)
+    for rule, pattern in {**RULES, "private key": PRIVATE_KEY}.items():
+        if any(sign in data for sign in SIGNS[rule]):
+            data = pattern.sub(_mark(rule), data)
+    if b"JQQJ99" in data:
+        data = AZURE_KEY.sub(_mark("Azure key"), data)
+    if b"://" in data:
+        data = PASSWORD_IN_URL.sub(_mask_password, data)
+    lower = data.lower()
+    return ASSIGNED.sub(_mask_assigned, data) if any(word in lower for word in SIGNS_ASSIGNED) else data
+
+
+@functools.lru_cache(maxsize=256)
+def _longest_first(value: str) -> list[bytes]:
+    return sorted(_forms(value), key=len, reverse=True)
 
 
 def _mark(rule: str) -> bytes:
@@ -149,7 +179,16 @@ def _mask_escaped(line: bytes, values: Mapping[str, str]) -> bytes:
     return line if masked == plain else masked
 
 
-def _mask_run(run: bytes, said: bytes | None, values: Mapping[str, str]) -> bytes:
+def _mask_coded(run: bytes, values: Mapping[str, str]) -> bytes:
+    """A run of base64 or, within it, of hex digits, masked where what it says has a credential."""
+    if said := _of_base64(run):
+        found = next(iter(_in_text(said, values)), None)
+        return run if found is None else _mark(found[1])
+    return HEX.sub(lambda match: _mask_hex(match[0], values), run)
+
+
+def _mask_hex(run: bytes, values: Mapping[str, str]) -> bytes:
+    said = _of_hex(run)
     found = next(iter(_in_text(said, values)), None) if said else None
     return run if found is None else _mark(found[1])
 

@@ -142,8 +142,8 @@ class LogHandler(LogHandlerBase):
         kind = event["event"]
         self._failed = self._failed or kind in ("error", "over")
         self._interrupted = self._interrupted or kind == "stopping"
-        if kind == "job_failed":
-            self._read_stages()  # the stage has said why
+        if kind in ("job_finished", "job_failed"):
+            self._read_stages()  # what the stage said last: a note, why it failed
         terminal = self._shown()
         if kind == "job_started" and self._log is None:
             self._begin()

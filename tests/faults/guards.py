@@ -28,6 +28,7 @@ class Guard:
 
 
 REPLIES, KILLS, UNIT = "tests/faults/test_replies.py::", "tests/faults/test_kills.py::", "tests/unit/"
+TRACES = "tests/faults/test_traces.py::"
 PROVIDERS, ADDRESSES = "tests/faults/test_providers.py::", "tests/faults/test_addresses.py::"
 
 GUARDS = [
@@ -919,5 +920,45 @@ GUARDS = [
         'if number and (int(number[1]) or (name == "completion_tokens" and not said)):',
         "if number:",
         PROVIDERS + "test_counts_of_no_tokens_are_paid_for_at_their_upper_bound",
+    ),
+    Guard(
+        "F32",
+        "a sending that nobody answers ends",
+        "tracing/send.py",
+        'threading.Thread(target=pump.run, name="trace-sender", daemon=True).start()',
+        "pump.run()",
+        TRACES + "test_results_stay_and_nobody_waits",
+    ),
+    Guard(
+        "F32",
+        "what was not confirmed stays in the outbox",
+        "tracing/send.py",
+        "                    kept.confirm(receiver.address, len(batch), refused)\n",
+        '                    kept.confirm(receiver.address, kept.receipt["lines"], refused)\n',
+        TRACES + "test_two_kills_in_the_middle",
+    ),
+    Guard(
+        "F32",
+        "a parcel that is made again keeps its time",
+        "tracing/outbox.py",
+        'old["at"] if old else parcel.context["at"]}',
+        'parcel.context["at"]}',
+        UNIT + "test_tracing.py::test_a_parcel_that_is_made_again_keeps_its_time",
+    ),
+    Guard(
+        "F32",
+        "a trace is masked before it is written",
+        "tracing/masking.py",
+        "return self._configured(mask(text, self._values))",
+        "return text",
+        UNIT + "test_tracing.py::test_nothing_is_written_before_it_is_masked",
+    ),
+    Guard(
+        "F33",
+        "LANGFUSE_DISABLED opens no socket",
+        "tracing/addresses.py",
+        '    if _word(environment, "LANGFUSE_DISABLED") in YES:\n',
+        "    if False:\n",
+        TRACES + "test_disabled_opens_no_socket",
     ),
 ]

@@ -241,3 +241,36 @@ def test_the_order_of_core_metrics_chooses_again_without_scoring(built):
     built.edit("config/config.yaml", "[ast_match_rate, args_f1]", "[args_f1, ast_match_rate]")
     assert built.plan(ADAPTER) == {"select_adapter": 1}
     assert built.plan("results/adapters/structured/sft/manifest.json") == {}
+
+
+TRACE = "results/trace/toolcall.json"
+
+
+def test_traces_are_part_of_all_only_where_they_are_switched_on(built):
+    assert built.plan() == {}
+    built.edit("config/config.yaml", "in_all: false", "in_all: true")
+    assert built.plan() == {"trace": 2}
+
+
+def test_edits_of_what_a_trace_sees(built):
+    assert built.plan(TRACE) == {"trace": 1}
+    built.build("--", TRACE)
+    assert built.plan(TRACE) == {}
+    for old, new, expected in (
+        ("outbox: .outbox", "outbox: elsewhere", {}),
+        ("wait_s: 4", "wait_s: 60", {}),
+        ("mask: []", "mask: ['[0-9]{16}']", {"trace": 1}),
+        ("to: [langfuse]", "to: [langfuse, otlp]", {"trace": 1}),
+    ):
+        built.edit("config/config.yaml", old, new)
+        assert built.plan(TRACE) == expected, new
+        assert built.plan() == {}, f"{new}: nothing depends on a trace"
+        built.build("--", TRACE)
+
+
+def test_an_edited_sender_traces_again_and_nothing_else(built):
+    built.build("--", TRACE)
+    path = built.folder / "src/fledgling/tracing/send.py"
+    path.write_text(path.read_text() + "\n_EDITED = 1\n")
+    assert built.plan(TRACE) == {"trace": 1}
+    assert built.plan() == {}

@@ -48,6 +48,8 @@ def test_a_track_set_to_null_is_removed(root, default, tmp_path):
         ),
         ("publish: {repo_id: me/one}", "several tracks would overwrite each other"),
         ("tracks: {'A b': {kind: toolcall}}", "names are made of"),
+        ("trace:\n  mask: ['[a-']", r"o.yaml:2: trace.mask.0: not a regular expression"),
+        ("trace: {to: [langfuze]}", "did you mean 'langfuse'"),
     ],
 )
 def test_what_is_wrong_is_named(root, default, tmp_path, text, says):

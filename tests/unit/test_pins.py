@@ -14,7 +14,7 @@ def pins(root, name):
     return [line for line in lines if line and not line.startswith("#")]
 
 
-@pytest.mark.parametrize(("conda", "pip"), [("base", ["base"]), ("gpu", ["base", "gpu"])])
+@pytest.mark.parametrize(("conda", "pip"), [("base", ["base"]), ("gpu", ["base", "gpu"]), ("trace", ["base", "trace"])])
 def test_conda_repeats_pip(root, conda, pip):
     environment = yaml.safe_load((root / "envs" / f"{conda}.yaml").read_text())
     (nested,) = (item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
@@ -22,12 +22,12 @@ def test_conda_repeats_pip(root, conda, pip):
 
 
 def test_every_pin_is_exact_and_torch_is_first(root):
-    for name in ("base", "gpu", "dev", "azure", "cluster", "slurm", "console", "real"):
+    for name in ("base", "gpu", "dev", "azure", "cluster", "slurm", "console", "real", "trace"):
         assert all("==" in pin for pin in pins(root, name))
     assert pins(root, "base")[0].startswith("torch==")
 
 
-@pytest.mark.parametrize("extra", ["cluster", "console", "azure", "dev"])
+@pytest.mark.parametrize("extra", ["cluster", "console", "azure", "trace", "dev"])
 def test_no_pin_rules_another_one_out(root, extra):
     """By the requirements of what is installed here; envs/slurm.txt says why it is installed without its own."""
     wanted = [Requirement(pin) for pin in [*pins(root, "base"), *pins(root, extra)]]

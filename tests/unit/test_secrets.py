@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fledgling import redaction
+from fledgling import redaction, secrets
 from fledgling.secrets import is_secret_file, mask, scan
 
 # Put together here, so that this file holds no credential itself.
@@ -246,3 +246,16 @@ def test_innocent_text_stays_as_it_is(text: str) -> None:
 @given(before=st.text(), after=st.text(), value=st.from_regex(r"[A-Za-z0-9/+=_-]{8,40}[0-9]", fullmatch=True))
 def test_a_masked_value_is_nowhere(before: str, after: str, value: str) -> None:
     assert value not in mask(before + value + after, {"HF_TOKEN": value}).replace("HF_TOKEN", "")
+
+
+@pytest.mark.parametrize("rule", secrets.RULES)
+@given(data=st.data())
+def test_whatever_a_rule_matches_has_a_sign_of_it(rule: str, data) -> None:
+    found = data.draw(st.from_regex(secrets.RULES[rule]))
+    assert secrets.RULES[rule].search(found)
+    assert any(sign in found for sign in secrets.SIGNS[rule])
+
+
+@given(st.from_regex(secrets.ASSIGNED))
+def test_whatever_is_assigned_to_a_secret_name_has_a_sign_of_it(found: bytes) -> None:
+    assert any(sign in found.lower() for sign in secrets.SIGNS_ASSIGNED)

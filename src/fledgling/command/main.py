@@ -32,6 +32,7 @@ COMMANDS = {
     "score": ("score", "score predictions against rows, also from elsewhere"),
     "console": ("", "the operator's page and API on http://localhost:4000"),
     "publish": ("publish", "upload an adapter, or files, to the Hugging Face Hub"),
+    "trace": ("trace", "send what is kept in the outbox to Langfuse, or to another back-end for traces"),
 }
 
 

@@ -18,6 +18,7 @@ PLUMBING = frozenset(
         PACKAGE / "redaction.py",
         PACKAGE / "seals.py",
         PACKAGE / "selection.py",
+        PACKAGE / "command" / "main.py",
         *(PACKAGE / "graph").glob("*.py"),
     ]
 )

@@ -93,6 +93,7 @@ SEES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "track": ("kind", "title", "finetune", "margin", "recipe", "requests_per_month"),
     },
     "publish": {"publish": ALL, "track": ("kind", "title")},
+    "trace": {"trace": ALL, "teacher": ("provider",)},
 }
 
 
