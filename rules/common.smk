@@ -86,6 +86,7 @@ TRAINED = {one.name for one in LADDER if one.adapter}
 FLOOR_NAMES = [contenders.floor(floor) for floor in FLOORS]
 CANDIDATES = range(1, config["recipe"].get("candidates", 1) + 1)
 PROVISIONAL = [f"{adapter}.{number}" for adapter in config["adapters"] for number in CANDIDATES]
+TRACED = expand("results/trace/{track}.json", track=config["tracks"]) if config["trace"].get("in_all") else []
 
 
 def any_of(names):
@@ -292,6 +293,21 @@ def of_adapters(pattern):
         track=wildcards.track,
         adapter=list(dict.fromkeys(one.adapter for one in ladder(wildcards) if one.adapter)),
     )
+
+
+def of_everybody(folder, suffix):
+    """Files of all who answered: teacher, ladder and floors, second runs, and the candidates of trainings on val."""
+
+    def of(wildcards):
+        named = ladder(wildcards)
+        again = [name for name in ["teacher", *(one.name for one in named)] if name in config["repeats"]]
+        adapters = dict.fromkeys(one.adapter for one in named if one.adapter)
+        val = [f"{adapter}.{number}" for adapter in adapters for number in CANDIDATES] if len(CANDIDATES) > 1 else []
+        names = ["teacher", *(one.name for one in named), *FLOOR_NAMES]
+        names += [f"repeat/{name}" for name in again] + [f"val/{name}" for name in val]
+        return [f"results/{folder}/{wildcards.track}/{name}{suffix}" for name in names]
+
+    return of
 
 
 def repeats(suffix):

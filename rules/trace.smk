@@ -4,23 +4,6 @@ needs   everything about a track up to its verdict; no receiver: what is not del
 builds  results/trace/{track}.json: what was put into the outbox, delivered or not; nothing depends on it
 """
 
-TRACED = expand("results/trace/{track}.json", track=config["tracks"]) if config["trace"].get("in_all") else []
-
-
-def of_everybody(folder, suffix):
-    """Files of all who answered: teacher, ladder and floors, second runs, and the candidates of trainings on val."""
-
-    def of(wildcards):
-        named = ladder(wildcards)
-        again = [name for name in ["teacher", *(one.name for one in named)] if name in config["repeats"]]
-        adapters = dict.fromkeys(one.adapter for one in named if one.adapter)
-        val = [f"{adapter}.{number}" for adapter in adapters for number in CANDIDATES] if len(CANDIDATES) > 1 else []
-        names = ["teacher", *(one.name for one in named), *FLOOR_NAMES]
-        names += [f"repeat/{name}" for name in again] + [f"val/{name}" for name in val]
-        return [f"results/{folder}/{wildcards.track}/{name}{suffix}" for name in names]
-
-    return of
-
 
 rule trace:
     """Keep everything about a track in the outbox, masked, and send what receivers take; never breaks a build."""
