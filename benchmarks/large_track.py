@@ -4,7 +4,7 @@
     python benchmarks/large_track.py --rows 2000 --contenders 2
 
 The answers are made up, some right and some wrong, so nobody is asked; everything else is the real stage. Prints seconds
-of the clock by stage and the peak of resident memory, which is that of the largest stage, as one process runs them all.
+of a processor by stage and the peak of resident memory, which is that of the largest stage, as one process runs them all.
 """
 
 import argparse
@@ -65,11 +65,11 @@ def timed(name: str, function: Any, seconds: Counter[str]) -> Any:
     """The same function, which adds what it took under a name."""
 
     def call(*arguments: Any, **options: Any) -> Any:
-        began = time.monotonic()
+        began = time.process_time()
         try:
             return function(*arguments, **options)
         finally:
-            seconds[name] += time.monotonic() - began
+            seconds[name] += time.process_time() - began
 
     return call
 
