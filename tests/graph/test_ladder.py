@@ -80,7 +80,9 @@ def test_nothing_above_the_nominee_is_built(empty: Graph, stop: str, expected: i
     assert (results / "shots").exists() == (expected >= 3)
 
 
-def test_after_any_edit_the_verdict_is_that_of_a_fresh_build(empty: Graph, root: Path, tmp_path: Path) -> None:
+def test_after_any_edit_the_verdict_is_that_of_a_fresh_build(
+    empty: Graph, root: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Growing, shrinking, deleting and adding a rung, and flipping parameters of rungs, one edit after another."""
     blocks: dict[str, object] = dict(SIX)
     configure(empty, blocks)
@@ -94,9 +96,9 @@ def test_after_any_edit_the_verdict_is_that_of_a_fresh_build(empty: Graph, root:
         ("the gate asks for one more", {"slm": False, "gate": "both"}, {"slm": {}}),
         ("and then does not", {"slm": False}, {"slm": {"label": "the slm"}}),
     ]
-    for number, (what, says, change) in enumerate(steps):
+    for what, says, change in steps:
         blocks = {name: block for name, block in (blocks | change).items() if block is not None}
-        for graph in (empty, copy_graph(root, tmp_path / f"fresh{number}")):
+        for graph in (empty, copy_graph(root, tmp_path_factory.mktemp("fresh"))):
             configure(graph, blocks)
             say(graph, **says)
             build(graph)

@@ -135,6 +135,11 @@ def test_the_plan_says_whether_the_rows_can_suffice(tmp_path: Path) -> None:
     [said] = sentences(config() | decided, results=tmp_path)
     assert said.startswith("t: 81 test rows that count as 79, margin 5 points: an equally good model passes about")
     lines = data.read_text().splitlines()
+    few = config() | decided
+    few["tracks"]["t"]["finetune"] = "auto"
+    shutil.copy(data, data.with_name("val.jsonl"))
+    assert "t: 81 rows of val say how far contenders are built" in sentences(few, results=tmp_path)[1]
+    data.with_name("val.jsonl").unlink()
     data.write_text("".join(f"{line}\n" for line in lines[:9]))
     [said] = sentences(config() | decided, results=tmp_path)
     assert "9 test rows, margin 5 points: an equally good model cannot pass" in said

@@ -15,7 +15,7 @@ from fledgling.decision import climb, gate, trial
 from fledgling.decision.choice import Rows
 from fledgling.decision.climb import Known
 from fledgling.decision.comparison import compare
-from fledgling.decision.family import promise
+from fledgling.decision.family import Val, promise, promising
 from fledgling.decision.scored import Scored, read_rows
 from fledgling.decision.tested import against_teacher
 from fledgling.decision.verdict import decide, inputs_digest
@@ -283,6 +283,9 @@ def test_val_promises_where_the_test_rows_suffice():
     needed = stats.rows_needed(20 / 500, 0.05, alpha=0.04, power=0.8)
     assert (said["rows_needed"], said["level"], said["rows"]) == (needed, 0.04, 500)
     assert (said["promising"], said["goes_on"]) == (True, False)
+    seen = [Val(name, one["gap"], one["discordance"]) for name, one in said["metrics"].items()]
+    drawn = promising(seen, N, margin=0.05, alpha=0.04, power=0.8)
+    assert drawn.rows_needed == said["rows_needed"], "what benchmarks/false_swap.py simulates"
     assert not on_val(scored("slm", GOOD), test_rows=needed - 1)["promising"]
     assert on_val(scored("slm", GOOD), test_rows=needed)["promising"]
     assert on_val(scored("tuned", GOOD), trained=True)["level"] == 0.05

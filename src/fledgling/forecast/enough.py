@@ -6,9 +6,12 @@ from pathlib import Path
 from fledgling import artefacts
 from fledgling.artefacts import Datasheet, Prospect, Sourced
 from fledgling.config import Config
+from fledgling.contenders import asks_val
 from fledgling.decision.pairing import rounded
 from fledgling.decision.power import Power, power, sentence
+from fledgling.decision.trial import LITTLE
 from fledgling.files import Object
+from fledgling.forecast import earlier
 from fledgling.records import read_examples
 
 
@@ -78,4 +81,10 @@ def sentences(config: Config, *, results: Path) -> list[str]:
             chance=decision["power"],
         )
         said.append(f"{track}: {sentence(found)}" if found else f"{track}: no test rows")
+        rows = earlier.rows(results, track, "val")
+        if rows is not None and rows < LITTLE and asks_val(config, track):
+            said.append(
+                f"{track}: {rows} rows of val say how far contenders are built; fewer than {LITTLE} tell little, so more "
+                "may be built than is needed"
+            )
     return said
