@@ -216,6 +216,7 @@ def rows_asked(wildcards):
 
 
 CODE = {stage: code(f"scripts/{stage}.py") for stage in building.SCRIPTS}
+BUILDING = building.Building(config, CODE)
 
 
 @contextmanager
@@ -244,14 +245,14 @@ def judged(wildcards):
     """The names of the contenders that the gate judges: those that need no training, as far as val lets be built."""
     asked_on_val(wildcards)
     with refused():
-        return building.judged(config, wildcards.track, CODE)
+        return BUILDING.judged(wildcards.track)
 
 
 def ladder(wildcards):
     """The contenders of a track that are built, cheapest first: as far as val says, and one more if the gate asks."""
     asked_on_val(wildcards)
     with refused():
-        return [contenders.of(config, name) for name in building.built(config, wildcards.track, CODE)]
+        return [contenders.of(config, name) for name in BUILDING.built(wildcards.track)]
 
 
 def of_judged(pattern):

@@ -60,7 +60,7 @@ checkpoint try_on_val:
     resources:
         **needs("small", small=1),
     params:
-        key=lambda wildcards: building.key(config, wildcards.track, wildcards.contender, CODE),
+        key=lambda wildcards: BUILDING.key(wildcards.track, wildcards.contender),
         settings=settings("try_on_val"),
         code=CODE["try_on_val"],
     shell:
@@ -93,7 +93,7 @@ checkpoint compare:
     resources:
         **needs("light"),
     params:
-        key=lambda wildcards: building.gate_key(config, wildcards.track, judged(wildcards), CODE),
+        key=lambda wildcards: BUILDING.gate_key(wildcards.track, judged(wildcards)),
         settings=settings("compare"),
         code=CODE["compare"],
     shell:

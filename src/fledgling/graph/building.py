@@ -20,71 +20,95 @@ ON_VAL = ("fetch", "prepare", "ask", "answer", "score", "try_on_val")
 TRAINED = ("train", "select_adapter")
 SHOTS = ("choose_shots",)
 SCRIPTS = (*ON_VAL, *TRAINED, *SHOTS, "compare")
-Code = Mapping[str, str]
 
 
-def key(config: Config, track: str, contender: str, code: Code) -> str:
-    """Names all that a contender's answer on val rests on: the settings of every rule before it, and their code."""
-    one = contenders.of(config, contender)
-    scripts = [*ON_VAL, *(TRAINED if one.adapter else ()), *(SHOTS if one.shots else ())]
-    named: list[dict[str, Any]] = [{"rule": "fetch", "model": one.model}, {"rule": "prepare"}]
-    named += [{"rule": rule, "contender": contenders.TEACHER} for rule in ("ask", "score")]
-    named += [{"rule": rule, "contender": contender} for rule in ("answer", "score", "try_on_val")]
-    if one.shots:
-        named.append({"rule": "choose_shots", "contender": contender})
-    if one.adapter:
-        named.append({"rule": "train", "adapter": one.adapter})
-        named.append({"rule": "select_adapter"})
-        named += [{"rule": "answer", "contender": each} for each in contenders.candidates(config, one.adapter)]
-    settings = [sees.settings(config, track=track, **each) for each in named]
-    return digest([track, contender, settings, {script: code[script] for script in scripts}])
+class Building:
+    """The ladders of all tracks of one configuration, as far as they are built in a results folder.
 
+    `code` holds what the code of each of SCRIPTS means. Keys are made once, and files read once as long as they stay as
+    they are, for Snakemake asks many times.
+    """
 
-def gate_key(config: Config, track: str, judged: Sequence[str], code: Code) -> str:
-    """The same for the gate over these contenders."""
-    keys = [key(config, track, name, code) for name in judged]
-    return digest([keys, sees.settings(config, "compare", track=track), code["compare"]])
+    def __init__(self, config: Config, code: Mapping[str, str], results: Path = Path("results")) -> None:
+        self._config = config
+        self._code = {script: digest(code[script]) for script in SCRIPTS}
+        self._results = results
+        self._keys: dict[tuple[str, ...], str] = {}
+        self._files: dict[Path, tuple[tuple[int, int, int], dict[str, Any]]] = {}
 
+    def key(self, track: str, contender: str) -> str:
+        """Names all that a contender's answer on val rests on: the settings of every rule before it, and their code."""
+        place = (track, contender)
+        if place not in self._keys:
+            self._keys[place] = self._key(track, contender)
+        return self._keys[place]
 
-def on_val(config: Config, track: str, code: Code, *, results: Path = Path("results")) -> list[str]:
-    """The contenders that val lets be built, cheapest first, as far as it has been asked; all where it is not asked."""
-    rungs = [one.name for one in contenders.allowed(config, track)]
-    if not contenders.asks_val(config, track):
+    def gate_key(self, track: str, judged: Sequence[str]) -> str:
+        """The same for the gate over these contenders."""
+        place = (track, "", *judged)
+        if place not in self._keys:
+            settings = sees.settings(self._config, "compare", track=track)
+            self._keys[place] = digest([[self.key(track, name) for name in judged], settings, self._code["compare"]])
+        return self._keys[place]
+
+    def _key(self, track: str, contender: str) -> str:
+        config, one = self._config, contenders.of(self._config, contender)
+        scripts = [*ON_VAL, *(TRAINED if one.adapter else ()), *(SHOTS if one.shots else ())]
+        named: list[dict[str, Any]] = [{"rule": "fetch", "model": one.model}, {"rule": "prepare"}]
+        named += [{"rule": rule, "contender": contenders.TEACHER} for rule in ("ask", "score")]
+        named += [{"rule": rule, "contender": contender} for rule in ("answer", "score", "try_on_val")]
+        if one.shots:
+            named.append({"rule": "choose_shots", "contender": contender})
+        if one.adapter:
+            named.append({"rule": "train", "adapter": one.adapter})
+            named.append({"rule": "select_adapter"})
+            named += [{"rule": "answer", "contender": each} for each in contenders.candidates(config, one.adapter)]
+        settings = [sees.settings(config, track=track, **each) for each in named]
+        return digest([track, contender, settings, {script: self._code[script] for script in scripts}])
+
+    def on_val(self, track: str) -> list[str]:
+        """The contenders that val lets be built, cheapest first, as far as it has been asked; all where it is not."""
+        rungs = [one.name for one in contenders.allowed(self._config, track)]
+        if not contenders.asks_val(self._config, track):
+            return rungs
+        for place, name in enumerate(rungs):
+            said = self._read(self._results / "ladder" / track / f"{name}.json")
+            if said.get("key") != self.key(track, name) or not said.get("goes_on"):
+                return rungs[: place + 1]
         return rungs
-    for place, name in enumerate(rungs):
-        said = _read(results / "ladder" / track / f"{name}.json")
-        if said.get("key") != key(config, track, name, code) or not said.get("goes_on"):
-            return rungs[: place + 1]
-    return rungs
 
+    def judged(self, track: str) -> list[str]:
+        """Those of them that the gate judges."""
+        able = {one.name for one in contenders.gated(self._config, track)}
+        return [name for name in self.on_val(track) if name in able]
 
-def judged(config: Config, track: str, code: Code, *, results: Path = Path("results")) -> list[str]:
-    """Those of them that the gate judges."""
-    able = {one.name for one in contenders.gated(config, track)}
-    return [name for name in on_val(config, track, code, results=results) if name in able]
-
-
-def built(config: Config, track: str, code: Code, *, results: Path = Path("results")) -> list[str]:
-    """All that are built: those that val lets be, and one more where the gate asks for it."""
-    names = on_val(config, track, code, results=results)
-    if not contenders.asks_val(config, track):
+    def built(self, track: str) -> list[str]:
+        """All that are built: those that val lets be, and one more where the gate asks for it."""
+        names, seen = self.on_val(track), self.judged(track)
+        if names != seen or not contenders.asks_val(self._config, track):
+            return names
+        said = self._read(self._results / "compare" / f"{track}.json")
+        if said.get("next") and said.get("key") == self.gate_key(track, seen):
+            return [one.name for one in contenders.allowed(self._config, track)][: len(names) + 1]
         return names
-    seen = [name for name in names if name in {one.name for one in contenders.gated(config, track)}]
-    said = _read(results / "compare" / f"{track}.json")
-    following = said.get("next")
-    if seen == names and following and said.get("key") == gate_key(config, track, seen, code):
-        rungs = [one.name for one in contenders.allowed(config, track)]
-        return rungs[: len(names) + 1]
-    return names
 
+    def _read(self, path: Path) -> dict[str, Any]:
+        """A file of the ladder; {} where it is not there, or only half. One that was edited stops the graph.
 
-def _read(path: Path) -> dict[str, Any]:
-    """A file of the ladder; {} where it is not there, or only half. One that was edited stops the graph."""
-    try:
-        data = path.read_bytes()
-        value = json.loads(data)
-    except (OSError, ValueError):
-        return {}
-    if problem := seals.problem(data, seals.JSON):
-        raise DataError(f"{path}: {problem}; delete it and build it again with: snakemake --cores all {path}")
-    return value if isinstance(value, dict) else {}
+        Raises:
+            DataError: its bytes are not those that were written.
+        """
+        try:
+            stat = path.stat()
+            as_it_is = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            known, value = self._files.get(path, (None, {}))
+            if known == as_it_is:
+                return value
+            data = path.read_bytes()
+            value = json.loads(data)
+        except (OSError, ValueError):
+            return {}
+        if problem := seals.problem(data, seals.JSON):
+            raise DataError(f"{path}: {problem}; delete it and build it again with: snakemake --cores all {path}")
+        self._files[path] = (as_it_is, value)
+        return value
