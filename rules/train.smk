@@ -1,4 +1,4 @@
-"""Adapters, only where the gate asks for them (or the track's policy does).
+"""Adapters, only where nothing cheaper promises to pass on val (or the track's policy asks for them).
 
 needs   results/data/{track}/{train,val}.jsonl, results/models/{model}/manifest.json
 builds  results/candidates/{track}/{adapter}/: training.json, and in 1/, 2/, … the adapters that a training kept on its

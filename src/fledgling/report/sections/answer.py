@@ -17,7 +17,7 @@ WEAK = 5  # weakest slices that the first screen names
 class Case:
     """What kind of answer a verdict is.
 
-    fine_tune: the gate asks for training and nothing was trained. `trained` says whether anything was; `why` parts
+    fine_tune: what needs no training is not good enough, and nothing was trained. `trained` says whether anything was; `why` parts
     the undecided by what stops them.
     """
 
@@ -95,7 +95,7 @@ def _tried(inputs: Inputs, found: Case) -> str:
         return {
             "never": "Training was not tried: the policy of this track is never to train.",
             "always": "Training was asked for, but no contender has an adapter: nothing was trained.",
-            "auto": "Training was not tried: the gate asks for it only where the gap is above the margin.",
+            "auto": "Training was not tried: it starts only where nothing that needs none promises to pass on val.",
         }[inputs.verdict["policy"]]
     metric = inputs.verdict["core"][0]
     parts = []

@@ -83,7 +83,7 @@ def _not_yet(inputs: Inputs) -> list[Step]:
 def _train(inputs: Inputs, _: Case) -> list[Step]:
     return [
         Step(
-            f"Train: set {_key(inputs, 'finetune')} to auto (the gate asks for training here). What it would run and cost:",
+            f"Train: set {_key(inputs, 'finetune')} to auto (what needs no training is not good enough here). What it would run and cost:",
             f"snakemake -n -- {shlex.quote(f'results/report/{text.clean(inputs.track, 200)}.html')}",
         ),
         Step("Then train, and judge again by the same rows:", _again(inputs)),
