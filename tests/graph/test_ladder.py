@@ -3,13 +3,14 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.graph.conftest import Graph, copy_graph
 
-SIX = {
+SIX: dict[str, dict[str, object]] = {
     "slm": {},
     "guided": {"schema_guided": True},
     "fewshot": {"shots": "auto"},
@@ -80,27 +81,33 @@ def test_nothing_above_the_nominee_is_built(empty: Graph, stop: str, expected: i
     assert (results / "shots").exists() == (expected >= 3)
 
 
+# What val says follows from the block alone, so that an answer changes where its contender does.
+STOP: dict[str, object] = {"batch_size": 1}
+EDITS: list[tuple[str, dict[str, Any]]] = [
+    ("at first", {"fewshot": SIX["fewshot"] | STOP}),
+    ("grows", {"fewshot": {"shots": 4}, "tuned": SIX["tuned"] | STOP}),
+    ("a parameter of the first", {"slm": {"max_prompt_tokens": 99}}),
+    ("shrinks", {"guided": SIX["guided"] | STOP}),
+    ("grows by one, and what is above it is another", {"guided": SIX["guided"], "both": SIX["both"] | STOP}),
+    ("a rung is gone", {"both": None}),
+    ("one more rung", {"short": {"max_new_tokens": 8}, "tuned": SIX["tuned"]}),
+    ("test does not confirm the first", {"slm": STOP}),
+    ("and then it does", {"slm": STOP | {"label": "the slm"} | {"max_new_tokens": 63}}),
+]
+
+
 def test_after_any_edit_the_verdict_is_that_of_a_fresh_build(
     empty: Graph, root: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Growing, shrinking, deleting and adding a rung, and flipping parameters of rungs, one edit after another."""
-    blocks: dict[str, object] = dict(SIX)
-    configure(empty, blocks)
-    steps = [
-        ("at first", {"fewshot": False}, {}),
-        ("grows", {"tuned": False}, {"guided": {"schema_guided": True, "max_new_tokens": 63}}),
-        ("a parameter of the first", {"tuned": False}, {"slm": {"batch_size": 16}}),
-        ("shrinks", {"guided": False}, {"guided": {"schema_guided": True}}),
-        ("a rung is gone", {"tuned": False}, {"guided": None, "fewshot": {"shots": 4}}),
-        ("one more rung", {"tuned": False}, {"short": {"max_new_tokens": 8}}),
-        ("the gate asks for one more", {"slm": False, "gate": "both"}, {"slm": {}}),
-        ("and then does not", {"slm": False}, {"slm": {"label": "the slm"}}),
-    ]
-    for what, says, change in steps:
+    blocks: dict[str, Any] = dict(SIX)
+    for what, change in EDITS:
         blocks = {name: block for name, block in (blocks | change).items() if block is not None}
+        stops = {name: False for name, block in blocks.items() if block.get("batch_size") == 1}
+        confirmed = blocks["slm"].get("max_new_tokens") == 63
         for graph in (empty, copy_graph(root, tmp_path_factory.mktemp("fresh"))):
             configure(graph, blocks)
-            say(graph, **says)
+            say(graph, **stops, gate=None if confirmed else "the next")
             build(graph)
         assert (empty.folder / VERDICT).read_text() == (graph.folder / VERDICT).read_text(), what
         assert empty.plan("--", VERDICT) == {}, what

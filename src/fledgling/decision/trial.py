@@ -79,7 +79,9 @@ def judge(
 
 
 def _reason(rule: Rule, body: Comparison, needed: int | None, test_rows: int) -> str:
-    metric = furthest({name: body["metrics"][name]["gap"] for name in rule.core})
+    rows = {name: body["metrics"][name]["rows_needed"] for name in rule.core}
+    gaps = {name: body["metrics"][name]["gap"] for name in rule.core}
+    metric = furthest(gaps if needed is None else {name: float(of or 0) for name, of in rows.items()})
     entry = body["metrics"][metric]
     where = (
         f"{points(abs(entry['gap']))} {'below' if entry['gap'] > 0 else 'above'} the teacher"
@@ -95,6 +97,6 @@ def _reason(rule: Rule, body: Comparison, needed: int | None, test_rows: int) ->
     )
 
 
-def furthest(gaps: dict[str, float]) -> str:
-    """The metric with the largest gap, the first of equals."""
-    return max(gaps, key=lambda name: gaps[name])
+def furthest(values: dict[str, float]) -> str:
+    """The metric with the largest value, the first of equals."""
+    return max(values, key=lambda name: values[name])
