@@ -333,6 +333,13 @@ def test_what_is_built_after_the_gate(promise_of: Any, scores: Any, following: s
     assert (made["next"], made["fine_tune"]) == (following, fine_tune)
 
 
+def test_the_gate_rests_on_the_contender_that_comes_closest():
+    """Not on the dearest: examples may well hurt a model."""
+    trials = {name: trial_of(name, promising=False) for name in ("slm", "guided")}
+    assert stepped(trials, scored("slm", wrong(N, range(100))), scored("guided", BAD))["decisive"] == "slm"
+    assert stepped(trials, scored("slm", BAD), scored("guided", wrong(N, range(100))))["decisive"] == "guided"
+
+
 def test_numbers_that_cannot_be_trusted_build_nothing_more():
     trials = {"slm": trial_of("slm", promising=False, goes_on=False)}
     assert stepped(trials, scored("slm", BAD))["next"] is None

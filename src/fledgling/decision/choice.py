@@ -38,11 +38,20 @@ class Rows:
 
 
 def closest(comparisons: Mapping[str, Comparison]) -> str:
-    """The cheapest contender that is as good as the teacher, else the one that comes closest (of equals the last)."""
+    """The cheapest contender that is as good as the teacher, else the one that comes closest.
+
+    An undecided one is closer than one that is worse, and of these the one with the smaller gap; of equals the last.
+    """
     passing = [name for name, body in comparisons.items() if body["finding"] == "as_good"]
     if passing:
         return passing[0]
-    return min(reversed(list(comparisons)), key=lambda name: _NEARNESS.index(comparisons[name]["finding"]))
+
+    def distance(name: str) -> tuple[int, float]:
+        body = comparisons[name]
+        gaps = [entry["gap"] for entry in body["metrics"].values() if entry["core"]]
+        return _NEARNESS.index(body["finding"]), max(gaps, default=0.0)
+
+    return min(reversed(list(comparisons)), key=distance)
 
 
 def decisive(deploy: str, comparisons: Mapping[str, Comparison]) -> str:
