@@ -17,6 +17,7 @@ rule trace:
         metrics=of_everybody("metrics", ".json"),
         rows=of_everybody("metrics", ".jsonl"),
         training=of_adapters("results/adapters/{track}/{adapter}/training.json"),
+        ladder=said_on_val(names),
     output:
         marker="results/trace/{track}.json",
     log:
