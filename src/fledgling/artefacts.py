@@ -947,7 +947,7 @@ class TracedRun(TypedDict):
     rows: int
 
 
-class TraceMarker(TypedDict):
+class TraceMarker(Sealed):
     """results/trace/{track}.json: what was put into the outbox for Langfuse or another back-end, delivered or not."""
 
     format: Literal["fledgling/trace/1"]

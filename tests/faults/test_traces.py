@@ -3,20 +3,26 @@
 Real processes, as the rule runs them, against a local server that speaks Langfuse's API.
 """
 
+import json
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import langfuse
 import pytest
 
-from fledgling.files import read_json, sha256_file
+from fledgling import artefacts
+from fledgling.artefacts import Metrics, TraceMarker, Training, Verdict
+from fledgling.files import read_jsonl, sha256_file
 from fledgling.tracing.collect import Sources
 from fledgling.tracing.outbox import Outbox
-from tests.servers.langfuse import MODES, SECRET, Langfuse
+from tests.servers.langfuse import MODES, PUBLIC, SECRET, Langfuse
 from tests.unit.traced import built, command, environment
 
 LONGEST_DELAY_S = 5.0
@@ -216,6 +222,72 @@ def test_disabled_opens_no_socket(off: str, opened: bool, sources: Sources, serv
 
 def test_the_marker_does_not_depend_on_the_receiver_but_on_the_files(sources: Sources, tmp_path: Path) -> None:
     assert traced(sources, tmp_path, {}).returncode == 0
-    marker = read_json(tmp_path / "trace.json")
+    marker = artefacts.read(TraceMarker, tmp_path / "trace.json")
     assert [one["contender"] for one in marker["runs"]] == ["teacher", "slm", "tuned"]
     assert set(marker["made_from"]) >= {str(path) for path in (sources.verdict, *sources.predictions)}
+
+
+def test_langfuses_own_sdk_reads_back_what_was_written(sources: Sources, server: Langfuse, tmp_path: Path) -> None:
+    assert traced(sources, tmp_path, {}).returncode == 0
+    assert sent(tmp_path, server.env())[0] == 0
+    marker = artefacts.read(TraceMarker, tmp_path / "trace.json")
+    verdict = artefacts.read(Verdict, sources.verdict)
+    rows = {row["id"]: row for _, row in read_jsonl(sources.data[0])}
+    sdk = langfuse.Langfuse(public_key=PUBLIC, secret_key=SECRET, base_url=server.url, tracing_enabled=False)
+    since = datetime(2000, 1, 1, tzinfo=UTC)
+
+    dataset = sdk.get_dataset(marker["datasets"][0])
+    assert len(dataset.items) == len(rows)
+    row = {item.metadata["row"]: item for item in dataset.items}
+    assert row.keys() == rows.keys()
+    assert all(row[id].expected_output == rows[id]["answer"] for id in rows)
+    assert all(row[id].input == {"messages": rows[id]["messages"], "tools": rows[id]["tools"]} for id in rows)
+
+    runs = sdk.api.experiments.list(from_start_time=since, dataset_id=dataset.id, fields="core,metadata,scores").data
+    assert sorted(run.name for run in runs) == sorted(run["name"] for run in marker["runs"])
+    for run in runs:
+        contender = run.metadata["contender"]
+        scored = artefacts.read(Metrics, sources.metrics[0].with_stem(contender))
+        told = {one.name: one.value for one in run.scores}
+        assert run.item_count == len(rows)
+        assert told.items() >= {name: rate["value"] for name, rate in scored["metrics"].items()}.items()
+        if contender != "teacher":
+            assert told["finding"] == verdict["comparisons"][contender]["finding"]
+            gaps = {f"gap {name}": one["gap"] for name, one in verdict["comparisons"][contender]["metrics"].items()}
+            assert told.items() >= gaps.items()
+        predictions = {one["id"]: one for _, one in read_jsonl(sources.predictions[0].with_stem(contender))}
+        worth = {one["id"]: one for _, one in read_jsonl(sources.metrics[0].with_stem(contender).with_suffix(".jsonl"))}
+        found = list(_all_items(sdk, run.name, since))
+        names = {item.id: item.metadata["row"] for item in dataset.items}
+        assert sorted(names[one.experiment_item_id] for one in found) == sorted(rows)
+        for one in found:
+            id = names[one.experiment_item_id]
+            assert one.expected_output == rows[id]["answer"]
+            assert [part["content"] for turn in one.input for part in turn["parts"]] == [
+                turn["content"] for turn in rows[id]["messages"]
+            ]
+            said = [part.get("content", part.get("arguments")) for part in one.output[0]["parts"]]
+            calls = predictions[id]["tool_calls"]
+            raw = [json.loads(call["function"]["arguments"]) for call in calls] if calls else [predictions[id]["raw"]]
+            assert said == [part for part in raw if part is not None]
+            assert {score.name: score.value for score in one.scores} == worth[id]["scores"]
+
+    (judged,) = sdk.api.observations.get_many(name="verdict", fields="core,basic,io").data
+    (deploy,) = sdk.api.scores.get_many(trace_id=judged.trace_id).data
+    assert (deploy.name, deploy.value) == ("deploy", verdict["deploy"])
+    assert verdict["statement"] in json.dumps(judged.output, ensure_ascii=False)
+    (trained,) = sdk.api.observations.get_many(name="train sft", fields="core,basic,io").data
+    losses = {one.name: one.value for one in sdk.api.scores.get_many(trace_id=trained.trace_id).data}
+    training = artefacts.read(Training, sources.training[0])
+    assert losses["final_loss"] == training["final_loss"]
+
+
+def _all_items(sdk: langfuse.Langfuse, run: str, since: datetime) -> Iterator[Any]:
+    cursor = None
+    while True:
+        page = sdk.api.experiments.list_items(
+            from_start_time=since, experiment_name=run, fields="core,dataset,io,scores", limit=100, cursor=cursor
+        )
+        yield from page.data
+        if not (cursor := page.meta.cursor):
+            return
