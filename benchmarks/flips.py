@@ -8,7 +8,9 @@ seeded permutation; batches are cut from the rows as they come, so another order
 of rows whose tokens differ from the first run. vLLM batches by itself: there N is how many rows are handed to it at a
 time, and all of them at once is a run as well. Each engine has a process of its own. `against` is the share of rows
 whose tokens differ from the same library's in bf16, each in batches of 8: what the fewer bits change.
-`--precision-only` leaves the other batches out.
+`--precision-only` leaves the other batches out. `fp8-weights`, `fp8-rows-weights` and `int8-rows-weights` round the
+linear layers' weights (one scale a layer, or one an output) and compute in bf16 through transformers: what 8-bit weights
+change by themselves, on any machine.
 """
 
 import argparse
@@ -32,10 +34,31 @@ Answers = list[list[int] | None]
 Ask = Callable[[list[list[int]], int], Answers]
 
 
+def rounded(model: Any, how: str) -> None:
+    """Round the weights of every decoder layer's linear layers, in place."""
+    import torch
+
+    bits, rows = how.split("-")[0], "rows" in how
+    most = 448.0 if bits == "fp8" else 127.0  # of e4m3 and of int8
+    with torch.no_grad():
+        for module in model.get_decoder().layers.modules():
+            if isinstance(module, torch.nn.Linear):
+                weight = module.weight.float()
+                scale = weight.abs().amax(dim=1, keepdim=True) if rows else weight.abs().amax()
+                scale = (scale / most).clamp(min=1e-12)
+                small = weight / scale
+                small = small.to(torch.float8_e4m3fn).float() if bits == "fp8" else small.round()
+                module.weight.copy_(small * scale)
+
+
 def transformers_engine(checkpoint: Path, precision: str, decoding: Decoding) -> Ask:
     from fledgling.slm.transformers_engine import TransformersSlm
 
-    slm = TransformersSlm(checkpoint, precision=precision, batch_size=32, decoding=decoding)
+    weights = precision.endswith("-weights")
+    how = "bf16" if weights else precision
+    slm = TransformersSlm(checkpoint, precision=how, batch_size=32, decoding=decoding)
+    if weights:
+        rounded(slm._model, precision)
 
     def ask(prompts: list[list[int]], size: int) -> Answers:
         answers: Answers = []

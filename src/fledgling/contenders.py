@@ -1,6 +1,6 @@
 """Contenders: who answers a track's rows, as data, cheapest first; and every job of the graph that this means."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Literal
@@ -176,6 +176,17 @@ class Job:
     split: Literal["val", "test"] | None = "test"
     repeat: int = 0
     condition: str = ""
+
+
+def starts(found: Iterable[Job]) -> list[list[Job]]:
+    """The answers among these jobs by the start of an engine that gives them: all candidates of a training share one."""
+    shared: dict[tuple[str, str], list[Job]] = {}
+    for job in found:
+        if job.rule == "answer":
+            adapter, dot, number = job.contender.rpartition(".")
+            together = f"{adapter}." if dot and number.isdigit() and job.split == "val" else job.contender
+            shared.setdefault((job.track, f"{together} {job.split} {job.repeat}"), []).append(job)
+    return list(shared.values())
 
 
 def jobs(config: Config, track: str) -> list[Job]:

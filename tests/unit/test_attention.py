@@ -85,29 +85,37 @@ def test_a_batch_names_the_bounds_of_its_rows_and_where_the_loss_is(rows: list[t
     assert batch.targets.tolist() == [int(token) for row in rows for token in row[1:]]
 
 
-@pytest.mark.parametrize("window", [None, 4, 100])
+@pytest.mark.parametrize(("on_card", "window"), [(True, None), (True, 4), (True, 100), (False, None), (False, 100)])
 def test_every_row_is_answered_as_if_alone(
-    monkeypatch: pytest.MonkeyPatch, model: Any, rows: list[torch.Tensor], window: int | None
+    monkeypatch: pytest.MonkeyPatch, model: Any, rows: list[torch.Tensor], on_card: bool, window: int | None
 ) -> None:
     model.config.sliding_window = window
     alone = [model(input_ids=row[None], use_cache=False).logits[0] for row in rows]
-    card(monkeypatch, 8, 0)
-    assert attention.install(model)
+    if on_card:
+        card(monkeypatch, 8, 0)
+    assert attention.install(model, max(LENGTHS))
     batch = batch_of(rows)
     found = model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **bounds(batch))
     assert torch.allclose(found.logits[0], torch.cat(alone), atol=1e-5)
 
 
+def test_a_window_shorter_than_a_row_keeps_its_mask_on_a_cpu(model: Any) -> None:
+    model.config.sliding_window = max(LENGTHS) - 1
+    before = model.config._attn_implementation
+    assert not attention.install(model, max(LENGTHS))
+    assert model.config._attn_implementation == before
+
+
 def test_an_older_card_keeps_the_attention_it_has(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
     card(monkeypatch, 7, 5)
     before = model.config._attn_implementation
-    assert not attention.install(model)
+    assert not attention.install(model, max(LENGTHS))
     assert model.config._attn_implementation == before != attention.NAME
 
 
 def test_a_mask_is_refused(monkeypatch: pytest.MonkeyPatch, model: Any, rows: list[torch.Tensor]) -> None:
     card(monkeypatch, 8, 0)
-    attention.install(model)
+    attention.install(model, max(LENGTHS))
     mask = torch.ones(1, 1, 27, 27, dtype=torch.bool)
     with pytest.raises(ValueError, match="neither masks nor dropout"):
         model(input_ids=batch_of(rows).ids, **bounds(batch_of(rows)), attention_mask=mask, use_cache=False)

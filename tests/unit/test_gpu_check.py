@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fledgling.config import load
-from fledgling.forecast import fit
+from fledgling.forecast import fit, pace
 from fledgling.forecast.checkpoint import Checkpoint
 from fledgling.forecast.fit import Report, check
 from fledgling.forecast.lengths import row_lengths
@@ -413,3 +413,50 @@ def test_the_command_without_a_card(tmp_path: Path, files: tuple[str, ...], code
     assert "answer structured tuned" in done.stdout
     assert ("training.gpus asks for 4 GPUs" in done.stderr) == (code == 3)
     assert list(tmp_path.iterdir()) == [], "a check writes nothing"
+
+
+def test_the_path_says_how_fast_it_is_and_what_to_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fledgling.slm.engine.find_spec", lambda name: name == "vllm")
+    sized(monkeypatch)
+    card = Machine([H100], ALL, "13.0")
+
+    def path(machine: Machine = card, **slm: Any) -> str:
+        report = asked(tmp_path, machine, **real(slm=slm))
+        assert f"path    {report.stages[0].path}\n" in text(report)
+        return report.stages[0].path
+
+    assert path() == "vllm in bf16 on a GPU, about 160 rows a second after a start of 85 s"
+    assert path(precision="int8") == (
+        "transformers in int8 on a GPU, about 1.1 rows a second after a start of 20 s (slow): "
+        "set slm.engine to auto and slm.precision to bf16, about 145 times as fast"
+    )
+    assert "(slow): set slm.precision to bf16 where the memory suffices" in path(precision="fp8")
+    assert "on the CPU (slow): set slm.gpus to 1: about 160 rows a second" in path(gpus=0)
+    monkeypatch.setattr("fledgling.slm.engine.find_spec", lambda name: None)
+    without = Machine([H100], {name: version for name, version in ALL.items() if name != "vllm"}, "13.0")
+    assert "(slow): install vLLM (pip install 'fledgling[gpu]') and set slm.engine to auto" in path(without)
+
+
+def test_fp8_under_a_vllm_that_computes_it_wrongly_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fledgling.slm.engine.find_spec", lambda name: name == "vllm")
+    sized(monkeypatch)
+    old = Machine([H100], ALL | {"vllm": "0.20.0"}, "13.0")
+    assert asked(tmp_path, old, **real()).refusals == []
+    (refusal,) = asked(tmp_path, old, **real(slm={"precision": "fp8"})).refusals
+    assert "vLLM 0.20.0 transposes square layers" in refusal
+    assert "set slm.precision to bf16" in refusal
+
+
+def test_trainings_that_wait_for_each_other_are_named() -> None:
+    said = pace.side_by_side(2, 4, 4)
+    assert said
+    assert "training.gpus: 2 runs 2 side by side" in said
+    assert pace.side_by_side(2, 2, 4) is None
+    assert pace.side_by_side(1, 4, 4) is None
+    assert pace.side_by_side(2, 1, 1) is None
+
+
+def test_fp8_weights_take_a_byte_each_in_the_linear_layers() -> None:
+    fp8, int8, bf16, nf4 = (memory.weight_bytes(PHI4_MINI, name) for name in ("fp8", "int8", "bf16", "nf4"))
+    assert nf4 < fp8 < int8 < 1.001 * fp8
+    assert bf16 - fp8 == pytest.approx(memory.linear_weights(PHI4_MINI), rel=1e-6)

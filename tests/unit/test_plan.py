@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fledgling.forecast import starts
 from fledgling.forecast.enough import sentences
 from fledgling.forecast.plan import Line, plan, table
 from fledgling.graph.work import runtime
@@ -249,3 +250,17 @@ def test_minutes_and_this_machines_money_are_those_of_the_last_time(tmp_path: Pa
     assert "last time 30.0 minutes, of this machine 0.2500 EUR (1 of 2 jobs have not run yet)" in text
     on_gpus = plan(config() | {"slm": {"gpus": 2}}, results=results, journal=tmp_path)[1]
     assert on_gpus.gpu_minutes == 60
+
+
+def test_the_starts_of_an_engine_are_said() -> None:
+    made = config()
+    made["tracks"]["t"]["finetune"] = "always"
+    made["recipe"]["candidates"] = 3
+    made["slm"]["engine"] = "auto"
+    said = starts.sentences(made)
+    assert said == [
+        "t: an engine starts 3 times, up to 85 s each (slm; sft.1, sft.2, sft.3 on val; tuned; "
+        "vLLM answers test ahead for a trained contender, which then starts none)"
+    ]
+    made["recipe"]["candidates"], made["slm"]["engine"] = 1, "transformers"
+    assert starts.sentences(made) == ["t: an engine starts 2 times (slm; tuned)"]

@@ -4,7 +4,7 @@
     fledgling plan --config config/config.yaml config/phi4-mini.yaml  the same files as for snakemake
 
 Reads the configuration, the prepared rows and the journal; asks nobody. What is unknown is called unknown. Below the
-table: whether the test rows can suffice, as the chance that an equally good model passes.
+table: how often an engine starts; whether the test rows can suffice, as the chance that an equally good model passes.
 Minutes are those of the last time, and money in brackets is this machine's (slm.price_per_hour). `built` jobs run again
 only where `snakemake -n` lists them. Paid replies and run times outlive `make clean`.
 """
@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fledgling.config import Config
+from fledgling.forecast import starts
 from fledgling.forecast.enough import sentences
 from fledgling.forecast.history import History
 from fledgling.forecast.plan import plan, table
@@ -37,7 +38,8 @@ def call(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps([asdict(line) for line in lines], indent=2))
         return
-    said = [table(lines), *_others(History.of(args.results), config), *sentences(config, results=args.results)]
+    others = _others(History.of(args.results), config)
+    said = [table(lines), *others, *starts.sentences(config), *sentences(config, results=args.results)]
     print("\n".join([*said, *beyond_budget(config, list(config["tracks"]), args.results)]))
 
 

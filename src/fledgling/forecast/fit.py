@@ -12,7 +12,7 @@ from fledgling.contenders import Job, adapter_model, answering, answers_as, jobs
 from fledgling.contenders import recipe as recipe_of
 from fledgling.contenders import spelled as spelling
 from fledgling.errors import ConfigError
-from fledgling.forecast import earlier
+from fledgling.forecast import earlier, pace
 from fledgling.forecast.checkpoint import Checkpoint, find_checkpoint
 from fledgling.forecast.lengths import longest
 from fledgling.forecast.machine import Gpu, Machine, count, engine_runs, training_runs
@@ -36,7 +36,8 @@ from fledgling.training.recipe import CPU_TOKENS, Recipe, choose_backend, compil
 class Stage:
     """One job of the graph: what runs it and why, bytes a GPU by what they are for ({}: unknown), what to do about them.
 
-    `seconds` is None where it has not run yet.
+    `seconds` is None where it has not run yet. `path` says how fast it is by what was measured, and what to change where
+    that is slow.
     """
 
     rule: str
@@ -49,6 +50,7 @@ class Stage:
     verdict: str = "unknown"
     seconds: float | None = None
     notes: tuple[str, ...] = ()
+    path: str = ""
 
     @property
     def bytes(self) -> int | None:
@@ -158,7 +160,8 @@ def _answer(job: Job, work: _Work, refusals: list[str]) -> Stage:
     together = min(slm["batch_size"], rows or slm["batch_size"])
     size = f"{together} rows of {prompt:,} tokens ({why}) and {new} new"
     assumed = "the least that a replica starts with; it takes 90 % of its GPU" if engine == "vllm" else size
-    return replace(stage, parts=now, verdict=verdict, notes=(*notes, assumed))
+    path = pace.answering(engine, slm["precision"], gpus, checkpoint.shape, machine, key).sentence(rows)
+    return replace(stage, parts=now, verdict=verdict, path=path, notes=(*notes, assumed))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fledgling.errors import ConfigError
 from fledgling.gpus import gpus as claimable
+from fledgling.slm.engine import require_sound
 from fledgling.training.recipe import Recipe
 
 PACKAGES = ("torch", "transformers", "bitsandbytes", "peft", "trl", "vllm", "unsloth", "deepspeed")
@@ -79,6 +80,8 @@ def engine_runs(engine: str, precision: str, gpus: int, machine: Machine) -> Non
             "slm.engine vllm cannot run here: it needs a CUDA gpu, and slm.gpus gives it none; "
             "set slm.engine to transformers"
         )
+    if engine == "vllm":
+        require_sound(precision, machine.versions["vllm"])
     if precision in ("int8", "nf4") and "bitsandbytes" not in machine.versions:
         raise ConfigError(
             f"slm.precision {precision} cannot run here: bitsandbytes is not installed; set it to bf16 or fp32"

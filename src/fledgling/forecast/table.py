@@ -34,6 +34,7 @@ def text(report: Report) -> str:
         ]
         if stage.parts:
             lines.append("            " + " + ".join(f"{k} {v / GIB:.2f}" for k, v in stage.parts.items()))
+        lines += [f"    path    {stage.path}"] if stage.path else []
         lines.append(f"    time    {time}")
         lines += [f"    note    {note}" for note in stage.notes]
     return "\n".join(lines)

@@ -109,15 +109,17 @@ def nf4_bytes(weights: int) -> int:
 
 
 def weight_bytes(shape: Shape, precision: str, *, cuda: bool = True) -> int:
-    """Bytes of the checkpoint in memory; `precision` is fp32, bf16, int8 or nf4 (fledgling.models.loading).
+    """Bytes of the checkpoint in memory; `precision` is fp32, bf16, fp8, int8 or nf4 (fledgling.models.loading).
 
-    fp32 has 4 and bf16 2 bytes a weight. int8 has 1 in the linear layers and a fp32 scale an output (LLM.int8,
+    fp32 has 4 and bf16 2 bytes a weight. fp8 has 1 in the linear layers and a fp32 scale each. int8 has 1 in the linear layers and a fp32 scale an output (LLM.int8,
     Dettmers et al. 2022, arXiv:2208.07339); nf4 see `nf4_bytes`. What is not quantised is bf16 on a card, fp32 on a CPU.
     """
     other = other_weights(shape) * whole_bytes(precision, cuda=cuda)
     if precision in ("fp32", "bf16"):
         return linear_weights(shape) * whole_bytes(precision, cuda=cuda) + other
     sizes = projections(shape).values()
+    if precision == "fp8":
+        return shape.layers * sum(inputs * outputs + 4 for inputs, outputs in sizes) + other
     if precision == "int8":
         return shape.layers * sum(inputs * outputs + 4 * outputs for inputs, outputs in sizes) + other
     return shape.layers * sum(nf4_bytes(inputs * outputs) for inputs, outputs in sizes) + other

@@ -1,5 +1,6 @@
 """What every slm engine offers, and which one a machine gets."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from typing import Literal, Protocol
 from fledgling.errors import ConfigError
 
 Engine = Literal["transformers", "vllm"]
+FP8_SOUND = (0, 30)  # the first version of vLLM whose fp8 weights are right
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,22 @@ def choose(engine: str, precision: str, *, cards: int | None = None) -> Engine:
     if engine not in ("transformers", "vllm"):
         raise ConfigError(f"slm.engine {engine!r} is none of auto, transformers, vllm")
     return "vllm" if engine == "vllm" else "transformers"
+
+
+def require_sound(precision: str, vllm: str) -> None:
+    """Refuse a precision that an installed version of vLLM computes wrongly, without a word.
+
+    Before 0.30 its Marlin kernel for fp8 takes a square layer (o_proj of most models) transposed: every answer was
+    another one (docs/performance.md).
+
+    Raises:
+        ConfigError: says what to install or to set.
+    """
+    if precision == "fp8" and tuple(int(part) for part in re.findall(r"\d+", vllm)[:2]) < FP8_SOUND:
+        raise ConfigError(
+            f"slm.precision fp8 cannot run here: vLLM {vllm} transposes square layers under it; install vLLM "
+            f"{'.'.join(map(str, FP8_SOUND))} or later (pip install 'fledgling[gpu]'), or set slm.precision to bf16"
+        )
 
 
 def _cards() -> int:

@@ -15,13 +15,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Literal
 
 from fledgling.errors import ConfigError, Unavailable
 from fledgling.files import Object
 from fledgling.slm.batches import shuffled
-from fledgling.slm.engine import Answer, Decoding, Found, Request
+from fledgling.slm.engine import Answer, Decoding, Found, Request, require_sound
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,6 @@ ENVIRONMENT = {
     # The engine's core in the replica's own process: it ends with it, and rows come in the same order.
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "VLLM_USE_FLASHINFER_SAMPLER": "0",  # compiles at the first use; greedy decoding needs no sampler
-    "VLLM_TEST_FORCE_FP8_MARLIN": "1",  # what `quantized` says, for vLLM before 0.30
 }
 
 
@@ -59,6 +59,8 @@ class VllmSlm:
     ) -> None:
         if not cards:
             raise ConfigError("slm.engine vllm needs a CUDA card, and none is visible; set slm.engine to transformers")
+        if precision == "fp8":
+            require_sound(precision, version("vllm"))
         self._cards = cards
         self._repeat = repeat
         self._job: Object = {
@@ -255,9 +257,7 @@ def quantized(precision: str) -> Object:
     """
     if precision != "fp8":
         return {}
-    from vllm.engine.arg_utils import EngineArgs
-
-    return {"quantization": "fp8"} | ({"linear_backend": "marlin"} if hasattr(EngineArgs, "linear_backend") else {})
+    return {"quantization": "fp8", "linear_backend": "marlin"}
 
 
 def _end_with_input() -> None:

@@ -1,4 +1,4 @@
-"""Attention over rows that lie one behind the other: a flash kernel that keeps each row to itself.
+"""Attention over rows that lie one behind the other: kernels that keep each row to itself.
 
 Otherwise the rows of a micro-batch are kept apart by a mask over all its tokens, for which no flash
 kernel exists: its time grows with the square of the micro-batch, where this grows with that of each row.
@@ -9,19 +9,56 @@ from typing import Any
 
 import torch
 from torch.nn.attention.varlen import varlen_attn
+from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 NAME = "rows_apart"
+ONE_BY_ONE = "rows_one_by_one"
 _GROUPS = "enable_gqa" in inspect.signature(varlen_attn).parameters  # torch 2.12
 
 
-def install(model: Any) -> bool:
-    """Have the model attend through the kernel, where its card has one (compute capability 8.0); says whether."""
-    if not torch.cuda.is_available() or torch.cuda.get_device_capability() < (8, 0):
-        return False
-    AttentionInterface.register(NAME, attend)
-    model.get_base_model().set_attn_implementation(NAME)  # under it, no mask is made
+def install(model: Any, longest: int) -> bool:
+    """Have the model attend to each row by itself; says whether it can. `longest` is the most tokens that a row has.
+
+    On a GPU a kernel for all rows does it (from compute capability 8.0 on), on a CPU one row follows another.
+    """
+    if torch.cuda.is_available():
+        if torch.cuda.get_device_capability() < (8, 0):
+            return False
+        name, function = NAME, attend
+    else:
+        window = getattr(model.get_base_model().config.get_text_config(), "sliding_window", None)
+        if window is not None and window < longest:
+            return False
+        name, function = ONE_BY_ONE, attend_one_by_one
+    AttentionInterface.register(name, function)
+    model.get_base_model().set_attn_implementation(name)  # under it, no mask is made
     return True
+
+
+def attend_one_by_one(
+    module: Any,
+    query: Any,
+    key: Any,
+    value: Any,
+    attention_mask: Any,
+    *,
+    cu_seq_lens_q: Any,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **_: Any,
+) -> tuple[Any, None]:
+    """As `attend`, on a CPU and in any precision; a window of attention is at least as long as the rows."""
+    if attention_mask is not None or dropout:
+        raise ValueError("neither masks nor dropout of attention are possible with rows that lie one behind the other")
+    sizes = cu_seq_lens_q.diff().tolist()
+    queries, keys, values = (states.split(sizes, dim=2) for states in (query, key, value))
+    groups = query.shape[1] > key.shape[1]
+    found = [
+        scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=groups)
+        for q, k, v in zip(queries, keys, values, strict=True)
+    ]
+    return torch.cat(found, dim=2).transpose(1, 2), None
 
 
 def attend(

@@ -57,7 +57,7 @@ class Objective(torch.nn.Module):
     def __init__(self, model: Any, *, longest: int) -> None:
         super().__init__()
         self.model = model
-        self._varlen = attention.install(model)
+        self._varlen = attention.install(model, longest)
         self._longest = 1 << (longest - 1).bit_length()  # one number for all batches, so that nothing compiles again
         keep_rope(model, longest)
 
