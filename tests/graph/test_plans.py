@@ -232,3 +232,22 @@ def test_of_two_files_the_one_that_counts_is_named(empty, overlay, tmp_path):
     second.write_text("seed: 1\ndecision: {margin: -1}\n")
     result = empty.run("-n", "--configfile", first, second, "--", "all")
     assert f"{second}:2: decision.margin" in result.stdout
+
+
+def test_small_jobs_go_out_together_by_track(empty):
+    """Floors and scores that are always there; what val or the gate may add is no part of their group."""
+    said = empty.run("-n", "--profile", "profiles/slurm-generic").stdout
+    blocks = re.split(r"\n(?=\[.*\] (?:Group job|Job) |\[.*\]\n(?:rule|checkpoint) )", said)
+    groups = [block for block in blocks if "Group job small." in block]
+    first = [block for block in groups if re.search(r"Group job small\.\w+\.\. ", block)]
+    assert len(first) == 2
+    for block in groups:
+        assert len(set(re.findall(r"wildcards: track=(\w+)", block))) == 1, block
+    for block in first:
+        made = re.findall(r"output: results/(\w+)/\w+/(\S+?)\.json", block)
+        assert len([name for stage, name in made if stage == "predictions"]) == 3, "floors"
+        assert {name for stage, name in made if stage == "metrics"} == {
+            "teacher",
+            "slm",
+            *("floor-echo", "floor-frequent", "floor-empty"),
+        }
