@@ -437,6 +437,21 @@ def test_the_path_says_how_fast_it_is_and_what_to_change(tmp_path: Path, monkeyp
     assert "(slow): install vLLM (pip install 'fledgling[gpu]') and set slm.engine to auto" in path(without)
 
 
+def test_a_training_says_how_fast_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sized(monkeypatch)
+
+    def path(cards: int, **recipe: Any) -> str:
+        sections = real(recipe=recipe, training={"gpus": cards})
+        stages = asked(tmp_path, Machine([H100] * cards, ALL, "13.0"), **sections).stages
+        return next(stage.path for stage in stages if stage.rule == "train")
+
+    one = path(1, gradient_checkpointing=False)
+    assert one == "unsloth on a GPU, about 28,029 tokens a second after a start of 100 s"
+    assert "unsloth on 2 GPUs, about 50,452 tokens" in path(2, gradient_checkpointing=False)
+    assert "(slow): set it to false" in path(1, gradient_checkpointing=True)
+    assert "peft on the CPU (slow)" in path(0)
+
+
 def test_fp8_under_a_vllm_that_computes_it_wrongly_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fledgling.slm.engine.find_spec", lambda name: name == "vllm")
     sized(monkeypatch)

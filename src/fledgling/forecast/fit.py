@@ -262,7 +262,8 @@ def _train(job: Job, work: _Work, refusals: list[str]) -> Stage:
     if recipe.dropout:
         size += "; recipe.dropout costs time and memory (docs/performance.md)"
     verdict = _verdict(now, machine.gpus, gpus, memory.remedies())
-    return replace(stage, parts=now, verdict=verdict, notes=(*notes, size))
+    path = pace.training(backend, gpus, checkpoint.shape, checkpointing=recipe.gradient_checkpointing)
+    return replace(stage, parts=now, verdict=verdict, path=path, notes=(*notes, size))
 
 
 def _fitting(shape: Shape, recipe: Recipe, backend: str, world: int, deepspeed: bool, gpus: Sequence[Gpu]) -> int:

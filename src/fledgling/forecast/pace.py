@@ -1,5 +1,6 @@
 """How fast a local model answers and trains, before it has: figures of docs/performance.md, scaled to a checkpoint's size."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ ROWS_A_SECOND = {
     ("transformers", "int8"): 1.1,
 }
 START_S = {"vllm": 85, "transformers": 20}
+# Tokens a second of a training on one H100 with the shipped recipe, its layers compiled; what a second GPU makes of it.
+TOKENS_A_SECOND = {"unsloth": 28_000.0, "peft": 26_600.0}
+TWICE = 1.8
+TRAINING_START_S = 100
 FAST = ROWS_A_SECOND["vllm", "bf16"]
 
 
@@ -66,6 +71,21 @@ def answering(
     return Pace(
         path, each, START_S[engine], f"{' and '.join(changes)}, about {FAST / (measured or 2):,.0f} times as fast"
     )
+
+
+def training(backend: str, gpus: int, shape: Shape, *, checkpointing: bool) -> str:
+    """The path that a training takes, its tokens a second, and what to change where that is slow."""
+    where = "a GPU" if gpus == 1 else f"{gpus} GPUs" if gpus else "the CPU"
+    weights = parameters(shape)
+    if weights < LARGE:
+        return f"{backend} on {where}: a small model, whose start takes most of the time"
+    if not gpus:
+        return f"{backend} on {where} (slow): training needs a GPU; set training.gpus"
+    each = TOKENS_A_SECOND[backend] * TWICE ** math.log2(gpus) * MEASURED_WEIGHTS / weights
+    said = f"{backend} on {where}, about {each:,.0f} tokens a second after a start of {TRAINING_START_S} s"
+    if checkpointing:
+        return f"{said} without recipe.gradient_checkpointing, which makes it a half or less (slow): set it to false"
+    return said
 
 
 def side_by_side(trainings: int, gpus: int, cards: Sequence[Gpu] | int) -> str | None:
