@@ -394,3 +394,24 @@ def test_no_tools_result_is_in_any_label(tmp_path, family):
             assert row.labels[first:] == row.input_ids[first:], "one piece at the end has a loss"
     assert rows == sum(map(len, runs))
     assert with_results == rows - len(runs)
+
+
+def test_what_instrumentations_really_write_is_read(tmp_path):
+    """A span as openinference-instrumentation-openai 0.1.66 writes it, and an event of opentelemetry's older conventions."""
+    calls = [booking(number) for number in range(20)]
+    rows = logs.openinference(calls)
+    spans = [span for row in rows for span in row["resourceSpans"][0]["scopeSpans"][0]["spans"]][1:]
+    for call, span in zip(calls, spans, strict=True):
+        for key, value in (("input.value", call.request()), ("output.value", call.completion())):
+            span["attributes"].append({"key": key, "value": {"stringValue": json.dumps(value)}})
+        span["attributes"].append({"key": "llm.token_count.prompt", "value": {"intValue": "5"}})
+    cut = json.dumps({"choices": [{"message": calls[0].reply, "finish_reason": "length"}]})
+    spans[0]["attributes"][-2]["value"] = {"stringValue": cut}
+    event = {
+        "eventName": "gen_ai.user.message",
+        "attributes": [{"key": "gen_ai.system", "value": {"stringValue": "openai"}}],
+    }
+    rows.append({"resourceLogs": [{"scopeLogs": [{"logRecords": [event]}]}]})
+    _, sheet, _ = prepared(tmp_path, rows, "toolcall")
+    found = {code: entry["rows"] for code, entry in sheet["sources"][0]["rejected"].items()}
+    assert found == {"reply_length": 1, "older_events": 1}

@@ -41,5 +41,5 @@ def read(row: JsonObject) -> Record | None:
         usage=usage(body.get("usage")),
         finish=finish_of(choice),
         error=error,
-        id=text(row.get("id")),
+        id=text(first(row, "litellm_call_id", "id")),  # a reply of its cache has the id of the first one
     )

@@ -1,6 +1,7 @@
 """Spans by OpenInference's conventions (Arize, Phoenix): flattened attributes, or input.value and output.value."""
 
 from fledgling.artefacts import Json, JsonObject
+from fledgling.data.invalid import Unusable
 from fledgling.data.traces.chat import call, finish_of, object_of, reply_of, request_of, turn, turns_of, value_of
 from fledgling.data.traces.record import Record, first, moment, number, text, texts
 from fledgling.data.traces.spans import about, attributes_of, error_of, nested
@@ -39,6 +40,11 @@ def read(row: JsonObject) -> Record | None:
         tags=texts(_at(given, "tag", "tags")),
         feedback=_annotations(row),
         parameters=parameters,
+        usage={
+            f"{name}_tokens": count
+            for name in ("prompt", "completion")
+            if isinstance(count := _at(llm, "token_count", name), int)
+        },
         finish=finish_of(choice, first(llm, "finish_reason")),
         error=error,
         id=text(about(row, "span_id")),
@@ -55,8 +61,17 @@ def _asked(given: JsonObject, llm: JsonObject) -> JsonObject:
 def _choice(given: JsonObject, llm: JsonObject) -> JsonObject:
     listed = llm.get("output_messages")
     if isinstance(listed, list) and listed:
-        return {"message": {"role": "assistant", **_message(listed[0], "llm.output_messages[0]")}}
+        message = {**_message(listed[0], "llm.output_messages[0]"), "role": "assistant"}
+        return {"message": message, "finish_reason": _finish(given)}
     return reply_of(_at(given, "output", "value"), "output.value")
+
+
+def _finish(given: JsonObject) -> Json:
+    """Why the reply ended: only the body of the reply says so."""
+    try:
+        return reply_of(_at(given, "output", "value"), "output.value").get("finish_reason")
+    except Unusable:
+        return None
 
 
 def _message(item: Json, key: str) -> JsonObject:

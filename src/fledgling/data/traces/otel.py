@@ -9,6 +9,13 @@ from fledgling.data.traces.spans import about, attributes_of, error_of
 from fledgling.data.values import as_list, as_object
 
 _CALLS = ("chat", "text_completion", "generate_content", None)
+_OLDER = (
+    "gen_ai.system.message",
+    "gen_ai.user.message",
+    "gen_ai.assistant.message",
+    "gen_ai.tool.message",
+    "gen_ai.choice",
+)
 _THOUGHTS = ("reasoning", "thinking")
 
 
@@ -20,6 +27,12 @@ def told_by(row: JsonObject) -> bool:
 def read(row: JsonObject) -> Record | None:
     """One span or event; None where it is no call of a model (an agent, a tool, an embedding)."""
     given = attributes_of(row)
+    if str(row.get("name")).startswith(_OLDER):
+        raise Unusable(
+            "older_events",
+            f"an event {row['name']!r} of the older conventions, which hold no tools and one message an event; set"
+            " OTEL_SEMCONV_STABILITY_OPT_IN=gen_ai_latest_experimental where the calls are made",
+        )
     if given.get("gen_ai.operation.name") not in _CALLS:
         return None
     error = error_of(row, given)
@@ -45,7 +58,7 @@ def read(row: JsonObject) -> Record | None:
         usage=usage({name.removeprefix("gen_ai.usage."): item for name, item in given.items()}),
         finish=finish_of({"finish_reason": finish}, ended[0] if isinstance(ended, list) and ended else ended),
         error=error,
-        id=text(first(given, "gen_ai.response.id") or about(row, "span_id")),
+        id=text(about(row, "span_id")) or text(given.get("gen_ai.response.id")),
     )
 
 
