@@ -58,6 +58,27 @@ def test_where_the_nominee_fails_one_rung_above_it_has_the_rest():
     assert unbuilt.stopped == "guided did not pass at 4 %, and fewshot was not built, so slm was not tested"
 
 
+def test_a_hopeless_contender_does_not_stand_in_the_way_of_a_cheaper_one():
+    """Examples hurt the model: the sequence goes on below them, as val alone says so."""
+    found = ladder(0.9, 0.01, 1.0, 0.001)
+    assert settle("sequence", found, alpha=0.05).passed == ("tuned",)
+    result = settle("sequence", found, alpha=0.05, passed_over={"fewshot"})
+    assert result.passed == ("guided", "tuned")
+    assert result.of("fewshot").why == "not tested: on val its gap is above the margin"
+    assert result.stopped == "slm did not pass at 5 %, so guided is the cheapest that did"
+    alone = settle("sequence", found, alpha=0.05, nominee="fewshot", passed_over={"fewshot"}, further=False)
+    assert alone.of("fewshot").tested, "the nominee is always tested"
+
+
+@quick
+@given(ladders(), st.data())
+def test_passing_over_tests_at_the_same_level(found: list[Evidence], data: st.DataObject):
+    over = {one.name for one in found[:-1] if data.draw(st.booleans())}
+    some = settle("sequence", found, alpha=0.05, passed_over=over)
+    rest = settle("sequence", [one for one in found if one.name not in over], alpha=0.05)
+    assert some.passed == rest.passed
+
+
 def test_the_last_contender_as_nominee_has_all_of_alpha():
     assert settle("sequence", ladder(0.9, 0.9, 0.9, 0.045), alpha=0.05).passed == ("tuned",)
     assert settle("sequence", ladder(0.9, 0.9, 0.045, None), alpha=0.05, nominee="fewshot").passed == ()

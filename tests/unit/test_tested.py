@@ -358,7 +358,7 @@ def test_the_verdict_says_how_far_the_ladder_was_climbed_and_why():
     trials = {"slm": trial_of("slm", promising=False), "guided": trial_of("guided", promising=True)}
     contenders = [scored("slm", BAD), scored("guided", BAD), scored("tuned", GOOD)]
     held = climb.held(rule(family="sequence", configured=CONFIGURED), trials, [one.name for one in contenders])
-    assert (held.nominee, held.further) == ("guided", True)
+    assert (held.nominee, held.further, held.passed_over) == ("guided", True, ("slm",))
     known = Known(LADDER, trials, {}, {}, None)
     rows = Rows(TEACHER, tuple(contenders), tuple(floors(N)))
     made = decide(held, LADDER, rows, sheet(N), known=known, made_from={})["climb"]

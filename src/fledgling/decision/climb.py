@@ -36,7 +36,8 @@ def held(rule: Rule, trials: Mapping[str, Trial], built: Sequence[str]) -> Rule:
     if rule.policy == "always":
         return replace(rule, nominee=rule.configured[-1][0] if rule.configured else built[-1], further=False)
     name = nominee(trials, built)
-    return replace(rule, nominee=name, further=bool(trials) and may_go_further(rule, name))
+    over = tuple(one for one, trial in trials.items() if trial["metrics"] and trial["rows_needed"] is None)
+    return replace(rule, nominee=name, further=bool(trials) and may_go_further(rule, name), passed_over=over)
 
 
 def before_training(rule: Rule, trials: Mapping[str, Trial], judged: Sequence[str]) -> Rule:

@@ -4,7 +4,7 @@ Sources: Maurer, Hothorn and Lehmacher, in Vollmar, Biometrie in der chemisch-ph
 Wiens, Pharm. Stat. 2 (2003) 211, for tests in a fixed order; Holm, Scand. J. Stat. 6 (1979) 65.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -84,14 +84,21 @@ def evidence(
 
 
 def settle(
-    family: Name, found: Sequence[Evidence], *, alpha: float, nominee: str | None = None, further: bool = True
+    family: Name,
+    found: Sequence[Evidence],
+    *,
+    alpha: float,
+    nominee: str | None = None,
+    further: bool = True,
+    passed_over: Collection[str] = (),
 ) -> Settled:
     """Which contenders pass, at which level each was tested, and why it ended there.
 
     `found` holds all contenders of the track, cheapest first, those not built with p None. `nominee` is the dearest that
     was built before the test rows were opened (`nominate`): only val and the configuration may have a say in it. Without
     one it is the last contender of all, which is then the first to be tested. `further` keeps 0.2 alpha back for one rung
-    above a nominee that fails.
+    above a nominee that fails. A sequence goes on below those in `passed_over` without testing them: contenders of which
+    val leaves no hope, so that one that is worse than a cheaper one does not stand in its way.
 
     Raises:
         ValueError: no contenders, a name twice, an unknown family or nominee, or alpha out of range.
@@ -104,7 +111,9 @@ def settle(
     if not 0 < alpha < 0.5:
         raise ValueError(f"alpha is {alpha}; it lies between 0 and 0.5")
     if family == "sequence":
-        return _sequence(found, alpha, len(found) - 1 if nominee is None else names.index(nominee), further)
+        return _sequence(
+            found, alpha, len(found) - 1 if nominee is None else names.index(nominee), further, passed_over
+        )
     if family == "holm":
         return _holm(found, alpha)
     if family == "each":
@@ -112,7 +121,9 @@ def settle(
     raise ValueError(f"decision.family is {family!r}; it is one of {', '.join(FAMILIES)}")
 
 
-def _sequence(found: Sequence[Evidence], alpha: float, nominee: int, further: bool) -> Settled:
+def _sequence(
+    found: Sequence[Evidence], alpha: float, nominee: int, further: bool, passed_over: Collection[str]
+) -> Settled:
     """From the nominee down, each at 0.8 alpha, until one fails; where the nominee fails, one above it at 0.2 alpha.
 
     Where there is nothing above the nominee, or it will not be built, nothing has to be kept back, and the sequence has
@@ -123,7 +134,10 @@ def _sequence(found: Sequence[Evidence], alpha: float, nominee: int, further: bo
     level = alpha if last else NOMINEE * alpha
     held: dict[int, Held] = {}
     failed: int | None = None
+    skipped = {place for place in range(nominee) if found[place].name in passed_over}
     for place in range(nominee, -1, -1):
+        if place in skipped:
+            continue
         held[place] = _hold(found[place], level)
         if not held[place].passed:
             failed = place
@@ -132,27 +146,30 @@ def _sequence(found: Sequence[Evidence], alpha: float, nominee: int, further: bo
     if failed is None:
         stopped = f"all from {first} down passed at {percent(level)}"
     elif failed < nominee:
-        cheapest = found[failed + 1].name
+        cheapest = found[min(place for place, one in held.items() if one.passed)].name
+        rest = [found[place] for place in range(failed) if place not in skipped]
         stopped = f"{_failing(found[failed], level)}, so {cheapest} is the cheapest that did" + (
-            f", and {_listed(found[:failed])} {_were(failed)} not tested" if failed else ""
+            f", and {_listed(rest)} {_were(len(rest))} not tested" if rest else ""
         )
     elif last:
         stopped = f"{_failing(found[nominee], level)}" + _untested(found[:nominee])
     else:
-        one, rest = found[above], FURTHER * alpha
+        one, kept = found[above], FURTHER * alpha
         if one.p is None:
             stopped = f"{_failing(found[nominee], level)}, and {one.name} was not built"
             stopped += _untested(found[:nominee])
         else:
-            held[above] = _hold(one, rest)
+            held[above] = _hold(one, kept)
             stopped = (
                 f"{_failing(found[nominee], level)}; {one.name}, the one further that is allowed, "
-                f"{'passed' if held[above].passed else 'did not'} at {percent(rest)}"
+                f"{'passed' if held[above].passed else 'did not'} at {percent(kept)}"
             )
     rungs = []
     for place, one in enumerate(found):
         if place in held:
             rungs.append(held[place])
+        elif place in skipped:
+            rungs.append(Held(one.name, one.p, 0.0, False, False, "not tested: on val its gap is above the margin"))
         elif place > above or one.p is None or (last and place == above):
             rungs.append(Held(one.name, one.p, 0.0, False, False, "not needed" if one.p is None else "beyond its turn"))
         elif place == above:

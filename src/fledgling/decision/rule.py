@@ -35,6 +35,8 @@ class Rule:
     """Every contender that may be built, cheapest first, and whether it needs training."""
     nominee: str | None = None
     """The dearest contender that was built before test was opened; None takes the last that is judged."""
+    passed_over: tuple[str, ...] = ()
+    """Contenders of which val leaves no hope: a sequence goes on below them without testing them."""
     further: bool = False
     """Whether one more is built where test does not confirm the nominee."""
 

@@ -52,6 +52,7 @@ def against_teacher(
         alpha=rule.alpha,
         nominee=nominee,
         further=rule.further,
+        passed_over=rule.passed_over,
     )
     for one in contenders:
         held = settled.of(one.name)
