@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fledgling import config as configuration
-from fledgling.files import canonical
 from fledgling.graph.driver import WHERE
 
 from .edits import Job, jobs
@@ -59,8 +57,7 @@ def storm(
     `files` are the configuration files that the tree was built with, beside config/config.yaml.
     """
     lots, figures = random.Random(seed), Figures()
-    where = configuration.where(configuration.load(tree / "config/config.yaml", *files, root=tree))
-    os.environ[WHERE] = canonical(where | {"journal": ".journal"})
+    os.environ[WHERE] = _where(tree, files)
     here = Path.cwd()
     os.chdir(tree)
     try:
@@ -76,6 +73,17 @@ def storm(
             _one(tree, job, min(5, share - figures.kills[stage]), lots, figures)
             say(f"{stage}: {figures.kills[stage]} kills, {len(figures.faults)} faults")
     return figures
+
+
+def _where(tree: Path, files: Sequence[Path]) -> str:
+    """What the graph hands to its jobs beside their command, by the tree's own code."""
+    code = (
+        "import sys; from pathlib import Path; from fledgling import config; from fledgling.files import canonical; "
+        "print(canonical(config.where(config.load('config/config.yaml', *sys.argv[1:])) | {'journal': '.journal'}))"
+    )
+    command = [sys.executable, "-c", code, *(str(file.resolve()) for file in files)]
+    environment = os.environ | {"PYTHONPATH": str((tree / "src").resolve())}
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def outputs(job: Job) -> list[Path]:
@@ -153,12 +161,7 @@ def _limit(job: Job, copy: Path) -> float:
 
 def _start(job: Job, folder: Path) -> "subprocess.Popen[str]":
     script = job.command[0].replace("$FLEDGLING_SCRIPTS", str(folder / "scripts"))
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("FLEDGLING_")}
-    environment |= {
-        WHERE: json.dumps({"journal": ".journal"}),
-        "PYTHONPATH": str(folder / "src"),
-        "HF_HUB_OFFLINE": "1",
-    }
+    environment = os.environ | {"PYTHONPATH": str(folder / "src"), "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
         [sys.executable, script, *job.command[1:]],
         cwd=folder,

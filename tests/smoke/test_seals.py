@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.edits import storm
+from tests.faults.stages import storm as kill
 
 from .conftest import Project
 
@@ -63,3 +64,10 @@ def test_the_graph_stops_and_the_remedy_mends_it(copied, name: str):
     copied.build()
     assert verify(copied).returncode == 0
     assert Path(copied.folder / "results/verdict/toolcall.json").read_bytes() == before["verdict/toolcall.json"]
+
+
+@pytest.mark.parametrize("stage", ["prepare", "score", "compare", "select_adapter", "decide", "report"])
+def test_a_killed_stage_makes_what_an_undisturbed_one_made(story, stage: str):
+    figures = kill(story.folder, 3, seed=11, only=stage, say=lambda words: None)
+    assert not figures.faults, "\n".join(figures.faults[:3])
+    assert figures.kills[stage] == 3
