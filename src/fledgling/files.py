@@ -156,6 +156,8 @@ def parse_json(path: str | os.PathLike[str]) -> tuple[Any, bytes]:
     """
     again = f"delete it and build it again with: snakemake --cores all {path}"
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise DataError(f"{path}: no plain file; {again}")
         data = Path(path).read_bytes()
         return json.loads(data.decode("utf-8")), data
     except FileNotFoundError:

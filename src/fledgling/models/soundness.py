@@ -44,7 +44,10 @@ def require_inside(folder: Path, names: list[str]) -> None:
     if home.parent.name == "snapshots":  # huggingface_hub's cache: its snapshots link to the repository's blobs
         roots.append(home.parent.parent / "blobs")
     for name in names:
-        place = (folder / name).resolve()
+        try:
+            place = (folder / name).resolve()
+        except (OSError, RuntimeError):
+            raise DataError(f"{folder / name}: a link that leads to itself; put the file itself there") from None
         if not any(place.is_relative_to(root) for root in roots):
             raise DataError(
                 f"{folder / name}: leads out of the checkpoint's folder, to {place}; put the file itself there"
