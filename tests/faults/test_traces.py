@@ -19,11 +19,12 @@ import pytest
 
 from fledgling import artefacts
 from fledgling.artefacts import Metrics, TraceMarker, Training, Verdict
-from fledgling.files import read_jsonl, sha256_file
+from fledgling.files import read_jsonl, sha256_file, write_jsonl
 from fledgling.tracing.collect import Sources
 from fledgling.tracing.outbox import Outbox
 from tests.servers.langfuse import MODES, PUBLIC, SECRET, Langfuse
-from tests.unit.traced import built, command, environment
+from tests.unit.report_files import HOSTILE
+from tests.unit.traced import built, command, copied, environment, revouch
 
 LONGEST_DELAY_S = 5.0
 ANSWERS = 3 * 420
@@ -190,6 +191,29 @@ def test_what_is_refused_is_set_aside_and_the_rest_arrives(sources: Sources, ser
     assert len(lines) == 4
     assert all("400: " in line and "Weather number 20007 " in line for line in lines)
     assert (len(server.items), len(server.spans)) == (419, ANSWERS + 6 - 3)
+
+
+def test_a_hostile_reply_holds_up_no_other(sources: Sources, server: Langfuse, tmp_path: Path) -> None:
+    made = copied(sources, tmp_path / "made")
+    rows = [row for _, row in read_jsonl(made.data[0])]
+    rows[3]["messages"][1]["content"] += "\0 \ud800 \u2028 </script>"
+    write_jsonl(made.data[0], rows)
+    path = made.predictions[1]
+    write_jsonl(path, ({**row, "raw": HOSTILE, "reason": HOSTILE} for _, row in read_jsonl(path)))
+    revouch(made)
+    assert traced(made, tmp_path, {}).returncode == 0
+    code, said = sent(tmp_path, server.env())
+    assert code == 0, said
+    assert (len(server.items), len(server.spans)) == (420, ANSWERS + 6)
+
+
+def test_a_dataset_that_is_refused_blames_no_row(sources: Sources, server: Langfuse, tmp_path: Path) -> None:
+    server.refused.add("demo/test/")
+    assert traced(sources, tmp_path, {}).returncode == 0
+    code, said = sent(tmp_path, server.env())
+    assert code == 4
+    assert "refuses the dataset demo/test/" in said
+    assert not (tmp_path / "outbox/refused.jsonl").exists()
 
 
 HOOK = """\

@@ -173,6 +173,8 @@ class _Handler(BaseHTTPRequestHandler):
         url = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(url.query).items()}
         path = url.path.removeprefix("/api/public/")
+        if self.command == "POST" and path != "otel/v1/traces" and b"\\u0000" in body:
+            return 500, {"message": "unsupported Unicode escape sequence"}  # what PostgreSQL says to NUL
         if any(text.encode() in body for text in self.server_.refused):
             return 400, {"message": "Invalid request data"}
         if path == "otel/v1/traces":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fledgling import artefacts
-from fledgling.artefacts import Metrics, Predictions
+from fledgling.artefacts import Datasheet, Metrics, Predictions
 from fledgling.files import sha256_file
 from fledgling.tracing.collect import Sources
 from tests.unit.report_files import build
@@ -51,10 +51,22 @@ def copied(sources: Sources, folder: Path) -> Sources:
 def reseal(sources: Sources, path: Path) -> None:
     """Vouch again for predictions and scored rows that a test has edited."""
     seal = path.with_suffix(".json")
-    artefacts.write(Predictions, seal, {**artefacts.read(Predictions, seal), "sha256": sha256_file(path)})
+    data = {str(one): sha256_file(one) for one in sources.data}
+    sealed = artefacts.read(Predictions, seal)
+    artefacts.write(Predictions, seal, {**sealed, "sha256": sha256_file(path), "made_from": data})
     scored = next(one for one in sources.metrics if one.stem == path.stem)
     digests = {"predictions_sha256": sha256_file(path), "rows_sha256": sha256_file(scored.with_suffix(".jsonl"))}
     artefacts.write(Metrics, scored, {**artefacts.read(Metrics, scored), **digests})
+
+
+def revouch(sources: Sources) -> None:
+    """The same for everything, after an edit of the rows."""
+    (data,) = sources.data
+    sheet = artefacts.read(Datasheet, data.parent / "datasheet.json")
+    sheet["splits"]["test"]["sha256"] = sha256_file(data)
+    artefacts.write(Datasheet, data.parent / "datasheet.json", sheet)
+    for path in sources.predictions:
+        reseal(sources, path)
 
 
 def command(sources: Sources, out: Path, **trace: Any) -> list[str]:

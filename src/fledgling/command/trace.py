@@ -59,7 +59,10 @@ def call(args: argparse.Namespace) -> int | None:
     try:
         lines = said(outbox, send(outbox, total_s=float(where.get("wait_s", WAIT_S))))
     except FledglingError as error:
-        lines = [f"nothing sent: {error}"]
+        lines = [f"not sent: {error}"]
+    except Exception as error:
+        log.exception("a fault of Fledgling itself; what is in the outbox stays there")
+        lines = [f"not sent: {type(error).__name__}: {error}; the log has where"]
     for line in lines:
         log.info("%s", line)
         emit("note", message=line)

@@ -77,7 +77,8 @@ class Langfuse:
             self._scores(context, traced)
 
     def _post(self, path: str, value: Json) -> JsonObject:
-        reply = self._web.post(path, json.dumps(value).encode(), "application/json")
+        text = json.dumps(_storable(value), ensure_ascii=False)
+        reply = self._web.post(path, text.encode("utf-8", "replace"), "application/json")
         try:
             said = json.loads(reply)
         except ValueError:
@@ -90,7 +91,10 @@ class Langfuse:
         """Make sure that a dataset is there (it is known by its name), and learn its id and its project's."""
         if dataset["name"] in self._datasets:
             return
-        said = self._post("/api/public/v2/datasets", cast(JsonObject, dataset))
+        try:
+            said = self._post("/api/public/v2/datasets", cast(JsonObject, dataset))
+        except Refused as error:  # without it no line can be sent, so none is to blame
+            raise Away(f"{self._web.base} refuses the dataset {dataset['name']} ({error})", final=True) from None
         if not isinstance(said.get("id"), str):
             raise Away(f"{self._web.base} does not say the id of a dataset; is it Langfuse 5?", final=True)
         self._datasets[dataset["name"]] = (str(said["id"]), str(said.get("projectId", "")))
@@ -162,6 +166,15 @@ class Langfuse:
             "timestamp": _iso(context["at"]),
             **({"comment": one["comment"][:COMMENT]} if one["comment"] else {}),
         }
+
+
+def _storable(value: Json) -> Json:
+    """A value without the character NUL, which PostgreSQL takes in no JSON: one such row would hold up all others."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd")
+    if isinstance(value, dict):
+        return {key.replace("\0", "\ufffd"): _storable(one) for key, one in value.items()}
+    return [_storable(one) for one in value] if isinstance(value, list) else value
 
 
 def _batches(scores: Iterable[JsonObject]) -> Iterator[list[Json]]:

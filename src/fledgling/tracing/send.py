@@ -78,6 +78,10 @@ def deliver(
     there = {kind: one for kind, one in receivers.items() if not isinstance(one, str)}
     if not there or not any(outbox.kept(kind) for kind in there):
         return list(outcomes.values())
+    if total_s is not None and total_s <= 0:
+        for kind in there:
+            outcomes[kind].why = "trace.wait_s is 0"
+        return list(outcomes.values())
     state = _State(alive_until=time.monotonic() + silence_s)
     pump = _Pump(outbox, there, outcomes, state, silence_s, bar)
     began = time.monotonic()
@@ -177,8 +181,6 @@ class _Pump:
                     self._state.alive_until = max(self._state.alive_until, time.monotonic() + pause + self._silence_s)
                 tries += 1
                 self._state.stop.wait(pause)
-            else:
-                self._outcomes[receiver.kind].why = ""
         return None
 
     def _taken(self, receiver: Receiver, context: Context, batch: Sequence[Line]) -> int:

@@ -11,7 +11,7 @@ import httpx2
 for name in ("httpx2", "httpcore2"):
     logging.getLogger(name).setLevel(logging.WARNING)  # they log the address of every call
 
-ANSWER_S = 4.0  # until a part of a reply has to come
+ANSWER_S = 3.5  # until a part of a reply has to come
 CONNECT_S = 3.0
 MOST_BYTES = 1 << 20  # of a reply
 SHOWN = 300  # characters of a reply that a message repeats
