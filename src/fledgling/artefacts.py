@@ -570,7 +570,7 @@ class OnVal(TypedDict):
     """Test rows at which it would pass with chance `power`; null: no number would do."""
 
 
-class Trial(TypedDict):
+class Trial(Sealed):
     """results/ladder/{track}/{contender}.json: what val says of one contender, and so whether a dearer one is built."""
 
     format: Literal["fledgling/ladder/1"]
@@ -604,7 +604,7 @@ class Tried(TypedDict):
     """Mean of a row, shots included."""
 
 
-class Shots(TypedDict):
+class Shots(Sealed):
     """results/shots/{track}/{contender}.json: how the answered rows beside it were chosen."""
 
     format: Literal["fledgling/shots/1"]

@@ -182,3 +182,10 @@ def test_rows_that_change_while_they_are_answered_are_noticed(results: Path) -> 
 def test_rows_from_elsewhere_need_no_seal(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "mine.jsonl", [{"id": "1"}])
     verify_rows(tmp_path / "mine.jsonl")
+
+
+def test_every_kind_of_file_takes_a_seal(root):
+    """`write` seals whatever has a format; a kind whose definition has no room for it could never be read again."""
+    for path in (root / "src/fledgling/schemas").glob("*.json"):
+        keys = json.loads(path.read_text())["properties"]
+        assert ("seal" in keys) == ("format" in keys), path.name
