@@ -77,6 +77,10 @@ def test_every_row_is_an_item_and_every_answer_says_what_the_files_say(sources: 
             assert line["reply"]["content"] == prediction["raw"]
             assert line["reply"]["tool_calls"] == prediction["tool_calls"]
             assert {one["name"]: one["value"] for one in line["scores"]} == worth["scores"]
+            assert {one["comment"] for one in line["scores"] if one["value"] == 1} <= {None}
+            assert {one["comment"] for one in line["scores"] if one["value"] < 1} <= {
+                worth["reason"] or prediction["reason"]
+            }
             assert (line["outcome"], line["usage"], line["seconds"]) == (worth["outcome"], prediction["usage"], 0.2)
 
 
@@ -153,10 +157,12 @@ def test_words_of_the_genai_conventions(sources: Sources) -> None:
 
 
 def with_replies(sources: Sources, folder: Path, text: str) -> Sources:
-    """The same files elsewhere, the slm's answers all this text."""
+    """The same files elsewhere, the slm's answers all this text, and so is why they are wrong."""
     made = copied(sources, folder)
     path = made.predictions[1]
-    write_jsonl(path, ({**row, "raw": text, "outcome": "ok"} for _, row in read_jsonl(path)))
+    write_jsonl(path, [{**row, "raw": text, "outcome": "ok"} for _, row in read_jsonl(path)])
+    scored = made.metrics[1].with_suffix(".jsonl")
+    write_jsonl(scored, [{**row, "reason": text} for _, row in read_jsonl(scored)])
     reseal(made, path)
     return made
 

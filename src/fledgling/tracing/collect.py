@@ -218,7 +218,8 @@ class Collector:
         provider = self._provider if one.contender == contenders.TEACHER else "local"
         for row, scored, prediction in _joined(one):
             trace = made_id("answer", dataset, one.run, row["id"])
-            reason = scored["reason"] or prediction.get("reason")
+            why = scored["reason"] or prediction.get("reason")
+            reason = None if why is None else self._mask.text(why)
             yield Answer(
                 kind="answer",
                 trace=trace,
@@ -235,12 +236,12 @@ class Collector:
                     }
                 ),
                 outcome=scored["outcome"],
-                reason=None if reason is None else self._mask.text(reason),
+                reason=reason,
                 provider=provider,
                 model=None if prediction.get("model") is None else self._mask.text(prediction["model"]),
                 usage=prediction.get("usage") or {},
                 seconds=prediction.get("latency_s"),
-                scores=[score(trace, name, value, reason) for name, value in scored["scores"].items()],
+                scores=_of_row(trace, scored["scores"], reason),
                 metadata=self._mask.object(
                     {
                         "row": row["id"],
@@ -354,6 +355,11 @@ def _of_comparison(trace: str, one: Comparison, run: str | None) -> list[Score]:
         bounds = f"teacher − contender; one-sided bounds {gap['low']:.4f} and {gap['high']:.4f}"
         scores.append(score(trace, f"gap {metric}", gap["gap"], bounds, run))
     return scores
+
+
+def _of_row(trace: str, scores: Mapping[str, float], reason: str | None) -> list[Score]:
+    """What one answer is worth; why it is not right stands beside what fell short of 1."""
+    return [score(trace, name, value, reason if value < 1 else None) for name, value in scores.items()]
 
 
 def _item(dataset: str, row: Object) -> str:
