@@ -239,6 +239,16 @@ def test_simulated_is_stamped_everywhere(facts: Facts) -> None:
     assert all(result.dataset_name.endswith("(simulated)") for result in data.eval_results)
 
 
+def test_over_a_log_the_card_speaks_of_agreement(facts: Facts) -> None:
+    plain = card(facts)
+    assert "an answer that is not right." in plain
+    assert "agreement" not in plain
+    text = card(replace(facts, verdict=changed(dict(facts.verdict), gold="reply")))
+    assert "**Measured is agreement with logged answers**" in text
+    assert "an answer that is not as logged." in text
+    assert "not right" not in text
+
+
 def test_forced_is_said(facts: Facts) -> None:
     text = card(replace(facts, verdict=changed(dict(facts.verdict), deploy="teacher"), forced=True))
     assert "> **Published against the verdict**, which is to deploy: teacher." in text

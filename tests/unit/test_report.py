@@ -839,3 +839,18 @@ def test_diff_reads_types_as_the_scorer_does() -> None:
 )
 def test_numbers_and_texts_as_people_read_them(shown: str, wanted: str) -> None:
     assert shown.replace(text.NBSP, " ") == wanted.replace(text.NBSP, " ")
+
+
+def test_over_a_log_the_page_speaks_of_agreement(inputs: Inputs) -> None:
+    from .test_verdict import TRACED
+
+    sheet: Any = {**inputs.datasheet, "traces": TRACED}
+    html = render(replace(changed(inputs, gold="reply"), datasheet=sheet))
+    shown = words_of(html)
+    assert 'data-right="as logged"' in html
+    assert "scores are agreement with it" in shown
+    assert "As logged or not is judged by" in shown
+    assert "evaluation is per turn, given the real history" in shown
+    assert "50.0 % of them in an earlier prompt of the same trajectory" in shown
+    assert "counts as right" not in shown
+    assert " is right" not in shown

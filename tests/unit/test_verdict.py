@@ -316,3 +316,53 @@ def test_script(root: Path, tmp_path: Path):
     assert result["statement"].startswith("No verdict on Lights: teacher was scored on other test data (bbbbbbbbbbbb)")
     write_sealed(tmp_path / "compare.json", gated | {"track": "doors"})
     assert script().returncode == 5
+
+
+# logged answers ----------------------------------------------------------------------------------------------
+
+TRACED = {
+    "gold": "reply",
+    "calls": 1_000,
+    "models": {"gpt-4o": 1_000},
+    "sampled": 250,
+    "temperature_unknown": 0,
+    "repeated": 0,
+    "repeated_share": 0.0,
+    "first": None,
+    "last": None,
+    "test_from": None,
+    "later_turns": 700,
+    "trajectories": 300,
+    "tool_errors": 0,
+    "prompt_tokens": 10,
+    "prompt_tokens_repeated": 5,
+    "redacted": 0,
+}
+
+
+@pytest.mark.parametrize("slm", [GOOD, BAD, wrong(N, range(20, 60))])
+@pytest.mark.parametrize(("gold", "which"), [("reply", "answers"), ("feedback", "answers that feedback approved")])
+def test_over_a_log_every_statement_speaks_of_agreement(slm, gold, which):
+    datasheet: Any = {**SHEET, "traces": {**TRACED, "gold": gold}}
+    held_to = rule().over(datasheet)
+    asked = rows(scored("slm", slm))
+    verdict = decide(held_to, [SLM], asked, datasheet, made_from={})
+    artefacts.check(Verdict, verdict, "verdict")
+    gate = judge_gate(held_to, [SLM], asked.teacher, asked.contenders, asked.floors, made_from={})
+    for made in (verdict, gate):
+        assert made["gold"] == gold
+        assert made["statement"].endswith(f"What is measured is agreement with the logged {which}.")
+        assert " right" not in json.dumps([made["statement"], made.get("reasons", []), made.get("caveats", [])])
+    first, sampled, turns = verdict["caveats"][:3]
+    assert first.startswith("the scores are agreement with the logged answers of gpt-4o")
+    assert ("nobody has checked" in first) == (gold == "reply")
+    assert sampled.startswith("25 % of the logged calls had a temperature above 0")
+    assert "700 rows are later turns of 300 trajectories" in turns
+    assert "given the real history" in turns
+
+
+def test_answers_that_a_log_held_are_counted():
+    sealed: Any = {"rows": N, "limits": [], "given_up": 0, "logged": 120}
+    verdict = decide(rule(), [SLM], rows(scored("slm", GOOD)), SHEET, answers={"teacher": sealed}, made_from={})
+    assert any("120 of 500 answers of teacher are replies of a log" in said for said in verdict["caveats"])
+    assert "gold" not in verdict

@@ -82,8 +82,8 @@ class Rule:
 
     @property
     def match(self) -> str:
-        """What an answer is that scores: right, or only as it was logged."""
-        return "right" if self.gold is None else "as logged"
+        """What an answer counts as that scores: as right, or only as one with what was logged."""
+        return "right" if self.gold is None else "a match"
 
     @property
     def floored(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@
   const RIGHT = document.body.dataset.right; // "right", or "as logged" where the answers are those of a log
   const WRONG = RIGHT === "right" ? "wrong" : `not ${RIGHT}`;
   const GLYPHS = {
-    "=": ["=", "as gold: ", "same"], "~": ["≈", `counts as ${RIGHT}: `, "alike"], x: ["≠", "differs: ", "parted"],
+    "=": ["=", "as gold: ", "same"], "~": ["≈", `counts as ${RIGHT === "right" ? RIGHT : "the same"}: `, "alike"], x: ["≠", "differs: ", "parted"],
     m: ["∅", "missing", "parted"], "+": ["+", "not in gold: ", "parted"], "-": ["", "left out, as it may be", "same"],
   };
   const STATES = { r: RIGHT, w: `not ${RIGHT}`, i: "cannot be read", f: "filtered or refused", e: "no answer" };
