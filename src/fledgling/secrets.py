@@ -72,7 +72,14 @@ PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 UPPER_NAME = re.compile(rb"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
-BASE64 = re.compile(rb"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{16,}(?:\r?\n[A-Za-z0-9+/_-]{16,})*={0,2}")
+BASE64 = re.compile(
+    rb"(?<![A-Za-z0-9+/_-])([A-Za-z0-9+/_-]{16,}(?:\r?\n[A-Za-z0-9+/_-]{16,})*)(?:\r?\n([A-Za-z0-9+/_-]{2,15})(?![^=\r\n]))?"
+)
+# A name and a password in base64, as HTTP and Docker's config.json have them; and as .netrc has them.
+LOGIN = re.compile(
+    rb"(?:\bbasic\s{1,3}|[\"']auth\\{0,3}[\"']\s{0,3}:\s{0,3}\\{0,3}[\"'])([A-Za-z0-9+/]{8,500}={0,2})", re.IGNORECASE
+)
+NETRC = re.compile(rb"\b(?:login|user)\s{1,8}\S{1,80}\s{1,8}password\s{1,8}(\S{8,200})", re.IGNORECASE)
 HEX = re.compile(rb"(?<![0-9A-Fa-f])(?:[0-9A-Fa-f]{2}){10,}(?![0-9A-Fa-f])")
 ESCAPED = re.compile(rb"\\u00([0-9A-Fa-f]{2})|\\x([0-9A-Fa-f]{2})|%([0-9A-Fa-f]{2})|&#x([0-9A-Fa-f]{2});")
 DECIMAL = re.compile(rb"&#([0-9]{2,3});")
@@ -252,6 +259,12 @@ def _in_text(text: bytes, values: Mapping[str, str]) -> Iterator[tuple[int, str]
     for match in ASSIGNED.finditer(text):
         if _is_random(match[1] or match[2]):
             yield match.start(), "value of a name that secrets have"
+    for match in LOGIN.finditer(text):
+        if b":" in (said := _decoded(match[1])) and _printable(said):
+            yield match.start(), "name and password in base64"
+    for match in NETRC.finditer(text):
+        if _is_random(match[1]):
+            yield match.start(), "password of a .netrc"
 
 
 def _is_password(value: bytes) -> bool:
@@ -279,8 +292,9 @@ def _hidden(text: bytes) -> Iterator[tuple[int, str, bytes]]:
             yield start, "escaped", plain
         start += len(line) + 1
     for match in BASE64.finditer(text):
-        if said := _of_base64(match[0]):
-            yield match.start(), "base64", said
+        for body in {match[1], match[1] + (match[2] or b"")}:
+            if _printable(said := _decoded(body)):
+                yield match.start(), "base64", said
     for match in HEX.finditer(text):
         if said := _of_hex(match[0]):
             yield match.start(), "hex", said
@@ -302,6 +316,11 @@ def _of_hex(run: bytes) -> bytes | None:
     """What a run of hex digits says, if it is text."""
     said = bytes.fromhex(run.decode())
     return said if _printable(said) else None
+
+
+def _decoded(text: bytes) -> bytes:
+    body = b"".join(text.split()).rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
+    return base64.b64decode(body[: len(body) - (len(body) % 4 == 1)] + b"=" * (-len(body) % 4))
 
 
 def _unescaped(match: re.Match[bytes]) -> bytes:

@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import string
 from pathlib import Path
 
 import pytest
@@ -133,6 +134,63 @@ SECRETS = {
     "bearer": f"Authorization: Bearer {WORD}9z",
     "client secret": f"client_secret='{WORD}~7Q'",
     "hub": "hf" + "_" + "aBcD" * 9,
+}
+
+
+def _some(length: int, signs: str = string.ascii_letters + string.digits) -> str:
+    return "".join(_LOTS.choice(signs) for _ in range(length))
+
+
+_LOTS, HEX_SIGNS = random.Random(3), "0123456789abcdef"
+SECRETS |= {
+    "openai project": "sk-" + "proj-" + _some(48),
+    "openai old": "sk-" + _some(48),
+    "anthropic": "sk-" + "ant-api03-" + _some(90),
+    "openrouter": "sk-" + "or-v1-" + _some(64, HEX_SIGNS),
+    "langfuse secret": "sk-" + "lf-" + "1a2b3c4d-5e6f-7a8b-9c0d-1e2f3a4b5c6d",
+    "github pat": "github_" + "pat_" + _some(22) + "_" + _some(59),
+    "github oauth": "gho_" + _some(36),
+    "github app": "ghs_" + _some(36),
+    "aws session": "ASIA" + _some(16, string.ascii_uppercase + string.digits),
+    "aws pair": "AKIA"
+    + _some(16, string.ascii_uppercase + string.digits)
+    + "\n"
+    + "aws_secret_access_key="
+    + _some(40),
+    "gcp key": "AIza" + _some(35),
+    "gcp oauth": "ya29." + _some(60),
+    "gcp account": '"private_key": "-----BEGIN ' + 'PRIVATE KEY-----\\nMIIEvQ"',
+    "rsa": "-----BEGIN " + "RSA PRIVATE KEY-----",
+    "pgp": "-----BEGIN " + "PGP PRIVATE KEY BLOCK-----",
+    "ec": "-----BEGIN " + "EC PRIVATE KEY-----",
+    "slack app": "xapp-" + "1-A0123456789-1234567890123-" + _some(30, HEX_SIGNS),
+    "slack user": "xoxp-" + "123456789012-123456789012-" + _some(24),
+    "stripe restricted": "rk_" + "live_" + _some(24),
+    "stripe webhook": "whsec_" + _some(32),
+    "sendgrid": "SG." + _some(22) + "." + _some(43),
+    "digitalocean": "dop_" + "v1_" + _some(64, HEX_SIGNS),
+    "gitlab runner": "glrt-" + _some(20),
+    "wandb": "WANDB_API_KEY=" + _some(40, HEX_SIGNS),
+    "replicate": "REPLICATE_API_TOKEN=r8_" + _some(37),
+    "cohere": "COHERE_API_KEY=" + _some(40),
+    "mistral": "MISTRAL_API_KEY: " + _some(32),
+    "together": "together_api_key=" + _some(64, HEX_SIGNS),
+    "databricks": "DATABRICKS_TOKEN=dapi" + _some(32, HEX_SIGNS),
+    "azure ad secret": "AZURE_CLIENT_SECRET=" + _some(3) + "8Q~" + _some(34),
+    "service bus": "Endpoint=sb://x.servicebus.windows.net/;SharedAccessKeyName=Root;SharedAccessKey="
+    + _some(43)
+    + "=",
+    "mongo": "mongodb+srv://app:" + _some(14) + "1@cluster0.abcde.mongodb.net/db",
+    "redis": "redis://:" + _some(20) + "9@cache.internal:6379/0",
+    "amqp": "amqp://svc:" + _some(12) + "7@mq:5672/v",
+    "basic header": "Authorization: Basic " + base64.b64encode(b"admin:" + _some(16).encode()).decode(),
+    "docker auth": '{"auths": {"r.example.com": {"auth": "'
+    + base64.b64encode(b"bob:" + _some(16).encode()).decode()
+    + '"}}}',
+    "netrc": "machine example.com login bob password " + _some(16) + "4",
+    "kube token": "token: " + "eyJ" + _some(30) + ".eyJ" + _some(60) + "." + _some(40),
+    "django": "SECRET_KEY = 'django-insecure-" + _some(40) + "1'",
+    "npmrc": "//registry.npmjs.org/:_authToken=npm_" + _some(36),
 }
 FORMS = {
     "text": lambda text: text.encode(),

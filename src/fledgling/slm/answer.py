@@ -129,6 +129,8 @@ def answer_all(
     """
     offline_and_quiet()
     slm = settings[SLM]
+    if ahead is not None:
+        verify_rows(ahead)
     base = checkpoint.load(model, verify=True)
     engine = choose(slm["engine"], slm["precision"])
     max_new_tokens = settings["track"]["max_new_tokens"]
