@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fledgling import stats
+from fledgling import artefacts, stats
 from fledgling.artefacts import Gate, Rung, Trial
-from fledgling.decision import climb, gate, trial
+from fledgling.decision import climb, evidence, gate, trial
 from fledgling.decision.choice import Rows
 from fledgling.decision.climb import Known
 from fledgling.decision.comparison import compare
@@ -290,6 +290,13 @@ def test_val_promises_where_the_test_rows_suffice():
     assert on_val(scored("slm", GOOD), test_rows=needed)["promising"]
     assert on_val(scored("tuned", GOOD), trained=True)["level"] == 0.05
     assert f"about {needed} test rows would show it, and there are 500" in said["reason"]
+
+
+def test_what_val_says_is_read_as_it_was_written(tmp_path: Path):
+    said = on_val(scored("slm", GOOD))
+    artefacts.write(Trial, tmp_path / "slm.json", said)
+    assert artefacts.read(Trial, tmp_path / "slm.json") == said
+    assert evidence.read_trials([str(tmp_path / "slm.json")]) == {"slm": said}
 
 
 def test_val_goes_on_where_the_gap_is_too_large():
