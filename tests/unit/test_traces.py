@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from fledgling.data.formats import parse
+from fledgling.data.invalid import Unusable
 from fledgling.data.prepare import prepare
 from fledgling.errors import DataError
 from fledgling.prompting import template
@@ -415,3 +417,19 @@ def test_what_instrumentations_really_write_is_read(tmp_path):
     _, sheet, _ = prepared(tmp_path, rows, "toolcall")
     found = {code: entry["rows"] for code, entry in sheet["sources"][0]["rejected"].items()}
     assert found == {"reply_length": 1, "older_events": 1}
+
+
+@pytest.mark.parametrize(
+    ("row", "code"),
+    [
+        ({"prompt": "a", "completion": {"n": 1}}, "not_text"),
+        ({"messages": [{"role": "user", "content": "a"}], "answer": {"n": 1}, "trace_id": "t", "type": "x"}, None),
+    ],
+)
+def test_rows_that_somebody_wrote_are_not_taken_for_logs(row, code):
+    if code is None:
+        assert parse(row, "structured").format == "example"
+        return
+    with pytest.raises(Unusable) as refused:
+        parse(row, "structured")
+    assert refused.value.code == code

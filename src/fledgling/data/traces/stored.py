@@ -17,7 +17,9 @@ _PARAMETERS = ("temperature", "top_p", "seed", "max_completion_tokens", "max_tok
 
 def told_by(row: JsonObject) -> bool:
     """Whether a row is of this format."""
-    return isinstance(row.get("completion"), dict) or row.get("object") == "chat.completion"
+    completion = row.get("completion")
+    whole = isinstance(completion, dict) and ("choices" in completion or "messages" in row)
+    return whole or row.get("object") == "chat.completion"
 
 
 def read(row: JsonObject) -> Record:
