@@ -40,6 +40,7 @@ rule answer:
         model=model_of,
         adapter=adapter_of,
         shots=shots_of,
+        ahead=lambda wildcards: f"results/data/{wildcards.track}/test.jsonl" if wildcards.part == "val/" else [],
     output:
         predictions="results/predictions/{track}/{part}{contender}.jsonl",
         seal="results/predictions/{track}/{part}{contender}.json",
@@ -56,12 +57,13 @@ rule answer:
     params:
         adapter=lambda wildcards, input: (f"--adapter {input.adapter[0]}" if input.adapter else ""),
         shots=lambda wildcards, input: (f"--shots {input.shots[0]}" if input.shots else ""),
+        ahead=lambda wildcards, input: (f"--ahead {input.ahead}" if input.ahead else ""),
         settings=settings("answer"),
         code=code("scripts/answer.py"),
     shell:
         'python -m fledgling.gpus {resources.gpu} python "$FLEDGLING_SCRIPTS/answer.py" --track {wildcards.track}'
         " --contender {wildcards.contender} --data {input.data} --model {input.model} {params.adapter}"
-        " {params.shots} --settings {params.settings:q} --out {output.predictions} 2> {log}"
+        " {params.shots} {params.ahead} --settings {params.settings:q} --out {output.predictions} 2> {log}"
 
 
 rule choose_shots:

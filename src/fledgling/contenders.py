@@ -178,14 +178,19 @@ class Job:
     condition: str = ""
 
 
-def starts(found: Iterable[Job]) -> list[list[Job]]:
-    """The answers among these jobs by the start of an engine that gives them: all candidates of a training share one."""
-    shared: dict[tuple[str, str], list[Job]] = {}
+def starts(config: Config, found: Iterable[Job], *, ahead: bool) -> list[list[Job]]:
+    """These jobs by the start of an engine that does them, at most: the first of each group starts it.
+
+    On val all candidates of a training share one, and leave none to the contender that answers as they do. `ahead`: what
+    answers val answers test in the same start (fledgling.slm.answer).
+    """
+    shared: dict[tuple[object, ...], list[Job]] = {}
     for job in found:
-        if job.rule == "answer":
-            adapter, dot, number = job.contender.rpartition(".")
-            together = f"{adapter}." if dot and number.isdigit() and job.split == "val" else job.contender
-            shared.setdefault((job.track, f"{together} {job.split} {job.repeat}"), []).append(job)
+        if job.rule == "choose_shots":
+            shared[(job.track, job.contender, job.rule)] = [job]
+        elif job.rule == "answer":
+            part = job.repeat if ahead or job.repeat else job.split
+            shared.setdefault((job.track, answers_as(config, job.contender), part), []).append(job)
     return list(shared.values())
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from fledgling import contenders
+from fledgling.contenders import Job
 from fledgling.forecast import starts
 from fledgling.forecast.enough import sentences
 from fledgling.forecast.plan import Line, plan, table
@@ -257,10 +259,22 @@ def test_the_starts_of_an_engine_are_said() -> None:
     made["tracks"]["t"]["finetune"] = "always"
     made["recipe"]["candidates"] = 3
     made["slm"]["engine"] = "auto"
-    said = starts.sentences(made)
-    assert said == [
-        "t: an engine starts 3 times, up to 85 s each (slm; sft.1, sft.2, sft.3 on val; tuned; "
-        "vLLM answers test ahead for a trained contender, which then starts none)"
+    asked = [
+        Job("answer", "t", "slm", "val"),
+        Job("answer", "t", "slm"),
+        Job("train", "t", "sft", None),
+        *(Job("answer", "t", f"sft.{number}", "val") for number in (1, 2, 3)),
+        Job("answer", "t", "tuned", "val"),
+        Job("answer", "t", "tuned"),
+        Job("answer", "t", "tuned", repeat=1),
     ]
-    made["recipe"]["candidates"], made["slm"]["engine"] = 1, "transformers"
-    assert starts.sentences(made) == ["t: an engine starts 2 times (slm; tuned)"]
+    groups = contenders.starts(made, asked, ahead=False)
+    assert [group[0].contender for group in groups] == ["slm", "slm", "sft.1", "tuned", "tuned"]
+    groups = contenders.starts(made, asked, ahead=True)
+    assert [group[0].contender for group in groups] == ["slm", "sft.1", "tuned"]
+    (said,) = starts.sentences(made)
+    assert said.startswith("t: an engine starts at most ")
+    assert "under vLLM, 85 s each" in said
+    assert "sft.1, sft.2, sft.3, tuned on val and test" in said
+    made["slm"]["engine"] = "transformers"
+    assert "under vLLM" not in starts.sentences(made)[0]

@@ -9,22 +9,24 @@ def sentences(config: Config) -> list[str]:
     """The starts of every track, and what to set where trainings wait for each other."""
     found = []
     for track in config["tracks"]:
-        groups = starts(jobs(config, track))
-        each = "; ".join(
-            ", ".join(job.contender for job in group) + (" on val" if group[0].split == "val" else "")
-            for group in groups
+        asked = jobs(config, track)
+        vllm = any(
+            answering(config, job.contender)["engine"] != "transformers" for job in asked if job.rule == "answer"
         )
-        vllm = any(answering(config, group[0].contender)["engine"] != "transformers" for group in groups)
-        cost = f", up to {START_S['vllm']} s each" if vllm else ""
-        spared = "; vLLM answers test ahead for a trained contender, which then starts none" if vllm else ""
-        found.append(
-            f"{track}: an engine starts {len(groups)} times{cost} ({each}{spared if _chooses(groups) else ''})"
-        )
+        groups = starts(config, asked, ahead=vllm)
+        how = f" under vLLM, {START_S['vllm']} s each" if vllm else ""
+        each = "; ".join(_who(group) for group in groups)
+        found.append(f"{track}: an engine starts at most {len(groups)} times{how} ({each})")
     trained = sum(job.rule == "train" for track in config["tracks"] for job in jobs(config, track))
     gpus = config["training"]["gpus"]
     beside = side_by_side(trained, gpus, gpus)
     return found + ([beside] if beside else [])
 
 
-def _chooses(groups: list[list[Job]]) -> bool:
-    return any(len(group) > 1 for group in groups)
+def _who(group: list[Job]) -> str:
+    """Who shares a start, and on which rows."""
+    names = ", ".join(dict.fromkeys(job.contender for job in group))
+    if group[0].rule == "choose_shots":
+        return f"the shots of {names}"
+    splits = " and ".join(dict.fromkeys(str(job.split) for job in group))
+    return f"{names} on {splits}{' again' if group[0].repeat else ''}"
