@@ -293,8 +293,8 @@ def _hidden(text: bytes) -> Iterator[tuple[int, str, bytes]]:
         start += len(line) + 1
     for match in BASE64.finditer(text):
         for body in {match[1], match[1] + (match[2] or b"")}:
-            if _printable(said := _decoded(body)):
-                yield match.start(), "base64", said
+            if _printable(coded := _decoded(body)):
+                yield match.start(), "base64", coded
     for match in HEX.finditer(text):
         if said := _of_hex(match[0]):
             yield match.start(), "hex", said
