@@ -49,6 +49,10 @@ RATIONED = workflow.resource_settings.nodes is not None or any(
 # resource, and reading the rows of a track takes one of it, at a higher priority.
 ROWS_FIRST = 1_000_000
 
+# A job is its command, with no shell above it: TERM ahead of a time limit goes to all processes of a job, and a shell that
+# ends at once would have Snakemake take the job for ended while a training still saves its step.
+shell.prefix("set -euo pipefail; exec ")
+
 # What runs at a time, where neither a profile nor --resources says; the jobs' own Snakemake has nothing to limit.
 if workflow.exec_mode.name == "DEFAULT" and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", 4)

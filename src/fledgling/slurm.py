@@ -357,7 +357,9 @@ def submit_script(script: str) -> None:
         )
     arguments += shlex.split(str(resources.get("slurm_extra") or ""))
     # A step, because --signal=TERM@… reaches steps only, and with "B:" kills the batch shell and so the job.
-    wrap = f"srun --ntasks=1 --cpus-per-task={threads} --cpu-bind=none bash {shlex.quote(str(Path(script).absolute()))}"
+    # Its shell stays when TERM comes, until the job has saved what it has.
+    command = f"trap '' TERM; exec bash {shlex.quote(str(Path(script).absolute()))}"
+    wrap = f"srun --ntasks=1 --cpus-per-task={threads} --cpu-bind=none bash -c {shlex.quote(command)}"
     print(submit(targets_of(text), "", f"{rule}-{wildcards}" if wildcards else rule, arguments, wrap))
 
 
