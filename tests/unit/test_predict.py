@@ -532,6 +532,75 @@ def test_shots_of_a_record_that_val_has_are_refused(
         choose(tmp_path, tiny_model, tiny_rows, 1, shared=1)
 
 
+# --- one start
+
+
+@pytest.fixture
+def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The manifests of three adapters; what they weigh does not matter here."""
+    from fledgling.models.adapter import Adapter
+
+    monkeypatch.setattr(stage.adapter, "load", lambda path, _: Adapter(path.parent, f"digest of {path.parent.name}"))
+    made = [tmp_path / f"{number}/manifest.json" for number in (1, 2, 3)]
+    for path in made:
+        path.parent.mkdir()
+        path.write_text("{}")
+    return made
+
+
+def start(tmp_path: Path, model: Path, asks: list[stage.Ask], ahead: Path | None = None, **slm: Any) -> None:
+    given = SETTINGS | {"slm": SETTINGS["slm"] | slm}
+    stage.answer_all(asks, track="t", model=model, settings=given, journal=tmp_path / "journal", ahead=ahead)
+
+
+def test_candidates_answer_val_and_one_of_them_test_in_one_start(
+    tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake, adapters: list[Path]
+) -> None:
+    lines = tiny_rows.read_text().splitlines(keepends=True)
+    val, test = tmp_path / "val.jsonl", tmp_path / "test.jsonl"
+    val.write_text("".join(lines[:8]))
+    test.write_text("".join(lines[8:]))
+    vllm = {"engine": "vllm", "precision": "bf16"}
+    outs = [tmp_path / f"sft.{number}.jsonl" for number in (1, 2, 3)]
+    start(tmp_path, tiny_model, [stage.Ask(val, *each) for each in zip(adapters, outs, strict=True)], test, **vllm)
+    assert fake.starts == 1
+    assert len(fake.asked) == 3 * len(lines)
+    assert {path.parent for path in adapters} == set(fake.adapters)
+    assert [[row.id for row in read_predictions(out)] for out in outs] == [[row.id for row in read_examples(val)]] * 3
+    assert len({row.fingerprint for out in outs for row in read_predictions(out)}) == 3
+
+    chosen = tmp_path / "chosen/manifest.json"  # the same files as candidate 2, in the place of the adapter
+    chosen.parent.mkdir()
+    chosen.write_text("{}")
+    kept = stage.adapter.load(adapters[1], None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stage.adapter, "load", lambda *_: kept)
+        start(tmp_path, tiny_model, [stage.Ask(test, chosen, tmp_path / "tuned.jsonl")], **vllm)
+    assert fake.starts == 1
+    assert [row.id for row in read_predictions(tmp_path / "tuned.jsonl")] == [row.id for row in read_examples(test)]
+
+
+@pytest.mark.parametrize(
+    ("most", "slm"), [(0, {"engine": "vllm", "precision": "bf16"}), (8192, {"engine": "transformers"})]
+)
+def test_nothing_is_answered_ahead_where_a_start_costs_less(
+    tmp_path: Path,
+    tiny_model: Path,
+    tiny_rows: Path,
+    fake: Fake,
+    adapters: list[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+    slm: dict[str, Any],
+) -> None:
+    monkeypatch.setattr(stage, "MOST_AHEAD", most)
+    val = tmp_path / "val.jsonl"
+    val.write_text("".join(tiny_rows.read_text().splitlines(keepends=True)[:4]))
+    asks = [stage.Ask(val, path, tmp_path / f"{number}.jsonl") for number, path in enumerate(adapters)]
+    start(tmp_path, tiny_model, asks, tiny_rows, **slm)
+    assert len(fake.asked) == 12
+
+
 # --- the choice of an engine
 
 
