@@ -9,6 +9,7 @@ import pytest
 from fledgling.data.formats import parse
 from fledgling.data.invalid import Unusable
 from fledgling.data.prepare import prepare
+from fledgling.data.traces.record import moment
 from fledgling.errors import DataError
 from fledgling.prompting import template
 from fledgling.records import read_examples
@@ -433,3 +434,26 @@ def test_rows_that_somebody_wrote_are_not_taken_for_logs(row, code):
     with pytest.raises(Unusable) as refused:
         parse(row, "structured")
     assert refused.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (1_790_000_000, 1_790_000_000),
+        ("1790000000000000000", 1_790_000_000),
+        (1_790_000_000_000, 1_790_000_000),
+        ("2026-09-21 14:13:20.000+00", 1_790_000_000),
+        ("2026-09-21T16:13:20+02:00", 1_790_000_000),
+        (None, None),
+        *(
+            (value, "refused")
+            for value in (1e30, "9" * 40, 10**400, -5, True, "0001-01-01T00:00+14:00", "soon", [], {})
+        ),
+    ],
+)
+def test_times_of_every_kind(value, seconds):
+    if seconds != "refused":
+        assert moment(value, "t") == seconds
+        return
+    with pytest.raises(Unusable, match="is no time"):
+        moment(value, "t")

@@ -99,12 +99,17 @@ def moment(value: Json, key: str) -> float | None:
     if found is not None and found > 0 and not isinstance(value, bool):
         for limit in (1e17, 1e14, 1e11):  # in seconds these are years after 5000
             if found > limit:
-                return found / {1e17: 1e9, 1e14: 1e6, 1e11: 1e3}[limit]
-        return found
-    try:
-        read = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        read = None
-    if read is None:
+                found /= {1e17: 1e9, 1e14: 1e6, 1e11: 1e3}[limit]
+                break
+    else:
+        try:
+            read = datetime.fromisoformat(value) if isinstance(value, str) else None
+            found = None if read is None else (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError):
+            found = None
+    if found is None or not 0 <= found < _NO_YEAR:
         raise Unusable("time", f"key '{key}': {str(value)[:60]!r} is no time; write ISO 8601 or seconds since 1970")
-    return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
+    return found
+
+
+_NO_YEAR = 253_402_300_800  # seconds at which the year 10000 begins
