@@ -5,6 +5,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
+from fledgling.config import SLM
+
 CHANGED = re.compile(
     r"Params have changed since last execution: Union of exclusive params before and now across all output: "
     r"before: (?P<before>.*?) now: (?P<now>.*?) (?=;|$)",
@@ -81,7 +83,7 @@ def _walk(old: object, new: object, path: tuple[str, ...]) -> Iterator[tuple[tup
 
 def _key(path: tuple[str, ...], wildcards: Mapping[str, str]) -> str:
     """The key as the configuration spells it; of one contender's own settings only the last name, as a block may set it."""
-    if "contender" in wildcards and path[0] in ("slm", "track") and len(path) > 1:
+    if "contender" in wildcards and path[0] in (SLM, "track") and len(path) > 1:
         return ".".join(path[1:])
     if path[0] in ("track", "model") and path[0] in wildcards:
         return ".".join([f"{path[0]}s", wildcards[path[0]], *path[1:]])
