@@ -63,7 +63,8 @@ def test_the_historical_setting_is_an_overlay_of_the_real_configuration(empty):
 def test_always_shows_the_upper_bound(empty, overlay):
     plan = empty.plan("--configfile", overlay({"tracks": {"toolcall": {"finetune": "always"}}}), "--", "all")
     assert plan["train"] == 1
-    assert plan["answer"] == 2 + 2 + 1, "the slm of both tracks; two candidates and the tuned one of this track"
+    assert plan["answer"] == 2 + 2, "slm and tuned of this track on test; the other track's slm on val and test"
+    assert plan["answer_candidates"] == 1
 
 
 def test_never_stops_at_the_gate(empty, overlay):
