@@ -177,4 +177,4 @@ rule report:
         'python "$FLEDGLING_SCRIPTS/report.py" --track {wildcards.track} --settings {params.settings:q}'
         " --verdict {input.verdict} --compare {input.compare} --data {input.data} --datasheet {input.datasheet}"
         " --predictions {input.predictions} --metrics {input.metrics} --rows {input.rows}"
-        " --training {input.training} --out {output.html} 2> {log}"
+        " --training {input.training} --ladder {input.ladder} --out {output.html} 2> {log}"

@@ -19,6 +19,7 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, nargs="+", required=True, help="of all contenders and floors (.json)")
     parser.add_argument("--rows", type=Path, nargs="+", required=True, help="of teacher and contenders (.jsonl)")
     parser.add_argument("--training", type=Path, nargs="*", default=[], help="training.json of each adapter")
+    parser.add_argument("--ladder", type=Path, nargs="*", default=[], help="what val says of the contenders")
     parser.add_argument("--out", type=Path, required=True, help="the page")
     arguments = parser.parse_args()
 
@@ -38,6 +39,7 @@ def main() -> None:
         metrics=arguments.metrics,
         rows=arguments.rows,
         training=arguments.training,
+        ladder=arguments.ladder,
     )
     write_text(arguments.out, seals.sealed(render(inputs).rstrip("\n") + "\n", seals.HTML))
 

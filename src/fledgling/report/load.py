@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from fledgling import artefacts
-from fledgling.artefacts import Comparison, Datasheet, Gate, JsonObject, Metrics, Predictions, Rung, Training, Verdict
+from fledgling.artefacts import (
+    Comparison,
+    Datasheet,
+    Gate,
+    JsonObject,
+    Metrics,
+    Predictions,
+    Rung,
+    Training,
+    Trial,
+    Verdict,
+)
 from fledgling.errors import DataError
 from fledgling.sealing import seal_of, verify_predictions
 
@@ -76,10 +87,12 @@ def load(
     metrics: Sequence[Path],
     rows: Sequence[Path],
     training: Sequence[Path] = (),
+    ladder: Sequence[Path] = (),
 ) -> Inputs:
     """Read what is small, name what is large.
 
-    A contender is named by the stem of its files, an adapter by the folder of its training.json.
+    A contender is named by the stem of its files, an adapter by the folder of its training.json. What val says of the
+    contenders (`ladder`) stands in the verdict; its files are held against it, for they say who is on the page.
 
     Raises:
         DataError: a file is missing or has another shape, or a contender of the verdict lacks a file.
@@ -99,7 +112,11 @@ def load(
         {path.stem: path for path in rows},
     )
     artefacts.seal(data, inputs.datasheet["splits"]["test"]["sha256"], datasheet)
-    artefacts.require_same(judged["made_from"], artefacts.digests(compare, datasheet, *metrics, *rows), verdict)
+    for path in ladder:
+        artefacts.read(Trial, path)
+    artefacts.require_same(
+        judged["made_from"], artefacts.digests(compare, datasheet, *metrics, *rows, *ladder), verdict
+    )
     for name in inputs.answerers:
         _require("predictions", name, inputs.predictions)
         _require("metrics", name, inputs.metrics)
