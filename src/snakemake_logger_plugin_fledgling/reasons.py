@@ -5,8 +5,6 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
-from fledgling.config import SLM
-
 CHANGED = re.compile(
     r"Params have changed since last execution: Union of exclusive params before and now across all output: "
     r"before: (?P<before>.*?) now: (?P<now>.*?) (?=;|$)",
@@ -83,6 +81,8 @@ def _walk(old: object, new: object, path: tuple[str, ...]) -> Iterator[tuple[tup
 
 def _key(path: tuple[str, ...], wildcards: Mapping[str, str]) -> str:
     """The key as the configuration spells it; of one contender's own settings only the last name, as a block may set it."""
+    from fledgling.config import SLM  # not before the graph has said whose fledgling it is (rules/common.smk)
+
     if "contender" in wildcards and path[0] in (SLM, "track") and len(path) > 1:
         return ".".join(path[1:])
     if path[0] in ("track", "model") and path[0] in wildcards:
