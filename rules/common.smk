@@ -304,27 +304,31 @@ def of_everybody(folder, suffix):
     """Files of all who answered: teacher, ladder and floors, second runs, and the candidates of trainings on val."""
 
     def of(wildcards):
-        named = ladder(wildcards)
-        again = [name for name in ["teacher", *(one.name for one in named)] if name in config["repeats"]]
-        adapters = dict.fromkeys(one.adapter for one in named if one.adapter)
+        again = answering_twice(wildcards)
+        adapters = dict.fromkeys(one.adapter for one in ladder(wildcards) if one.adapter)
         val = [f"{adapter}.{number}" for adapter in adapters for number in CANDIDATES] if len(CANDIDATES) > 1 else []
-        names = ["teacher", *(one.name for one in named), *FLOOR_NAMES]
-        names += [f"repeat/{name}" for name in again] + [f"val/{name}" for name in val]
-        return [f"results/{folder}/{wildcards.track}/{name}{suffix}" for name in names]
+        files = [
+            "teacher",
+            *names(wildcards),
+            *FLOOR_NAMES,
+            *(f"repeat/{name}" for name in again),
+            *(f"val/{name}" for name in val),
+        ]
+        return [f"results/{folder}/{wildcards.track}/{file}{suffix}" for file in files]
 
     return of
+
+
+def answering_twice(wildcards):
+    """Who of the teacher and the contenders that are built answers every test row a second time."""
+    return [name for name in ["teacher", *names(wildcards)] if name in config["repeats"]] if config["repeats"] else []
 
 
 def repeats(suffix):
     """The second runs that the configuration asks for: {contender} files of results/metrics/{track}/repeat."""
 
     def of(wildcards):
-        if not config["repeats"]:
-            return []
-        found = ["teacher", *names(wildcards)]
-        return [
-            f"results/metrics/{wildcards.track}/repeat/{name}{suffix}" for name in found if name in config["repeats"]
-        ]
+        return [f"results/metrics/{wildcards.track}/repeat/{name}{suffix}" for name in answering_twice(wildcards)]
 
     return of
 

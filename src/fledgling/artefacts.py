@@ -276,14 +276,6 @@ class Datasheet(Sealed):
     """What the test rows can show; absent from files of before 0.1."""
 
 
-class ToolCall(TypedDict, total=False):
-    """One structured call of a provider, in OpenAI's form."""
-
-    id: str
-    type: str
-    function: JsonObject
-
-
 class Prediction(TypedDict):
     """results/predictions/{track}/{contender}.jsonl, a line: one contender's answer to one row, raw text kept."""
 

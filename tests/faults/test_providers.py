@@ -327,6 +327,14 @@ def test_another_model_than_asked_is_told(asked: Bench, caplog: pytest.LogCaptur
 # Limits are a provider's.
 
 
+def together(jobs: list[harness.Ask]) -> None:
+    """Run jobs side by side; each has to end well."""
+    processes = [job.start() for job in jobs]
+    for process in processes:
+        _, error = process.communicate(timeout=60)
+        assert process.returncode == 0, error
+
+
 def test_two_processes_keep_one_rate(tmp_path: Path) -> None:
     with server() as at:
         jobs = []
@@ -335,10 +343,7 @@ def test_two_processes_keep_one_rate(tmp_path: Path) -> None:
             jobs.append(
                 harness.Ask(tmp_path, data, harness.settings(at.url, requests_per_minute=240), out=f"{number}.jsonl")
             )
-        processes = [job.start() for job in jobs]
-        for process in processes:
-            _, error = process.communicate(timeout=60)
-            assert process.returncode == 0, error
+        together(jobs)
         seen = at.counts()
     assert seen["received"] == 30
     assert seen["last_s"] - seen["first_s"] >= 29 / 4 - 1  # the first call may arrive late; two paces would take half
@@ -354,10 +359,7 @@ def test_two_runs_in_two_folders_keep_one_rate(tmp_path: Path) -> None:
             data = harness.write_rows(folder / "data.jsonl", harness.rows(15, 100 * number))
             jobs.append(harness.Ask(folder, data, harness.settings(at.url, requests_per_minute=240)))
             jobs[number].locks = tmp_path / "locks"
-        processes = [job.start() for job in jobs]
-        for process in processes:
-            _, error = process.communicate(timeout=60)
-            assert process.returncode == 0, error
+        together(jobs)
         seen = at.counts()
     assert seen["received"] == 30
     assert seen["last_s"] - seen["first_s"] >= 29 / 4 - 1
@@ -369,10 +371,7 @@ def test_two_processes_keep_one_concurrency(tmp_path: Path) -> None:
         for number, first in enumerate((0, 100)):
             data = harness.write_rows(tmp_path / f"{number}.jsonl", harness.rows(30, first))
             jobs.append(harness.Ask(tmp_path, data, harness.settings(at.url, concurrency=4), out=f"{number}.jsonl"))
-        processes = [job.start() for job in jobs]
-        for process in processes:
-            _, error = process.communicate(timeout=60)
-            assert process.returncode == 0, error
+        together(jobs)
         assert at.counts()["most_in_flight"] == 4
 
 

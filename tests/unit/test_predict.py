@@ -428,22 +428,26 @@ def test_raw_is_what_came_back(tokenizer: Any, decoding: Decoding) -> None:
         assert made.raw == text
 
 
+def answer_with_shots(folder: Path, model: Path, *, data: str, shots: str, settings: dict[str, Any]) -> None:
+    stage.answer(
+        track="t",
+        data=folder / data,
+        model=model,
+        adapter_path=None,
+        settings=settings,
+        journal=folder / "j",
+        out=folder / "p.jsonl",
+        shots=folder / shots,
+    )
+
+
 def test_shots_are_the_same_turns_before_every_row(
     tmp_path: Path, tiny_model: Path, tiny_rows: Path, tokenizer: Any, fake: Fake
 ) -> None:
     lines = tiny_rows.read_text().splitlines(keepends=True)
     (tmp_path / "shots.jsonl").write_text("".join(lines[12:14]))
     (tmp_path / "test.jsonl").write_text("".join(lines[:12]))
-    stage.answer(
-        track="t",
-        data=tmp_path / "test.jsonl",
-        model=tiny_model,
-        adapter_path=None,
-        settings=SETTINGS,
-        journal=tmp_path / "j",
-        out=tmp_path / "p.jsonl",
-        shots=tmp_path / "shots.jsonl",
-    )
+    answer_with_shots(tmp_path, tiny_model, data="test.jsonl", shots="shots.jsonl", settings=SETTINGS)
     prompts = [tokenizer.decode(prompt) for prompt in fake.asked]
     heads = {prompt.rpartition("<|user|>")[0] for prompt in prompts}
     assert len(heads) == 1
@@ -491,16 +495,7 @@ def test_val_chooses_shots_and_asks_nothing_twice(
     ranks = [(*one["metrics"].values(), -one["prompt_tokens"]) for one in made["tried"]]
     assert ranks[[(one["k"], one["set"]) for one in made["tried"]].index((made["k"], made["set"]))] == max(ranks)
     asked = len(fake.asked)
-    stage.answer(
-        track="t",
-        data=tmp_path / "val.jsonl",
-        model=tiny_model,
-        adapter_path=None,
-        settings=LONG,
-        journal=tmp_path / "j",
-        out=tmp_path / "p.jsonl",
-        shots=tmp_path / "few.jsonl",
-    )
+    answer_with_shots(tmp_path, tiny_model, data="val.jsonl", shots="few.jsonl", settings=LONG)
     assert len(fake.asked) == asked, "the answers lie in the journal"
 
 
@@ -509,16 +504,7 @@ def test_a_number_of_shots_is_lowered_for_all_rows_where_they_do_not_fit(
 ) -> None:
     whole = choose(tmp_path, tiny_model, tiny_rows, 3)
     assert (whole["k"], whole["tried"], fake.asked) == (3, [], [])
-    stage.answer(
-        track="t",
-        data=tmp_path / "val.jsonl",
-        model=tiny_model,
-        adapter_path=None,
-        settings=LONG,
-        journal=tmp_path / "j",
-        out=tmp_path / "p.jsonl",
-        shots=tmp_path / "few.jsonl",
-    )
+    answer_with_shots(tmp_path, tiny_model, data="val.jsonl", shots="few.jsonl", settings=LONG)
     longest = max(len(prompt) for prompt in fake.asked)
     made = choose(tmp_path, tiny_model, tiny_rows, 3, longest - 1)
     assert made["k"] < 3

@@ -6,6 +6,7 @@ from itertools import takewhile
 
 from fledgling.artefacts import Climb, Comparison, Metrics, Rung, Span, Step, Trial, TriedOnVal
 from fledgling.decision.choice import closest
+from fledgling.decision.comparison import judgeable
 from fledgling.decision.rule import Rule
 from fledgling.decision.trial import LITTLE, furthest
 
@@ -59,9 +60,8 @@ def after_the_gate(rule: Rule, trials: Mapping[str, Trial], comparisons: Mapping
     if last is None or last["goes_on"]:
         return following(rule, judged[-1])
     body = comparisons[last["contender"]]
-    able = body["finding"] != "invalid" and (body["coverage"] or 0) >= rule.min_coverage
     confirmed = body["finding"] == "as_good" or not last["promising"]
-    return following(rule, last["contender"]) if able and not confirmed and rule.further else None
+    return following(rule, last["contender"]) if judgeable(rule, body) and not confirmed and rule.further else None
 
 
 @dataclass(frozen=True, slots=True)

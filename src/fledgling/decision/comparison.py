@@ -141,6 +141,12 @@ def _judged(
     return _settle(body, "unclear", reasons)
 
 
+def judgeable(rule: Rule, body: Comparison) -> bool:
+    """Whether a comparison can say yes or no: its numbers can be trusted, and enough rows were answered by both."""
+    coverage = body["coverage"]
+    return body["finding"] != "invalid" and coverage is not None and coverage >= rule.min_coverage
+
+
 def _settle(body: Comparison, finding: Finding, reasons: list[str]) -> Comparison:
     body["finding"], body["reasons"] = finding, reasons
     return body

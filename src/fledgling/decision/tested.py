@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from fledgling import stats
 from fledgling.artefacts import Comparison, Family
-from fledgling.decision.comparison import compare
+from fledgling.decision.comparison import compare, judgeable
 from fledgling.decision.family import Evidence, Settled, evidence, promise, settle
 from fledgling.decision.pairing import aligned, p_value
 from fledgling.decision.rule import Rule
@@ -75,7 +75,7 @@ def turns(rule: Rule, judged: Sequence[str]) -> tuple[list[str], str]:
 
 
 def _evidence(rule: Rule, body: Comparison, teacher: Scored, contender: Scored, floors: Sequence[Scored]) -> Evidence:
-    one, coverage = aligned(teacher, contender), body["coverage"]
+    one = aligned(teacher, contender)
     metrics = {}
     for metric in rule.core:
         metrics[label(metric)] = stats.non_inferiority_p(
@@ -101,8 +101,7 @@ def _evidence(rule: Rule, body: Comparison, teacher: Scored, contender: Scored, 
         }
         for floor in floors
     }
-    sound = body["finding"] != "invalid" and coverage is not None and coverage >= rule.min_coverage
-    return evidence(contender.name, metrics, beaten, sound=sound)
+    return evidence(contender.name, metrics, beaten, sound=judgeable(rule, body))
 
 
 def described(rule: Rule, settled: Settled) -> Family:

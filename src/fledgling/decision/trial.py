@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fledgling.artefacts import Comparison, MadeFrom, OnVal, Trial
-from fledgling.decision.comparison import compare
+from fledgling.decision.comparison import compare, judgeable
 from fledgling.decision.family import NOMINEE
 from fledgling.decision.power import needed_in_words
 from fledgling.decision.rule import Rule
@@ -47,7 +47,7 @@ def judge(
     body = compare(held, teacher, contender, (), problems=problems, core_only=True)
     entries = {metric: body["metrics"][metric] for metric in rule.core if metric in body["metrics"]}
     wanted = {metric: entry["rows_needed"] for metric, entry in entries.items()}
-    sound = body["finding"] != "invalid" and (body["coverage"] or 0) >= rule.min_coverage
+    sound = judgeable(rule, body)
     known = [rows for rows in wanted.values() if rows is not None]
     needed = max(known) if entries and len(known) == len(wanted) else None
     promising = sound and needed is not None and needed <= test_rows

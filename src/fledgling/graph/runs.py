@@ -10,7 +10,6 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, NotRequired, TypedDict
 
@@ -45,11 +44,6 @@ class RunRecord(TypedDict):
     state: NotRequired[End]
     exit_code: NotRequired[int]
     seconds: NotRequired[float]
-
-
-def run_id(pid: int) -> str:
-    """The name of a run that starts now."""
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{pid}"
 
 
 class RunLog:

@@ -8,7 +8,7 @@ its creation was lost, and no other run asks those rows meanwhile.
 import json
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from fledgling.failpoints import failpoint
 from fledgling.files import Object, digest
 from fledgling.journal import Journal
 from fledgling.journal.line import decode, is_kind, key_of
+from fledgling.portions import portions
 from fledgling.teacher.address import Address
 from fledgling.teacher.answers import Digits, written
 from fledgling.teacher.client import Client
@@ -98,7 +99,7 @@ class Batches:
         """Send all requests that no other process works on, and wait for their results."""
         tokens: dict[str, str | None] = {}
         try:
-            for calls in _chunks(requests):
+            for calls in portions(requests, _weight, most_bytes=MOST_BYTES, most=MOST_ROWS):
                 token = digest(uuid.uuid4().hex)
                 self.kept.claim(token)
                 tokens[token] = None
@@ -265,15 +266,6 @@ def _line(call: Request, endpoint: str) -> bytes:
     return (json.dumps(value) + "\n").encode()
 
 
-def _chunks(requests: Iterable[Request]) -> Iterator[list[Request]]:
-    chunk: list[Request] = []
-    size = 0
-    for call in requests:
-        length = len(json.dumps(call.body)) + 200
-        if chunk and (len(chunk) == MOST_ROWS or size + length > MOST_BYTES):
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(call)
-        size += length
-    if chunk:
-        yield chunk
+def _weight(call: Request) -> int:
+    """Bytes of a call's line, about: its body, its id and its address."""
+    return len(json.dumps(call.body)) + 200

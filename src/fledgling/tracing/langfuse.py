@@ -6,7 +6,7 @@ of which survives a kill. What is written here is read back with it in the tests
 
 import base64
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -14,6 +14,7 @@ from typing import cast
 
 from fledgling.artefacts import Json, JsonObject
 from fledgling.files import canonical
+from fledgling.portions import portions
 from fledgling.tracing import addresses
 from fledgling.tracing.addresses import KEYS, LANGFUSE
 from fledgling.tracing.otlp import post_spans, resource
@@ -145,7 +146,8 @@ class Langfuse:
         return replace(span, attributes=span.attributes | own)
 
     def _scores(self, context: Context, lines: Sequence[Answer | Event]) -> None:
-        for batch in _batches(self._score(context, line, one) for line in lines for one in line["scores"]):
+        scores = (self._score(context, line, one) for line in lines for one in line["scores"])
+        for batch in portions(scores, _weight, most_bytes=SCORES_BYTES):
             said = self._post("/api/public/scores", [*batch])
             if said.get("rejected"):
                 errors = said.get("errors")
@@ -177,18 +179,9 @@ def _storable(value: Json) -> Json:
     return [_storable(one) for one in value] if isinstance(value, list) else value
 
 
-def _batches(scores: Iterable[JsonObject]) -> Iterator[list[Json]]:
-    batch: list[Json] = []
-    size = 0
-    for one in scores:
-        weight = len(json.dumps(one)) + 2
-        if batch and size + weight > SCORES_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(one)
-        size += weight
-    if batch:
-        yield batch
+def _weight(score: JsonObject) -> int:
+    """Bytes of a score in a list."""
+    return len(json.dumps(score)) + 2
 
 
 def _iso(nanoseconds: int) -> str:

@@ -49,8 +49,7 @@ def attend_one_by_one(
     **_: Any,
 ) -> tuple[Any, None]:
     """As `attend`, on a CPU and in any precision; a window of attention is at least as long as the rows."""
-    if attention_mask is not None or dropout:
-        raise ValueError("neither masks nor dropout of attention are possible with rows that lie one behind the other")
+    _refuse(attention_mask, dropout)
     sizes = cu_seq_lens_q.diff().tolist()
     queries, keys, values = (states.split(sizes, dim=2) for states in (query, key, value))
     groups = query.shape[1] > key.shape[1]
@@ -78,8 +77,7 @@ def attend(
     """transformers' interface of attention: query (1, heads, tokens, width), key and value with the heads of a
     grouped query, in half precision; `cu_seq_lens_q` (rows + 1,) are the rows' bounds. Returns (1, tokens, heads, width).
     """
-    if attention_mask is not None or dropout:
-        raise ValueError("neither masks nor dropout of attention are possible with rows that lie one behind the other")
+    _refuse(attention_mask, dropout)
     groups = query.shape[1] // key.shape[1]
     given: dict[str, Any] = {}
     if _GROUPS:
@@ -90,3 +88,8 @@ def attend(
     reach = -1 if sliding_window is None or sliding_window >= max_length_q else sliding_window - 1
     bounds = cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q
     return varlen_attn(query, key, value, *bounds, scale=scaling, window_size=(reach, 0), **given)[None], None
+
+
+def _refuse(mask: Any, dropout: float) -> None:
+    if mask is not None or dropout:
+        raise ValueError("neither masks nor dropout of attention are possible with rows that lie one behind the other")
