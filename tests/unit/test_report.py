@@ -541,6 +541,36 @@ def test_files_that_do_not_fit_are_named(made: Made, tmp_path: Path) -> None:
         load("demo", {}, **(arguments | {"verdict": broken}))
 
 
+def test_what_val_said_is_held_against_the_verdict(made: Made, tmp_path: Path) -> None:
+    arguments = made["tuned", "toolcall"]
+    path = tmp_path / "slm.json"
+    trial = {
+        "format": "fledgling/ladder/1",
+        "made_from": {},
+        "key": "k",
+        "track": "demo",
+        "contender": "slm",
+        "promising": False,
+        "goes_on": True,
+        "reason": "it is 30 points worse",
+        "rows": 40,
+        "test_rows": 40,
+        "level": 0.04,
+        "rows_needed": None,
+        "metrics": {},
+    }
+    write_sealed(path, trial)
+    load("demo", SETTINGS, **(arguments | {"ladder": [path]}))
+    judged = tmp_path / "verdict.json"
+    verdict = read_json(arguments["verdict"])
+    write_sealed(judged, verdict | {"made_from": verdict["made_from"] | {str(path): "0" * 64}})
+    with pytest.raises(DataError, match=r"was made from another .*slm\.json"):
+        load("demo", SETTINGS, **(arguments | {"verdict": judged, "ladder": [path]}))
+    path.write_text(path.read_text().replace("30 points", "10 points"))
+    with pytest.raises(DataError, match="its bytes are not those that its seal vouches for"):
+        load("demo", SETTINGS, **(arguments | {"ladder": [path]}))
+
+
 def settled(inputs: Inputs, **keys: Any) -> str:
     """The page under other prices and traffic."""
     track = {"requests_per_month": keys["requests"]} if "requests" in keys else {}
