@@ -4,7 +4,6 @@ import gzip
 import json
 import subprocess
 import sys
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from fledgling.data.text_files import json_lines
 from fledgling.errors import ConfigError, DataError
 from fledgling.files import read_jsonl, sha256_file
 from fledgling.records import read_examples
+from tests.allowance import within
 
 SHARES = {"train": 0.6, "val": 0.1, "test": 0.3}
 SPLITS = ("train", "val", "test")
@@ -938,13 +938,12 @@ HOSTILE = {
 def test_a_row_takes_at_most_a_second_whatever_it_holds(made, name):
     made({"rows_": [call_row(1)], "split": "test"}, finetune="never")  # what is imported once is imported now
     Path("h.jsonl").write_text(json.dumps(HOSTILE[name], ensure_ascii=False) + "\n")
-    start = time.process_time()
-    made(
-        {"path": "h.jsonl", "split": "test", "on_invalid": "reject"},
-        {"rows_": [call_row(2)], "split": "test"},
-        finetune="never",
-    )
-    assert time.process_time() - start < 1
+    with within(1):
+        made(
+            {"path": "h.jsonl", "split": "test", "on_invalid": "reject"},
+            {"rows_": [call_row(2)], "split": "test"},
+            finetune="never",
+        )
 
 
 def test_tool_calls_without_a_tool_or_a_call_are_told(made, caplog):
