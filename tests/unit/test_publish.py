@@ -23,6 +23,7 @@ from fledgling.publishing import upload as uploading
 from fledgling.publishing.files import File, generated_file, select
 from fledgling.publishing.upload import Target, upload
 from tests.servers.hub import READER, TOKEN, Hub
+from tests.unit.test_secrets import FORMS, SECRETS
 
 ROOT = Path(__file__).resolve().parents[2]
 REPO = "org/calls-slm"
@@ -266,6 +267,31 @@ def test_secret_in_a_file_stops_before_the_first_request(hub: Hub, folder: Path)
         upload(files_of(folder), Target(REPO), "first")
     assert key not in str(raised.value)
     assert hub.requests == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_no_form_of_a_secret_reaches_the_hub_or_a_log(
+    hub: Hub, folder: Path, form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sixty secrets, each in a note, in settings and among weights: nothing is sent, and no message repeats one."""
+    said = []
+    for number, secret in enumerate(SECRETS.values()):
+        name = ("sub/notes.md", "adapter_config.json", "adapter_model.safetensors")[number % 3]
+        clean, coded = (folder / name).read_bytes(), FORMS[form](secret)
+        (folder / name).write_bytes(coded if "mark" in form else b"see " + coded + b" here")
+        with pytest.raises(DataError) as raised:
+            upload(files_of(folder), Target(f"org/r{number}"), "first")
+        (folder / name).write_bytes(clean)
+        said.append(str(raised.value))
+    upload(files_of(folder), Target(REPO), "clean")
+    sent = b"\n".join(str(request).encode() + request.body for request in hub.requests)
+    told = "\n".join(said) + caplog.text
+    assert len(said) == 60
+    assert hub.repo(REPO).files
+    for secret in SECRETS.values():
+        assert FORMS[form](secret) not in sent
+        assert secret.encode() not in sent
+        assert secret not in told
 
 
 def test_value_of_a_variable_in_weights(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
