@@ -119,6 +119,25 @@ CALLING = {
     "shell": "```bash\nget_weather --city Oslo\n```",
     "after thoughts": "<think>The weather, then.</think>\n[get_weather(city='Oslo')]",
     "thoughts without an end": "<think>I should use get_weather",
+    "an arrow": f"get_weather → {ARGUMENTS}",
+    "a table's bar": "get_weather | city: Oslo",
+    "a semicolon": "get_weather; city: Oslo",
+    "a colon behind the argument": 'get_weather city:"Oslo"',
+    "OpenAI's older key as a label": "function_call: get_weather",
+    "Chinese": '使用工具get_weather，参数{"city":"Oslo"}',
+    "Chinese, labels": f"工具：get_weather\n参数：{ARGUMENTS}",
+    "Chinese, a parenthesis": "get_weather（“Oslo”）",
+    "Japanese": f"ツール：get_weather、引数：{ARGUMENTS}",
+    "Korean": f"도구: get_weather\n매개변수: {ARGUMENTS}",
+    "escaped for Markdown": 'get\\_weather(city="Oslo")',
+    "an invisible character in the name": 'get_\u200bweather("Oslo")',
+    "wide letters": "get＿weather（“Oslo”）",
+    "javascript, camel case": 'getWeather({"city": "Oslo"})',
+    "camel case, positional": 'Let me look: getWeather("Oslo")',
+    "javascript, of its own": 'bookFlight({to: "Oslo"})',
+    "json of no known keys": '{"recipient": "get_weather", "payload": {"city": "Oslo"}}',
+    "json of no known keys, in a list": '[{"to": "get_weather", "with": {"city": "Oslo"}}]',
+    "in brackets": "[get_weather: Oslo]",
 }
 
 REFUSING = {
@@ -153,6 +172,14 @@ REFUSING = {
     "thoughts that consider a call": f"<think>{CALL}? get_weather(city='Oslo')? No.</think>A poet did.",
     "closed thoughts": f"Perhaps <tool_call>{CALL}</tool_call>? No.\n</think>\n\nA poet did.",
     "end of turn": "A poet did.<|im_end|>\n<|endoftext|>",
+    "an argument that is asked for": "I would need get_weather's city=? Please tell me.",
+    "an argument that is left open": "To use get_weather I need city=… from you.",
+    "an object that names a tool": '{"answer": "get_weather", "why": "the nearest, though it does not fit"}',
+    "Chinese": "没有合适的工具，get_weather 只能查询天气（城市）。",
+    "Chinese, in parentheses": "get_weather（天气查询）和 refund（退款）都不适用。",
+    "Japanese": "get_weatherは使えません（都市が不明です）。",
+    "a name, a colon and a question": "refund: which order is it?",
+    "words that sound like a tool's name": "I cannot get weather (it is not a tool of mine).",
     "harmony's final channel": "<|channel|>analysis<|message|>No tool.<|end|><|start|>assistant<|channel|>final<|message|>A poet.",
 }
 
@@ -205,3 +232,14 @@ def test_odd_spaces_are_no_attempt_and_no_crash(text):
 def test_a_reply_that_never_stops_naming_a_tool_is_no_abstention():
     assert attempts_call("get_weather, " * 6_000, ["get_weather"])
     assert not attempts_call("get_weather, " * 100, ["get_weather"])
+
+
+@pytest.mark.parametrize("finish", ["tool_calls", "function_call", "tool_use"])
+def test_words_that_end_in_a_call_that_did_not_come_are_no_abstention(finish):
+    example = Example("1", "1", [{"role": "user", "content": "Who wrote this poem?"}], [], tools=TOOLS)
+    scored = KIND.score(example, Prediction("1", "ok", raw="Let me look.", finish_reason=finish))
+    assert (scored.scores["ast_match_rate"], scored.reason) == (0, "invalid_call")
+    assert KIND.score(example, Prediction("1", "ok", raw="A poet.", finish_reason="stop")).scores["ast_match_rate"] == 1
+    wanted = Example("1", "1", example.messages, [{"name": "refund", "arguments": {"order": 1}}], tools=TOOLS)
+    said = '<tool_call>{"name": "refund", "arguments": {"order": 1}}</tool_call>'
+    assert KIND.score(wanted, Prediction("1", "ok", raw=said, finish_reason=finish)).scores["ast_match_rate"] == 1

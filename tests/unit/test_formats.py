@@ -285,7 +285,7 @@ def test_an_answer_that_only_speaks_is_no_call(text):
     assert parse(row, "toolcall").answer == []
 
 
-@pytest.mark.parametrize("arguments", ["", " ", None, "{}", {}])
+@pytest.mark.parametrize("arguments", ["", " ", None, "null", "{}", {}])
 def test_arguments_that_are_blank_are_none(arguments):
     turn = {
         "role": "assistant",

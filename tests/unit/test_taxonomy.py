@@ -615,3 +615,86 @@ def test_calls_that_are_said_and_do_not_come_are_told() -> None:
     assert answer is not None
     assert answer.outcome == "empty"
     assert "gives no call" in (answer.reason or "")
+
+
+IN_CONTENT = {
+    "Anthropic": {"type": "tool_use", "id": "c1", "name": "f", "input": {"a": 1}},
+    "OpenAI's Responses": {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"a": 1}'},
+    "wrapped": {"type": "tool_call", "id": "c1", "function": {"name": "f", "arguments": {"a": 1}}},
+    "Bedrock": {"toolUse": {"toolUseId": "c1", "name": "f", "input": {"a": 1}}},
+    "Gemini": {"functionCall": {"name": "f", "args": {"a": 1}}},
+}
+
+
+@pytest.mark.parametrize("provider", IN_CONTENT)
+@pytest.mark.parametrize("finish", ["stop", "tool_use"])
+def test_a_call_among_the_parts_of_a_content_is_a_call(provider: str, finish: str) -> None:
+    answer = read(200, body(finish, content=[{"type": "text", "text": "Let me look."}, IN_CONTENT[provider]]))
+    assert answer is not None
+    assert (answer.outcome, answer.raw) == ("ok", "Let me look.")
+    (call,) = answer.tool_calls or []
+    assert (call["type"], call["function"]) == ("function", {"name": "f", "arguments": '{"a": 1}'})
+    assert call.get("id") == (None if provider == "Gemini" else "c1")
+    alone = read(200, body(finish, content=[IN_CONTENT[provider]]))
+    assert alone is not None
+    assert (alone.outcome, alone.tool_calls) == ("ok", answer.tool_calls)
+
+
+@pytest.mark.parametrize("key", ["args", "input", "parameters"])
+def test_arguments_under_another_key_are_not_lost(key: str) -> None:
+    for call in ({"name": "f", key: {"a": 1}}, {"type": "function", "function": {"name": "f", key: {"a": 1}}}):
+        answer = read(200, body(content=None, tool_calls=[call]))
+        assert answer is not None
+        assert [made["function"] for made in answer.tool_calls or []] == [{"name": "f", "arguments": '{"a": 1}'}]
+    answer = read(200, body(content=None, function_call='{"name": "f", "arguments": {"a": 1}}'))
+    assert answer is not None
+    assert [made["function"] for made in answer.tool_calls or []] == [{"name": "f", "arguments": '{"a": 1}'}]
+
+
+def test_a_reply_in_several_choices_is_one_reply() -> None:
+    words = {"index": 0, "message": {"content": "Let me look."}, "finish_reason": "tool_calls"}
+    calls = {"index": 1, "message": {"content": None, "tool_calls": [CALL]}, "finish_reason": "tool_calls"}
+    for listed in ([words, calls], [calls, words]):
+        answer = read(200, json.dumps({"choices": listed}))
+        assert answer is not None
+        assert (answer.outcome, answer.raw, answer.tool_calls) == ("ok", "Let me look.", [CALL])
+    others = [{"index": at, "message": {"content": said}, "finish_reason": "stop"} for at, said in ((1, "b"), (0, "a"))]
+    answer = read(200, json.dumps({"choices": others}))
+    assert answer is not None
+    assert answer.raw == "a"
+
+
+def test_parts_that_nobody_reads_are_named_and_one_part_may_be_no_list() -> None:
+    answer = read(200, body(content=[{"type": "image_url", "image_url": {"url": "data:"}}]))
+    assert answer is not None
+    assert (answer.outcome, answer.reason) == ("empty", "all that came is parts of type image_url")
+    answer = read(200, body("FinishReason.STOP", content={"type": "text", "text": "a"}))
+    assert answer is not None
+    assert (answer.outcome, answer.raw) == ("ok", "a")
+
+
+def test_line_ends_inside_the_text_of_a_stream_are_text() -> None:
+    said_ = "a\u2028b\u0085c\x0cd"
+    event = json.dumps({"choices": [{"index": 0, "delta": {"content": said_}, "finish_reason": "stop"}]})
+    for whole in (event, json.dumps(json.loads(event), ensure_ascii=False)):
+        answer = read(200, f"data: {whole}\r\n\r\n{DONE}")
+        assert answer is not None
+        assert answer.raw == said_
+
+
+def test_calls_of_a_stream_that_share_an_index_stay_apart() -> None:
+    parts = [
+        {"index": 0, "id": name, "type": "function", "function": {"name": name, "arguments": '{"a": 1}'}}
+        for name in "fgh"
+    ]
+    answer = read(200, "".join(chunk({"tool_calls": [part]}) for part in parts) + chunk({}, "tool_calls") + DONE)
+    assert answer is not None
+    assert [call["function"]["name"] for call in answer.tool_calls or []] == ["f", "g", "h"]
+    assert {call["function"]["arguments"] for call in answer.tool_calls or []} == {'{"a": 1}'}
+
+
+def test_only_the_first_choice_of_a_stream_counts() -> None:
+    other = chunk({}, None, choices=[{"index": 1, "delta": {"content": "b"}}])
+    answer = read(200, other + chunk({"content": "a"}, "stop") + other + DONE)
+    assert answer is not None
+    assert answer.raw == "a"

@@ -276,6 +276,7 @@ def test_the_lenient_reading(text, calls):
         ("{}", {}),
         ("", {}),
         (" \n", {}),
+        ("null", {}),
         ("{'a': 1}", None),
         ("[]", None),
         ('{"a": 1} ;', None),

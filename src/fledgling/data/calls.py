@@ -42,10 +42,8 @@ def call(value: Json, key: str) -> Call:
         raise Unusable("arguments", f"{key}.arguments is missing; the arguments of a call stand under it")
     arguments = given[at] if at else None
     if isinstance(arguments, str):
-        arguments = parsed(arguments, f"{key}.{at}") if arguments.strip() else {}
-    elif arguments is None:
-        arguments = {}
-    return {"name": name, "arguments": as_object(arguments, f"{key}.{at or 'arguments'}")}
+        arguments = parsed(arguments, f"{key}.{at}") if arguments.strip() else None
+    return {"name": name, "arguments": as_object({} if arguments is None else arguments, f"{key}.{at or 'arguments'}")}
 
 
 def calls(value: Json, key: str) -> list[Call]:

@@ -45,6 +45,10 @@ BROKEN_OFF = frozenset(
     )
 )
 THOUGHTS = ("reasoning_content", "reasoning", "thinking")  # fields that hold thoughts beside the answer
+PARTS_OF_TEXT = ("text", "output_text")
+# Parts of a content that are calls, by their type (Anthropic, OpenAI's Responses) or their key (Bedrock, Gemini).
+PARTS_OF_CALLS = ("tool_use", "function_call", "tool_call", "toolUse", "functionCall")
+ARGUMENTS = ("arguments", "input", "args", "parameters")  # of a call, by whoever serves it; the first is the protocol's
 MOST_CALLS = 1_000  # of one reply that reach the prediction; no row asks for more
 MOST_TOKENS = re.compile(r"([0-9]{1,9})(?:\.0+)?")  # a count of tokens that can be one
 
@@ -120,9 +124,9 @@ def _json(text: str) -> Any:
 
 
 def _read(body: Object) -> Answer | None:
-    choice = body["choices"][0]
+    choice = _choice(body["choices"])
     finish = _text(choice.get("finish_reason"))
-    ending = (finish or "").lower()
+    ending = (finish or "").lower().rpartition(".")[2]  # some write FinishReason.STOP
     cut = ending in CUT_OFF | FILTERED | REFUSED  # then there may be nothing else
     message = (choice.get("message") or {}) if cut else choice["message"]
     content, refused = _content(message.get("content"))
@@ -149,6 +153,27 @@ def _read(body: Object) -> Answer | None:
     )
 
 
+def _choice(choices: list[Object]) -> Object:
+    """The one choice that was asked for. Of several, the others have what the first lacks: text in one, calls in the next.
+
+    Raises:
+        LookupError, TypeError, AttributeError: there is none.
+    """
+    if len(choices) == 1:
+        return choices[0]
+    first, *others = sorted(choices, key=_index)
+    message = dict(first.get("message") or {})
+    for other in others:
+        for name, value in (other.get("message") or {}).items():
+            message[name] = message.get(name) or value
+    return {**first, "message": message} if message else first
+
+
+def _index(choice: Object) -> int:
+    index = MOST_TOKENS.fullmatch(str(choice.get("index", "")))
+    return int(index[1]) if index else 0
+
+
 def _outcome(
     finish: str, content: str | None, calls: list[Object] | None, message: Mapping[str, Any]
 ) -> tuple[Outcome, str | None]:
@@ -166,8 +191,12 @@ def _outcome(
         return "ok", None
     if finish in ("tool_calls", "function_call", "tool_use"):
         return "empty", f"the endpoint says finish_reason {finish} and gives no call; see its parser of tool calls"
-    elsewhere = next((name for name in THOUGHTS if message.get(name)), None)
-    return "empty", f"all that came is in message.{elsewhere}" if elsewhere else None
+    elsewhere = next((f"in message.{name}" for name in THOUGHTS if message.get(name)), None)
+    parts = message.get("content")
+    if elsewhere is None and isinstance(parts, list) and parts:
+        kinds = {str(part.get("type", "unknown")) for part in parts if isinstance(part, dict)}
+        elsewhere = f"parts of type {', '.join(sorted(kinds))}"
+    return "empty", f"all that came is {elsewhere}" if elsewhere else None
 
 
 def _content(value: object) -> tuple[str | None, str]:
@@ -178,25 +207,27 @@ def _content(value: object) -> tuple[str | None, str]:
     """
     if value is None or (isinstance(value, str) and not isinstance(value, Digits)):
         return value, ""
-    if isinstance(value, dict):
+    if isinstance(value, dict) and not (value.get("type") in PARTS_OF_TEXT and "text" in value):
         return written(value), ""
-    if not isinstance(value, list):
+    if not isinstance(value, list | dict):
         raise TypeError
     texts, refusals = [], []
-    for part in value:
+    for part in value if isinstance(value, list) else [value]:
         kind = part if isinstance(part, str) else part.get("type", "text")
         if isinstance(part, str):
             texts.append(part)
         elif kind == "refusal":
             refusals.append(str(part.get("refusal", "")))
-        elif kind in ("text", "output_text"):
+        elif kind in PARTS_OF_TEXT:
             inner = part.get("text", "")
             texts.append(str(inner.get("value", "")) if isinstance(inner, dict) else str(inner))
     return "".join(texts), "".join(refusals)
 
 
 def _calls(message: Mapping[str, Any]) -> list[Object] | None:
-    """The calls of a message, in today's form and in the one before (`function_call`); one alone may be no list.
+    """The calls of a message: in today's form, in the one before (`function_call`), or among the parts of its content.
+
+    One alone may be no list.
 
     Raises:
         TypeError: they are no list of objects.
@@ -206,19 +237,37 @@ def _calls(message: Mapping[str, Any]) -> list[Object] | None:
         calls = _json(calls) or None
     if isinstance(calls, dict) and ("function" in calls or "name" in calls):
         calls = [calls]
-    if calls is None and message.get("function_call"):
-        calls = [{"type": "function", "function": message["function_call"]}]
+    if calls is None and (before := message.get("function_call")):
+        as_text = isinstance(before, str) and not isinstance(before, Digits)
+        calls = [{"type": "function", "function": _json(before) if as_text else before}]
+    if calls is None and isinstance(parts := message.get("content"), list):
+        calls = [call for part in parts if isinstance(part, dict) and (call := _called(part))] or None
     if calls is not None and not (isinstance(calls, list) and all(isinstance(call, dict) for call in calls)):
         raise TypeError
     return calls
 
 
+def _called(part: Object) -> Object | None:
+    """The call that a part of a content is; None where it is none."""
+    inside = next((part[name] for name in PARTS_OF_CALLS if isinstance(part.get(name), dict)), None)
+    if inside is None and part.get("type") not in PARTS_OF_CALLS:
+        return None
+    call = part if inside is None else inside
+    identity = next((call[name] for name in ("call_id", "id", "toolUseId") if call.get(name)), None)
+    function = call["function"] if isinstance(call.get("function"), dict) else call
+    named = {name: value for name, value in function.items() if name in ("name", *ARGUMENTS)}
+    return ({"id": identity} if identity else {}) | {"type": "function", "function": named}
+
+
 def _call(call: Object) -> Object:
     """A call as it came, but arguments are text, as the protocol has them, and numbers can be written again."""
     if "function" not in call and "name" in call:  # the protocol's wrapper is missing
-        inner = {key: value for key, value in call.items() if key in ("name", "arguments")}
+        inner = {key: value for key, value in call.items() if key in ("name", *ARGUMENTS)}
         call = {key: value for key, value in call.items() if key not in inner} | {"function": inner}
     function = call.get("function")
+    if isinstance(function, dict) and "arguments" not in function:
+        other = next((name for name in ARGUMENTS if name in function), None)
+        function = {"arguments" if name == other else name: value for name, value in function.items()}
     rest = {key: plain(value) for key, value in call.items() if key != "function"}
     if "function" not in call:
         return rest

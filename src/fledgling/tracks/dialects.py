@@ -250,12 +250,10 @@ def _native(call: object) -> Call:
         raise ValueError("not a call")
     arguments = function.get("arguments")
     if isinstance(arguments, str):
-        arguments = strict_json.loads(arguments) if arguments.strip() else {}
-    elif arguments is None:
-        arguments = {}
+        arguments = strict_json.loads(arguments) if arguments.strip() else None
     else:
         strict_json.dumps(arguments)  # refuses what no JSON text could have said: NaN, depths
-    return _call({"name": function.get("name"), "arguments": arguments})
+    return _call({"name": function.get("name"), "arguments": {} if arguments is None else arguments})
 
 
 def _values(text: str) -> Iterator[Any]:

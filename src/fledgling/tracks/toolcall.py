@@ -2,7 +2,7 @@
 
 A reply is *calls*, an *abstention* (`[]`, or text that does not try to call a tool, see `attempts`) or *invalid*
 (anything else: an attempt that cannot be read strictly, a blank reply, one that ends in its thoughts, an outcome other
-than ok). Thoughts are not looked at.
+than ok, words that end because a tool was called, by `finish_reason`, and no call). Thoughts are not looked at.
 Every metric is 1 or 0 per row except the three `args_` means; an invalid reply has 0 throughout.
 
 valid_call_rate   the reply holds calls that can be read strictly, or abstains where that is right
@@ -37,6 +37,7 @@ from fledgling.tracks.spoken import is_visible, spoken
 
 __all__ = ["KIND", "Call", "accepts", "ast_match", "native_calls", "parse_calls"]
 
+CALLED = ("tool_calls", "function_call", "tool_use")  # reasons to end a reply that say so
 METRICS = (
     "valid_call_rate",
     "name_match_rate",
@@ -59,6 +60,8 @@ def score(example: Example, prediction: Prediction) -> Scored:
     if not prediction.tool_calls and not is_visible(text):
         return KIND.nothing("empty")
     calls, lenient = _readings(prediction.tool_calls, text, example.tools)
+    if not calls and prediction.finish_reason in CALLED:
+        calls, lenient = None, lenient or None  # it called, and the call did not come: no abstention
     allowed = example.allowed if example.allowed is not None or example.answer is None else allowed_of(example.answer)
     strict_scores = _scores(calls, allowed, example.tools)
     return Scored(
