@@ -41,6 +41,8 @@ COLUMNS: dict[str, tuple[Any, str]] = {
     "fixed list": (pa.array([[1, 2]], pa.list_(pa.int32(), 2)), "[1, 2]"),
     "categories": (pa.array(["x"]).dictionary_encode(), '"x"'),
     "bytes": (pa.array([b"\x00\xff"]), '"AP8="'),
+    "text that is not marked as such": (pa.array(["Å, 天".encode()]), '"Å, 天"'),
+    "uuid": (pa.array([b"\x00" * 15 + b"\x01"], pa.uuid()), '"00000000-0000-0000-0000-000000000001"'),
     "nulls in objects": (pa.array([{"a": None, "b": [None, {"c": None, "d": True}]}]), '{"b": [null, {"d": true}]}'),
 }
 
@@ -79,3 +81,24 @@ def test_files_that_the_hub_may_hold_are_read_here_too(tmp_path: Path) -> None:
     (tmp_path / "d.txt").write_text("x")
     with pytest.raises(DataError, match=r"not \.jsonl, .* or \.parquet"):
         rows(tmp_path / "d.txt")
+
+
+def test_one_name_twice_loses_nothing_silently(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("prompt,completion,prompt\na,{},b\n")
+    with pytest.raises(DataError, match="two columns have one name"):
+        rows(tmp_path / "t.csv")
+    twice = pa.array([[("k", 1), ("k", 2)], [("k", 3)]], pa.map_(pa.string(), pa.int64()))
+    pq.write_table(pa.table({"c": twice}), tmp_path / "t.parquet")
+    first, second = rows(tmp_path / "t.parquet")
+    assert (type(first), second) == (Unusable, {"c": {"k": 3}})
+    fields = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    pq.write_table(pa.table({"c": fields}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"t\.parquet: cannot be read to its end"):
+        rows(tmp_path / "t.parquet")
+
+
+def test_text_that_is_not_utf_8_names_its_file(tmp_path: Path) -> None:
+    broken = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
+    pq.write_table(pa.table({"c": broken}), tmp_path / "t.parquet")
+    with pytest.raises(DataError, match=r"t\.parquet: cannot be read to its end"):
+        rows(tmp_path / "t.parquet")

@@ -472,3 +472,28 @@ def test_a_call_is_no_record(turn):
     problem = refused({"messages": [*ASK, {"role": "assistant", "content": None, **turn}]}, "structured")
     assert problem.code == "kind"
     assert "set kind: toolcall" in str(problem)
+
+
+def test_a_schema_in_the_wrapping_of_a_request_is_that_schema():
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    named = {"name": "s", "schema": schema, "strict": True}
+    row = {"messages": ASK, "answer": {"a": 1}}
+    for given in (
+        {"schema": named},
+        {"schema": json.dumps(named)},
+        {"schema": {"type": "json_schema", "json_schema": named}},
+        {"schema": {"type": "json_schema", **named}},
+        {"response_format": {"type": "json_schema", **named}},
+        {"response_format": {"type": "json_schema", "json_schema": named}},
+    ):
+        assert parse({**row, **given}, "structured").schema == schema
+    own = {"type": "object", "properties": {"schema": {"type": "string"}, "name": {}}}
+    assert parse({**row, "schema": own}, "structured").schema == own
+    assert refused({**row, "response_format": {"type": "json_schema"}}, "structured").code == "response_format"
+
+
+def test_a_structured_answer_may_be_json_text_and_an_xlam_answer_is_no_null():
+    row = {"messages": ASK, "answer": '{"a": 1}'}
+    assert parse(row, "structured").answer == {"a": 1}
+    assert refused({**row, "answer": "{a: 1}"}, "structured").code == "not_json"
+    assert refused({"query": "q", "tools": TOOLS, "answers": None}).code == "no_answer"

@@ -359,7 +359,7 @@ def test_calls_that_make_no_sense(made, row, said):
         (record_row(2, answer={}), "the schema refuses the answer"),
         (record_row(2, schema={"type": "intt"}), "schema: not a valid JSON Schema"),
         (record_row(2, schema=[1]), "schema: not a valid JSON Schema"),
-        (record_row(2, answer="two"), "the answer is str"),
+        (record_row(2, answer="two"), "answer: not JSON"),
     ],
 )
 def test_records_that_make_no_sense(made, row, said):
@@ -953,3 +953,10 @@ def test_tool_calls_without_a_tool_or_a_call_are_told(made, caplog):
         caplog.clear()
         made({"rows_": [*rows, *more], "split": "test"})
         assert (said in caplog.text) == told
+
+
+def test_rows_without_an_answer_are_said_to_take_any_call(made):
+    sheet = made({"rows_": [call_row(1), call_row(2, answer=None), call_row(3, answer=[])], "split": "test"})
+    assert "1 whose answer is null, so that any call is right" in sheet["summary"]
+    sheet = made({"rows_": [call_row(1)], "split": "test"})
+    assert "any call" not in sheet["summary"]

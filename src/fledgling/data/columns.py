@@ -13,6 +13,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from fledgling import strict_json
 from fledgling.artefacts import Json, JsonObject
@@ -50,7 +51,7 @@ def parquet_rows(path: Path) -> Iterator[Raw]:
                         yield number, _object(row, kinds)
                     except ValueError as error:
                         yield number, Unusable("column", str(error))
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, ValueError) as error:  # two fields of one name, text that is not UTF-8
         raise DataError(f"{path}: cannot be read to its end ({error}); replace the file") from None
 
 
@@ -63,7 +64,11 @@ def csv_rows(path: Path) -> Iterator[Raw]:
     csv.field_size_limit(_CELL)
     try:
         with open(path, encoding="utf-8-sig", newline="") as stream:
-            for row in (reader := csv.DictReader(stream, strict=True)):
+            reader = csv.DictReader(stream, strict=True)
+            names = list(reader.fieldnames or ())
+            if len(set(names)) < len(names):
+                raise DataError(f"{path}: two columns have one name ({', '.join(names)}); rename one")
+            for row in reader:
                 if None in row or None in row.values():
                     yield reader.line_num, Unusable("column", "the row has more or fewer cells than the header")
                 else:
@@ -88,6 +93,8 @@ def _value(value: object, kind: "pyarrow.DataType") -> Json:
         inside = {field.name: field.type for field in kind}
         return {str(name): _value(item, inside[name]) for name, item in value.items() if item is not None}
     if isinstance(value, list) and pyarrow.types.is_map(kind):
+        if len({str(name) for name, _ in value}) < len(value):
+            raise ValueError("a map has one key twice; leave one of them out")
         return {str(name): _value(item, kind.item_type) for name, item in value}
     if isinstance(value, list):
         return [_value(item, kind.value_type) for item in value]
@@ -101,7 +108,9 @@ def _value(value: object, kind: "pyarrow.DataType") -> Json:
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, bytes):
-        return base64.b64encode(value).decode("ascii")
+        return _bytes(value)
+    if isinstance(value, UUID):
+        return str(value)
     return _refuse(value)
 
 
@@ -116,6 +125,15 @@ def _number(value: float, kind: "pyarrow.DataType") -> float:
 
         return float(str(np.float32(value) if pyarrow.types.is_float32(kind) else np.float16(value)))
     return value
+
+
+def _bytes(value: bytes) -> str:
+    """The text that bytes are: older writers mark no column as text. What is no text is base64."""
+    try:
+        text = value.decode("utf-8")
+    except UnicodeDecodeError:
+        text = "\0"
+    return base64.b64encode(value).decode("ascii") if "\0" in text else text
 
 
 def _refuse(value: object) -> float:

@@ -36,6 +36,7 @@ class Counts:
     copies: list[str] = field(default_factory=list)
     nulls: int = 0
     without: int = 0
+    any_call: int = 0
     outside: Counter[str] = field(default_factory=Counter)
 
     def note(self, format: str, name: str | None, ignored: Sequence[str]) -> None:
@@ -149,13 +150,16 @@ def summary(track: str, sources: Sequence[Counts], described: Mapping[str, Mappi
         f"{leaks:,} left out as copies of rows in a later split" if leaks else "",
         f"{beyond:,} beyond the limit" if beyond else "",
     ]
-    without = sum(counts.without for counts in sources)
+    without, any_call = (
+        sum(column) for column in zip(*((counts.without, counts.any_call) for counts in sources), strict=True)
+    )
     return (
         f"{track}: {read:,} rows read, {used:,} used ("
         + ", ".join(f"{name} {part['rows']:,}" for name, part in described.items())
         + ")"
         + "".join(f"; {text}" for text in gone if text)
         + (f"; {without:,} without tools or schema of their own" if without else "")
+        + (f"; {any_call:,} whose answer is null, so that any call is right" if any_call else "")
     )
 
 

@@ -212,7 +212,7 @@ def _example(row: JsonObject, kind: str) -> Fields:
         "messages": turns.messages(need(row, "messages")),
         "tools": _tools_of(row),
         "schema": _schema_of(row),
-        "answer": _gold(answer, "answer") if kind == "toolcall" else answer,
+        "answer": _gold(answer, "answer") if kind == "toolcall" else decoded(answer, "answer"),
         "allowed": calls.allowed(row.get("allowed"), "allowed"),
     }
 
@@ -322,6 +322,8 @@ def _sharegpt(row: JsonObject, kind: str) -> Fields:
 
 def _xlam(row: JsonObject, kind: str) -> Fields:
     _only_calls(kind, "query")
+    if row["answers"] is None:
+        raise Unusable("no_answer", "key 'answers' is null; write [] where no call is right")
     return {
         "messages": turns.messages([{"role": "user", "content": row["query"]}], "query"),
         "tools": _tools_of(row),
@@ -346,15 +348,27 @@ def _tools_of(row: JsonObject) -> list[JsonObject] | None:
 
 def _schema_of(row: JsonObject) -> Json:
     """The JSON Schema of a row's answer, from `schema` or `response_format`, either of which may be JSON text."""
-    schema = decoded(row.get("schema"), "schema")
+    schema = _unwrapped(decoded(row.get("schema"), "schema"), "schema")
     if schema is None:
         wanted = decoded(row.get("response_format"), "response_format")
         if isinstance(wanted, dict) and wanted.get("type") == "json_schema":
-            inside = as_object(decoded(wanted.get("json_schema"), "response_format.json_schema"), "response_format")
-            schema = decoded(inside.get("schema"), "response_format.json_schema.schema")
+            schema = _unwrapped(wanted, "response_format")
         elif wanted is not None and not isinstance(wanted, dict):
             raise Unusable("response_format", "key 'response_format': expected an object")
     return definitions.schema(schema) if isinstance(schema, dict) else schema
+
+
+def _unwrapped(given: Json, key: str) -> Json:
+    """A schema out of what requests put around it: `{"type": "json_schema", …}`, and `{"name", "schema", "strict"?}`."""
+    if isinstance(given, dict) and given.get("type") == "json_schema":
+        if given.get("json_schema") is not None:
+            key = f"{key}.json_schema"
+            given = as_object(decoded(given["json_schema"], key), key)
+        elif "schema" not in given:
+            raise Unusable("response_format", f"{key}.json_schema is missing; the schema stands in it")
+    if isinstance(given, dict) and "schema" in given and given.keys() <= _AROUND_A_SCHEMA:
+        return decoded(given["schema"], f"{key}.schema")
+    return given
 
 
 def _answer_of(turn: JsonObject, kind: str, key: str, tools: list[JsonObject] | None) -> Json:
@@ -385,6 +399,7 @@ def _written(text: str, key: str, tools: list[JsonObject] | None) -> Json:
 
 
 TRACES = "traces"
+_AROUND_A_SCHEMA = frozenset({"type", "name", "description", "schema", "strict"})
 _RESPONSE_FORMATS = ("json_schema", "json_object", "text")
 _COMMON = frozenset({"id", "group", "category", "source", "weight"})
 _OF_RECORDS = frozenset({"schema", "response_format"})

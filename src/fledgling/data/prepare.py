@@ -225,6 +225,7 @@ class _Work:
         source.counts.note(row.format, row.source, row.ignored)
         source.counts.nulls += checked.nulls
         self.offered = self.offered or bool(row.tools)
+        source.counts.any_call += row.answer is None
         source.counts.without += (row.tools if kind == "toolcall" else row.schema) is None
 
     def _enter(
