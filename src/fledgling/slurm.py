@@ -9,6 +9,10 @@ finds its live jobs there: one of the same targets and configuration is taken ov
 cancelled first, so two jobs never write the same outputs. The plugin 2.8.0 waits for ever where a job was preempted or
 has left the scheduler's memory, or where one round of questions went unanswered; what its questions are answered here
 knows no such states.
+
+A scheduler that died restores what it wrote last, and holds jobs pending that have long ended, or gives their numbers to
+others. So a job's own word counts more than the scheduler's: the last thing it does is to write its number beside its
+record, and one that is started once more looks there first, and does nothing.
 """
 
 import json
@@ -44,6 +48,7 @@ ENDS_S = 120.0  # a cancelled job gets TERM, and KILL after KillWait
 FRESH_S = 2.0  # how old an answer of squeue may be
 TOLD_S = 600.0  # how long the plugin hears again that a job has ended, as one of its questions may have got lost
 ENDED = {"COMPLETED"}
+WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 FAILED = {
     *("FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"),
     *("REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL", "ERROR"),
@@ -77,7 +82,7 @@ class Job:
 
     @property
     def done(self) -> Path:
-        """Made by the job itself when it has ended well."""
+        """Made by the job itself when it has ended well; holds its number."""
         return JOBS / f"{self.name}.done"
 
     @property
@@ -116,12 +121,17 @@ def live(jobs: Iterable[Job]) -> list[Job]:
     found = []
     for job in jobs:
         seen = job if job.id else _named(job, known)
-        if seen and state(seen, known) not in ENDED | FAILED:
+        if seen and _settled(seen, known) not in ENDED | FAILED:
             found.append(seen)
         elif job.driver != lease.driver():  # whose status may not have been asked for yet
-            for path in (job.file, job.done, job.told):
-                path.unlink(missing_ok=True)
+            _forget(job)
     return found
+
+
+def _forget(job: Job) -> None:
+    """Remove what is known of a job; should Slurm start it once more, it does nothing."""
+    for path in (job.file, job.done, job.told):
+        path.unlink(missing_ok=True)
 
 
 def _retire(job: Job) -> None:
@@ -150,13 +160,39 @@ def ask_scheduler() -> dict[str, tuple[str, str]] | None:
 def state(job: Job, known: dict[str, tuple[str, str]] | None) -> str:
     """Slurm's word for how a job is.
 
-    One that the scheduler has forgotten has ended, well if it said so itself; where the scheduler is silent, it runs.
+    One that the scheduler has forgotten has ended, and one that it holds pending or calls failed may have: well, if it
+    said so itself. Where the scheduler is silent, it runs.
     """
     if known is None:
         return "RUNNING"
-    if job.id in known:
-        return known[job.id][0]
-    return "COMPLETED" if job.done.exists() else "FAILED"
+    word = _word(job, known)
+    if word and word not in WAITING | FAILED:
+        return word
+    return "COMPLETED" if _ended_well(job) else word or "FAILED"
+
+
+def _word(job: Job, known: dict[str, tuple[str, str]]) -> str | None:
+    """The scheduler's own word for a job; None where its number is unknown, or another job's by now."""
+    word, name = known.get(job.id or "", (None, ""))
+    return word if job.name in ("", name) else None
+
+
+def _ended_well(job: Job) -> bool:
+    """Whether this very submission has written that it ended well."""
+    try:
+        return job.done.read_text(encoding="utf-8").strip() == job.id
+    except FileNotFoundError:
+        return False
+
+
+def _settled(job: Job, known: dict[str, tuple[str, str]] | None) -> str:
+    """`state`, but a job that has ended well and is still queued, which Slurm would keep for ever, is cancelled there."""
+    word = state(job, known)
+    if word in ENDED and known and _word(job, known) in WAITING:
+        assert job.id is not None
+        _say(f"cancelling Slurm job {job.id} ({job.name}) in the queue: it has ended well, which Slurm does not know")
+        _client("scancel", job.id, timeout=60)
+    return word
 
 
 def _cached() -> dict[str, tuple[str, str]] | None:
@@ -199,11 +235,18 @@ def submit(targets: Sequence[str], run: str, rule: str, arguments: Sequence[str]
                 return other.id
             _say(f"cancelling Slurm job {other.id} ({other.name}): it makes the same outputs in another way")
             _cancel(other)
+        others = records()
+        for other in others:
+            if not wanted.isdisjoint(other.targets):
+                _forget(other)  # what is replaced: Slurm may start it once more, as when its node comes back
         words = re.sub(r"[^A-Za-z0-9_.]+|\.{2,}", "-", rule).strip("-.")[:60]
         job = Job(f"fledgling-{words}-{uuid.uuid4().hex[:8]}", tuple(targets), config, driver, run)
         write_json(job.file, asdict(job))  # first, so that a submission is found again whenever this is killed
         try:
             number = _sbatch(job, arguments, wrap)
+            while any(number == other.id for other in others):  # given away twice, by a scheduler that forgot the first
+                _client("scancel", number, timeout=60)
+                number = _sbatch(job, arguments, wrap)
         except BaseException:
             job.file.unlink(missing_ok=True)
             raise
@@ -212,9 +255,20 @@ def submit(targets: Sequence[str], run: str, rule: str, arguments: Sequence[str]
         return number
 
 
+def script_of(job: Job, wrap: str) -> str:
+    """What the batch script of a job does, in sh: nothing where it has no record any more or has ended well before."""
+    record, done = (shlex.quote(str(path.absolute())) for path in (job.file, job.done))
+    return f"""export {lease.RECORD}={record}
+if [ ! -e {record} ] || [ "$(cat {done} 2>/dev/null)" = "$SLURM_JOB_ID" ]; then
+  echo "slurm: {job.name} has ended or was replaced, and Slurm started it once more: nothing to do" >&2
+  exit 0
+fi
+( {wrap}
+) && echo "$SLURM_JOB_ID" > {done}.$$ && mv {done}.$$ {done}"""
+
+
 def _sbatch(job: Job, arguments: Sequence[str], wrap: str) -> str:
-    record = shlex.quote(str(job.file.absolute()))
-    script = f"export {lease.RECORD}={record}; ( {wrap}\n) && touch {shlex.quote(str(job.done.absolute()))}"
+    script = script_of(job, wrap)
     deadline = time.monotonic() + _wait_s()
     told = False
     while True:
@@ -367,7 +421,7 @@ def status(number: str) -> None:
     """Print running, success or failed."""
     known = _cached()
     job = next((job for job in records() if job.id == number), None)
-    word = state(job or Job("", (), "", "", "", number), known)
+    word = _settled(job or Job("", (), "", "", "", number), known)
     print("success" if word in ENDED else "failed" if word in FAILED else "running", flush=True)
     if job and word in ENDED:  # one that failed Slurm may start again, as when its node died
         _retire(job)
@@ -416,7 +470,7 @@ def answer(client: str, arguments: Sequence[str]) -> None:
         os.execv(_real(client), [client, *arguments])
     known = ask_scheduler()
     for job in mine:
-        word = state(job, known)
+        word = _settled(job, known)
         print(f"{job.id}|{'FAILED' if word in FAILED and word != 'CANCELLED' else word}")
         if word in ENDED and _told_long_ago(job):
             _retire(job)

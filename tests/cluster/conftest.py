@@ -63,6 +63,11 @@ class Cluster:
         """The ids of live jobs."""
         return self.ask("squeue", "--noheader", "--format=%i").split()
 
+    def mend(self) -> None:
+        """Give nodes back that Slurm holds for broken, as an administrator would."""
+        for node in self.ask("sinfo", "--noheader", "-N", "--partition=all", "--states=drain", "--format=%N").split():
+            self.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
     def pids(self, **having: str) -> list[int]:
         """Processes whose environment has all of these values, those of this Slurm only."""
         wanted = {f"{key}={value}" for key, value in having.items()} | {f"SLURM_CONF={self.folder}/slurm.conf"}
@@ -216,6 +221,7 @@ class Project:
         ]
         for number in set(filter(None, names)) & set(self.cluster.jobs()):
             self.cluster.ask("scancel", number)
+        self.cluster.mend()
 
 
 @pytest.fixture(params=PROFILES)

@@ -106,6 +106,7 @@ def _command(pid):
 
 
 def test_a_scheduler_that_is_away_is_no_end_of_a_job(slow):
+    """It dies before it has written that the job began, so it holds it pending afterwards, and its node for broken."""
     driver = slow.start()
     number = slow.started()
     slow.cluster.script("scheduler", "stop")
@@ -118,6 +119,7 @@ def test_a_scheduler_that_is_away_is_no_end_of_a_job(slow):
         slow.cluster.script("scheduler", "start")
     slow.done(driver)
     assert slow.starts() == [number]
+    until(lambda: number not in slow.cluster.jobs(), "the job to leave the queue")
 
 
 def test_a_job_is_submitted_when_the_scheduler_is_back(slow):

@@ -65,6 +65,10 @@ class Scheduler:
             jobs[number][0] = word
         self.set(jobs=jobs)
 
+    def cancelled(self) -> list[str]:
+        lines = (json.loads(line) for line in (self.folder / "calls").read_text().splitlines())
+        return [line[1] for line in lines if line[0] == "scancel"]
+
     def submissions(self) -> list[list[str]]:
         lines = (json.loads(line) for line in (self.folder / "calls").read_text().splitlines())
         return [line for line in lines if line[0] == "sbatch"]
@@ -111,7 +115,7 @@ def test_a_job_that_has_ended_is_not(scheduler: Scheduler, monkeypatch: pytest.M
     number = submit()
     scheduler.word(number, word)
     next_driver(monkeypatch)
-    assert submit() != number or word is None
+    assert submit() != number or word is None  # the number is free again then
     assert len(scheduler.submissions()) == 3
 
 
@@ -158,14 +162,118 @@ def test_what_sbatch_refuses_is_said_at_once(scheduler: Scheduler) -> None:
     assert slurm.records() == []
 
 
+def ended_well(job: slurm.Job, number: str | None = None) -> None:
+    """What the job itself writes last."""
+    job.done.write_text(f"{number or job.id}\n")
+
+
 def test_silence_is_running_and_a_forgotten_job_has_ended(scheduler: Scheduler) -> None:
     number = submit()
     (job,) = slurm.records()
     assert slurm.state(job, None) == "RUNNING"
     scheduler.word(number, None)
     assert slurm.state(job, slurm.ask_scheduler()) == "FAILED"
-    job.done.touch()
+    ended_well(job)
     assert slurm.state(job, slurm.ask_scheduler()) == "COMPLETED"
+
+
+@pytest.mark.parametrize("word", ["PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT", "NODE_FAIL", "CANCELLED by 0"])
+def test_a_job_that_says_it_ended_well_is_believed_over_the_scheduler(scheduler: Scheduler, word: str) -> None:
+    """A scheduler that died restores an older state; a job that was requeued after a bad end says nothing."""
+    scheduler.word(submit(), word)
+    (job,) = slurm.records()
+    slurms = word.split(" ")[0]
+    assert slurm.state(job, slurm.ask_scheduler()) == slurms
+    for said in ("", "99", f"{job.id}0"):  # half written, or of another submission
+        job.done.write_text(said)
+        assert slurm.state(job, slurm.ask_scheduler()) == slurms
+    ended_well(job)
+    assert slurm.state(job, slurm.ask_scheduler()) == "COMPLETED"
+
+
+@pytest.mark.parametrize("word", ["RUNNING", "COMPLETING", "SUSPENDED"])
+def test_one_that_runs_is_left_to_end(scheduler: Scheduler, word: str) -> None:
+    scheduler.word(submit(), word)
+    (job,) = slurm.records()
+    ended_well(job)
+    assert slurm.state(job, slurm.ask_scheduler()) == word
+
+
+def test_what_has_ended_well_is_cancelled_in_the_queue(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By whoever asks first: the status command, the plugin, or the next driver, which takes nothing over then."""
+    run = "0f0f0f0f-1111-2222-3333-444444444444"
+    numbers = [slurm.submit([f"train:track={track}"], run, "train", [], "true") for track in "abcd"]
+    for job in slurm.records():
+        if job.id != numbers[3]:
+            ended_well(job)
+    slurm.status(numbers[0])
+    said = capsys.readouterr()
+    assert said.out == "success\n"
+    assert f"cancelling Slurm job {numbers[0]}" in said.err
+    slurm.answer("squeue", ["--format=%i|%T", "--name", run])
+    assert f"{numbers[1]}|COMPLETED" in capsys.readouterr().out
+    assert sorted(scheduler.cancelled()) == numbers[:3]
+    scheduler.word(numbers[2], "PENDING")
+    next_driver(monkeypatch)
+    assert submit("train:track=c") not in numbers
+    assert scheduler.cancelled()[-1] == numbers[2]
+    assert numbers[3] not in scheduler.cancelled()
+
+
+def test_a_number_that_the_scheduler_gave_to_another_job_is_not_ours(
+    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = submit()
+    (job,) = slurm.records()
+    scheduler.set(jobs={number: ["RUNNING", "somebody-elses"]})
+    assert slurm.state(job, slurm.ask_scheduler()) == "FAILED"
+    next_driver(monkeypatch)
+    assert submit() != number
+    assert scheduler.cancelled() == []
+
+
+def test_no_two_jobs_of_a_run_have_one_number(scheduler: Scheduler) -> None:
+    """Snakemake asks by number: the end of one would be taken for that of the other."""
+    number = submit("train:track=a")
+    scheduler.word(number, None)
+    assert submit("train:track=b") != number
+    assert scheduler.cancelled() == [number]
+    assert len({job.id for job in slurm.records()}) == 2
+
+
+def test_what_failed_and_was_submitted_again_does_nothing_should_slurm_start_it_once_more(scheduler: Scheduler) -> None:
+    number = submit()
+    (job,) = slurm.records()
+    scheduler.word(number, "NODE_FAIL")
+    assert submit() != number
+    assert len(slurm.records()) == 1
+    assert batch(job, "touch worked").returncode == 0
+    assert not Path("worked").exists()
+
+
+def batch(job: slurm.Job, wrap: str) -> "subprocess.CompletedProcess[str]":
+    """Run a job's script as slurmd does."""
+    env = os.environ | {"SLURM_JOB_ID": job.id or ""}
+    script = "#!/bin/sh\n# sbatch --wrap\n\n" + slurm.script_of(job, wrap) + "\n"
+    return subprocess.run(["sh", "-c", script], env=env, check=False, text=True, capture_output=True)
+
+
+def test_a_job_writes_its_number_when_it_has_ended_well_and_then_does_nothing_more(scheduler: Scheduler) -> None:
+    submit()
+    (job,) = slurm.records()
+    work = 'echo "$FLEDGLING_JOB" >> worked; exit $(cat code)'
+    Path("code").write_text("3")
+    assert batch(job, work).returncode == 3
+    assert not job.done.exists(), "a bad end says nothing"
+    ended_well(job, "99")
+    Path("code").write_text("0")
+    assert batch(job, work).returncode == 0
+    assert job.done.read_text().split() == [job.id], "requeued, it worked once more, whatever another had said"
+    assert batch(job, work).returncode == 0
+    assert Path("worked").read_text().split() == [str(job.file.absolute())] * 2
+    assert sorted(path.name for path in slurm.JOBS.glob(f"{job.name}*")) == [f"{job.name}.done", f"{job.name}.json"]
 
 
 WRAP = "--wrap=python -m snakemake --target-jobs 'train:track=a b,adapter=sft' 'score:x=1' --allowed-rules train --cores all"
