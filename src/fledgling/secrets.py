@@ -33,6 +33,29 @@ RULES: Mapping[str, re.Pattern[bytes]] = {
     "Azure signature": re.compile(rb"[?&]sig=[A-Za-z0-9%/+]{40,}"),
     "private key": re.compile(rb"-----BEGIN (?:[A-Z0-9]+ ){0,3}PRIVATE KEY(?: BLOCK)?-----"),
 }
+# As RULES, in text only, so that a large binary file is not searched for so many.
+TEXT_RULES: Mapping[str, re.Pattern[bytes]] = {
+    "Atlassian token": re.compile(rb"AT[AC]TT3xFf[\w=-]{60,}"),
+    "Databricks token": re.compile(rb"dapi(?<![A-Za-z0-9]dapi)[a-f0-9]{32}(?![a-f0-9])"),
+    "Discord webhook": re.compile(rb"discord(?:app)?\.com/api/webhooks/\d{15,22}/[\w-]{50,}"),
+    "Docker token": re.compile(rb"dckr_[po]at_[\w-]{20,}"),
+    "Grafana token": re.compile(rb"gl(?:sa_[A-Za-z0-9]{32}_[a-f0-9]{8}|c_eyJ[\w+/=-]{30,})"),
+    "Linear key": re.compile(rb"lin_(?:api|oauth)_[A-Za-z0-9]{32,}"),
+    "Mailchimp key": re.compile(rb"(?<![a-f0-9])[a-f0-9]{32}-us\d{1,2}(?!\w)"),
+    "Mailgun key": re.compile(rb"key-(?<![A-Za-z0-9_-]key-)[a-f0-9]{32}(?![a-f0-9])"),
+    "key of a hosted model": re.compile(
+        rb"(?<![A-Za-z0-9_-])(?:gsk_[A-Za-z0-9]{40,}|xai-[A-Za-z0-9]{60,}|pplx-[A-Za-z0-9]{40,}|r8_[A-Za-z0-9]{30,}"
+        rb"|esecret_[A-Za-z0-9]{20,}|fw_(?=[A-Za-z]{0,30}\d)[A-Za-z0-9]{20,}|nvapi-[\w-]{50,}|tvly-[\w-]{24,}|pcsk_\w{40,})"
+    ),
+    "New Relic key": re.compile(rb"NRAK-[A-Z0-9]{27}"),
+    "Notion token": re.compile(rb"(?<!\w)(?:secret_(?=[A-Za-z]{0,40}\d)[A-Za-z0-9]{43}|ntn_[A-Za-z0-9]{40,})(?!\w)"),
+    "Shopify token": re.compile(rb"shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}"),
+    "Square token": re.compile(rb"sq0(?:atp|csp)-[\w-]{22,}"),
+    "Supabase token": re.compile(rb"sbp_[a-f0-9]{40}"),
+    "Telegram token": re.compile(rb"(?<!\d)\d{8,10}:AA[\w-]{33}(?![\w-])"),
+    "Twilio key": re.compile(rb"SK(?<!\wSK)[a-f0-9]{32}(?!\w)"),
+    "Vault token": re.compile(rb"hv[sb]\.(?<!\whv..)[\w-]{60,}"),
+}
 # What a text has to hold for a rule to match at all: most texts hold none, and a search for these costs little.
 SIGNS: Mapping[str, tuple[bytes, ...]] = {
     "Hugging Face token": (b"hf_",),
@@ -52,18 +75,42 @@ SIGNS: Mapping[str, tuple[bytes, ...]] = {
     "Azure storage key": (b"AccountKey=", b"SharedAccessKey="),
     "Azure signature": (b"sig=",),
     "private key": (b"PRIVATE KEY",),
+    "Atlassian token": (b"TT3xFf",),
+    "Databricks token": (b"dapi",),
+    "Discord webhook": (b"/api/webhooks/",),
+    "Docker token": (b"dckr_",),
+    "Grafana token": (b"glsa_", b"glc_"),
+    "Linear key": (b"lin_api_", b"lin_oauth_"),
+    "Mailchimp key": (b"-us",),
+    "Mailgun key": (b"key-",),
+    "key of a hosted model": (
+        *(b"gsk_", b"xai-", b"pplx-", b"r8_", b"esecret_", b"fw_", b"nvapi-", b"tvly-", b"pcsk_"),
+    ),
+    "New Relic key": (b"NRAK-",),
+    "Notion token": (b"secret_", b"ntn_"),
+    "Shopify token": (b"shp",),
+    "Square token": (b"sq0",),
+    "Supabase token": (b"sbp_",),
+    "Telegram token": (b":AA",),
+    "Twilio key": (b"SK",),
+    "Vault token": (b"hvs.", b"hvb."),
 }
-SIGNS_ASSIGNED = (b"key", b"secret", b"token", b"passw", b"passphrase", b"pwd", b"credential", b"connection", b"bearer")
+SIGNS_ASSIGNED = (
+    *(b"key", b"secret", b"token", b"passw", b"passphrase", b"pwd", b"credential", b"connection", b"bearer"),
+    *(b"_pat", b"authorization"),
+)
 PRIVATE_KEY = re.compile(RULES["private key"].pattern + rb"[\s\S]*?(?:-----END [A-Z0-9 ]*-----|\Z)")  # with its body
 # In text only. Azure's newer keys have these letters at one place; older ones look like any digest, but for their name.
 AZURE_KEY = re.compile(rb"(?<![A-Za-z0-9])[A-Za-z0-9]{40,60}JQQJ99[A-Za-z0-9]{20,30}(?![A-Za-z0-9])")
 PASSWORD_IN_URL = re.compile(rb"[a-zA-Z][a-zA-Z0-9+.-]{1,20}://[^\s/:@\"'<>]{0,80}:([^\s/@\"'<>]{3,200})@[\w\[]")
 ASSIGNED = re.compile(
-    rb"(?:(?:api|secret|access|account|subscription|private|auth|encryption|signing|master|storage|shared|license)"
-    rb"[ _-]?key|secret|token|passw(?:or)?d|passphrase|pwd|credentials?|connection[ _-]?string)"
+    rb"(?:(?:api|secret|access|account|subscription|private|auth|encryption|signing|master|storage|shared|license"
+    rb"|azure|openai|anthropic|mistral|gemini|cohere|groq|deepseek|hugging ?face|llm|teacher)"
+    rb"[ _-]?key|_pat\b|secret|token|passw(?:or)?d|passphrase|pwd|credentials?|connection[ _-]?string)"
     rb"(?:\\{0,3}[\"'`])?\s{0,3}(?:=>|:=|[:=]|\s(?=[\"'`]))\s{0,3}(?:\\{0,3}[\"'`])?"
     rb"([A-Za-z0-9+/=_.~!@#%^&*-]{12,500})"
-    rb"|\bbearer\s{1,3}([A-Za-z0-9._~+/=-]{16,500})",
+    rb"|\b(?:bearer|authorization(?:\\{0,3}[\"'`])?\s{0,3}[:=]\s{0,3}(?:\\{0,3}[\"'`])?(?:token|key|apikey))"
+    rb"\s{1,3}([A-Za-z0-9._~+/=-]{16,500})",
     re.IGNORECASE,
 )
 PLACEHOLDER = re.compile(
@@ -144,7 +191,7 @@ def _mask_plain(data: bytes, values: Mapping[str, str]) -> bytes:
     for variable, value in values.items():
         for form in _longest_first(value):
             data = data.replace(form, _mark(f"value of {variable}"))
-    for rule, pattern in {**RULES, "private key": PRIVATE_KEY}.items():
+    for rule, pattern in {**RULES, **TEXT_RULES, "private key": PRIVATE_KEY}.items():
         if any(sign in data for sign in SIGNS[rule]):
             data = pattern.sub(_mark(rule), data)
     if b"JQQJ99" in data:
@@ -251,6 +298,9 @@ def _forms(value: str) -> set[bytes]:
 
 def _in_text(text: bytes, values: Mapping[str, str]) -> Iterator[tuple[int, str]]:
     yield from _fixed(text, values)
+    for rule, pattern in TEXT_RULES.items():
+        if any(sign in text for sign in SIGNS[rule]):
+            yield from ((match.start(), rule) for match in pattern.finditer(text))
     for match in AZURE_KEY.finditer(text):
         yield match.start(), "Azure key"
     for match in PASSWORD_IN_URL.finditer(text):

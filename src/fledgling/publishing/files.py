@@ -5,6 +5,7 @@ import io
 import os
 import stat
 import tempfile
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -118,12 +119,25 @@ def folder_in_repo(text: str | None) -> str:
     """A folder of the repository as a prefix of names: "" or "a/b/".
 
     Raises:
-        UsageError: it leads out of the repository or into its .git.
+        UsageError: it leads out of the repository or into its .git, on any system that fetches it, or has characters
+            that nobody sees.
     """
     parts = [part for part in (text or "").split("/") if part not in ("", ".")]
-    if ".." in parts or ".git" in parts:
-        raise UsageError(f"--path-in-repo {text}: must be a folder inside the repository")
+    if not all(map(_is_plain, parts)):
+        raise UsageError(f"--path-in-repo {text!r}: must be a folder inside the repository, in plain characters")
     return "".join(f"{part}/" for part in parts)
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name is what it looks like wherever a repository is fetched: no step up, no .git (which Windows and
+    macOS also know by other spellings), no separator of Windows."""
+    seen = unicodedata.normalize("NFKC", name).casefold().rstrip(" .")
+    return (
+        seen == seen.strip()
+        and seen not in ("", ".git", "git~1")
+        and name.isprintable()
+        and not any(sign in f"{name}{seen}" for sign in "/\\:")
+    )
 
 
 def select(
@@ -157,6 +171,8 @@ def select(
         else:
             raise DataError(f"{text}: no such file or folder")
         for name, file in found.items():
+            if not all(map(_is_plain, name.split("/"))):
+                raise DataError(f"{str(file)!r}: a name that other systems read otherwise; rename it")
             if chosen.setdefault(name, file) != file:
                 raise UsageError(
                     f"{chosen[name]} and {file} would both become {name}; use --auto-subdir or --path-in-repo"
