@@ -65,6 +65,21 @@ CONFIGURATION = {
     ): "teacher.max_tokens_key",
     (401, '{"statusCode": 401, "message": "Access denied due to missing subscription key."}'): "teacher.headers",
     (404, '{"detail": "Not Found"}'): "AZURE_ENDPOINT",
+    (
+        400,
+        '{"error": {"message": "litellm.BadRequestError: Invalid model name passed in model=foo", "code": "400"}}',
+    ): "AZURE_DEPLOYMENT",
+    (400, '{"message": "The provided model identifier is invalid."}'): "AZURE_DEPLOYMENT",
+    (
+        400,
+        '{"error": {"code": "OperationNotSupported", "message": "The chatCompletion operation does not work with the '
+        'specified model, text-embedding."}}',
+    ): "AZURE_DEPLOYMENT",
+    (
+        400,
+        '{"type": "error", "error": {"type": "invalid_request_error", "message": "max_tokens: 100000 > 8192, which is the '
+        'maximum allowed number of output tokens for claude"}}',
+    ): "teacher.max_tokens",
     (403, "<html><body>Forbidden by the proxy</body></html>"): "Forbidden by the proxy",
 }
 USED_UP = {
@@ -698,3 +713,15 @@ def test_only_the_first_choice_of_a_stream_counts() -> None:
     answer = read(200, other + chunk({"content": "a"}, "stop") + other + DONE)
     assert answer is not None
     assert answer.raw == "a"
+
+
+@pytest.mark.parametrize("code", ["tool_use_failed", "json_validate_failed"])
+def test_what_the_model_wrote_and_the_endpoint_refuses_is_its_answer(code: str) -> None:
+    """Asked again it would say the same, and it was generated: it counts at its upper bound."""
+    for wrote, outcome in (('<function=f>{"a":', "ok"), ("", "empty")):
+        answer = reply(400, code=code, message="Failed to call a function.", failed_generation=wrote)
+        action = judge(answer, NAMES)
+        assert (action.kind, action.billed) == ("finished", "maybe")
+        kept = prediction("r", "k", {"status": 400, "body": answer.text, "latency_s": 1.0})
+        assert (kept.outcome, kept.raw, kept.reason) == (outcome, wrote, "Failed to call a function.")
+    assert judge(reply(400, code=code, message="no"), NAMES).kind == "rejected"

@@ -313,6 +313,9 @@ def plain(value: object) -> object:
 def _read_refusal(status: int, text: str) -> Answer | None:
     """A 4xx that is about this one row: its outcome."""
     said = refusal(text)
+    if said.generated is not None and status in (400, 422):
+        outcome: Outcome = "ok" if said.generated.strip() else "empty"
+        return Answer(outcome, said.generated, reason=said.words)
     if said.filters(status):
         return Answer("content_filter", finish_reason="content_filter", reason=said.words)
     if said.is_too_long(status):

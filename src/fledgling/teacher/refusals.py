@@ -13,6 +13,7 @@ WORDS = 600  # of an endpoint's message that are passed on
 QUOTA = frozenset(("insufficient_quota", "billing_hard_limit_reached", "billing_not_active", "budget_exceeded"))
 PARAMETER_CODES = frozenset(("unsupported_parameter", "unsupported_value", "unknown_parameter"))
 FILTER_CODES = frozenset(("content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"))
+GENERATED_CODES = frozenset(("tool_use_failed", "json_validate_failed"))  # what the model wrote was refused (Groq)
 LENGTH_CODES = frozenset(("context_length_exceeded", "string_above_max_length", "exceed_context_size_error"))
 LIMIT_KEYS = "teacher.max_tokens_key (max_completion_tokens or max_tokens)"
 CONFIG_KEYS = {
@@ -49,7 +50,8 @@ PROMPT = re.compile(
 )
 LIMIT_TOO_LARGE = re.compile(
     r"max(?:_completion|_new|_output)?_tokens\W.{0,60}?(?:too (?:large|high|big)|at most|exceed|greater|less than)"
-    r"|supports at most [0-9]+ completion tokens|maximum (?:value )?for max_tokens",
+    r"|supports at most [0-9]+ completion tokens|maximum (?:value )?for max_tokens"
+    r"|max_tokens:? [0-9]+ ?> ?[0-9]+|maximum allowed number of output tokens",
     re.IGNORECASE | re.DOTALL,
 )
 FILTERS = re.compile(
@@ -58,6 +60,11 @@ FILTERS = re.compile(
     re.IGNORECASE,
 )
 WRONG_KEY = re.compile(r"(?:invalid|incorrect) api[ -_]?key|api[ -_]?key (?:is )?(?:not |in)valid", re.IGNORECASE)
+WRONG_MODEL = re.compile(
+    r"invalid model (?:name|id)|model identifier is invalid|does not work with the specified model"
+    r"|on-demand throughput isn.t supported|model [`'\"]?[\w./:-]{1,100}[`'\"]? (?:does not exist|(?:is|was) not found)",
+    re.IGNORECASE,
+)
 THROTTLED = re.compile(r"too many requests|throttl", re.IGNORECASE)
 ANOTHER_START = re.compile(
     r"(?:requires?|needs?|without|set|pass|use|add) (?:the )?[`'\"]?--[a-z][\w-]+", re.IGNORECASE
@@ -74,11 +81,19 @@ NAMES_A_PARAMETER = re.compile(rf"\b({'|'.join(sorted(CONFIG_KEYS, key=len, reve
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What came with a status that is not 2xx: the endpoint's words (one line), its codes, the part that it names."""
+    """What came with a status that is not 2xx: the endpoint's words (one line), its codes, the part that it names.
+
+    `generated` is what the model wrote where that is what the endpoint refuses.
+    """
 
     words: str
     codes: frozenset[str]
     part: str = ""
+    generated: str | None = None
+
+    def names_a_wrong_model(self, status: int) -> bool:
+        """The model is none that the endpoint has, though the status is not 404 (LiteLLM, Bedrock, Azure)."""
+        return status in (400, 422) and bool(WRONG_MODEL.search(self.words))
 
     def used_up(self) -> bool:
         """A quota or a gateway's budget is used up, which no waiting helps."""
@@ -166,11 +181,11 @@ def refusal(text: str | None) -> Refusal:
     words = found if isinstance(found, str) else "; ".join(_details(found)) or text
     part = error.get("param") if isinstance(error.get("param"), str) else ""
     head = re.split(r"[.\[]", str(part), maxsplit=1)[0]
-    return Refusal(
-        _line(words),
-        frozenset(str(code) for code in codes if code not in (None, "", "None") and not isinstance(code, dict | list)),
-        head or _place(text),
+    named = frozenset(
+        str(code) for code in codes if code not in (None, "", "None") and not isinstance(code, dict | list)
     )
+    written = error.get("failed_generation") if named & GENERATED_CODES else None
+    return Refusal(_line(words), named, head or _place(text), written if isinstance(written, str) else None)
 
 
 def _messages(error: Mapping[str, object], body: Mapping[str, object]) -> Iterator[object]:

@@ -91,7 +91,7 @@ class Spent:
         elif entry.kind == "result":
             answer = read(entry.record["status"], entry.record["body"])
             most = self._others_open.pop(entry.key, Tokens())
-            if 200 <= entry.record["status"] < 300:
+            if 200 <= entry.record["status"] < 300 or (answer is not None and answer.raw is not None):
                 self._others += (Tokens.of(answer.usage) if answer else None) or most
         elif entry.kind == "failure":
             self._others_open.pop(entry.key, None)

@@ -111,7 +111,7 @@ def judge(reply: Reply, names: Names) -> Action:
         )
     answer = read(reply.status, reply.text or "")
     if answer is not None and answer.outcome != "error":
-        return Action("finished", what)
+        return Action("finished", what, "maybe" if why.generated is not None else "no")
     return _refused(reply, why, what, names)
 
 
@@ -171,7 +171,7 @@ def _refused(reply: Reply, why: Refusal, what: str, names: Names) -> Action:
         return _stop(Unavailable, f"the provider wants to be paid first ({what}); run the same command then")
     if status in (400, 404) and ("api-version" in text or "api version" in text):
         return _stop(ConfigError, f"{names.api_version} is not accepted ({what})")
-    if status == 404 or "model_not_found" in why.codes:
+    if status == 404 or "model_not_found" in why.codes or why.names_a_wrong_model(status):
         asked = f"; asked was {reply.asked}, so check the address too" if reply.asked else ""
         return _stop(ConfigError, f"{names.deployment} does not exist at {names.endpoint} ({what}){asked}")
     if status < 400:
