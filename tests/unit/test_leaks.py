@@ -167,6 +167,29 @@ def test_final_points_and_invisible_characters_hide_no_copy(text, hidden):
     assert leaks.normalise(hidden.format(text)) == leaks.normalise(text)
 
 
+KOREAN = "내일 저녁 일곱 시에 파리에서 두 명 자리를 예약해 주세요"
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        (KOREAN, "내일 저녁 일곱 시에 파리에서 두 명 자리를 예약해주세요!"),
+        (KOREAN.replace(" ", ""), KOREAN.replace(" ", "") + "요"),
+        (
+            "Réservez une table pour deux à Paris demain soir s'il vous plaît",
+            "Reservez une table pour deux a Paris demain soir s'il vous plait",
+        ),
+        ("احجز طاولة لشخصين ٢ في باريس غدا مساء", "احجز طاولة لشخصين 2 في باريس غدا مساء"),
+    ],
+)
+def test_spaces_of_korean_accents_and_digits_of_other_scripts_hide_no_copy(text, other):
+    assert [link[0] for link in found([(0, "a", text, 1), (2, "b", other, 1)])] in (["near_duplicate"], ["normalised"])
+    assert found([(0, "a", text, 1), (2, "b", other, 2)]) == [] or leaks.normalise(text) == leaks.normalise(other)
+    assert [
+        link[0] for link in found([(0, "a", KOREAN, 1), (2, "b", "오늘 아침 서울역 앞에서 만나기로 했던 약속", 1)])
+    ] == []
+
+
 def test_words_of_scripts_without_spaces():
     assert leaks.word_count("打开灯") < leaks.MIN_WORDS <= leaks.word_count(leaks.normalise(CHINESE))
     assert leaks.word_count("one two three") == 3

@@ -60,13 +60,15 @@ def request(messages: list[dict[str, Any]]) -> str:
 
 def normalise(text: str) -> str:
     """Text without what does not change its meaning: case, white space, invisible characters, vowel points of Arabic and
-    Hebrew, HTML's escapes, the order of JSON keys, final points."""
+    Hebrew, HTML's escapes, the order of JSON keys, final points; digits of every script as 0 to 9."""
     text = html.unescape(text) if "&" in text else text
     folded = text.casefold() if text.isascii() else unicodedata.normalize("NFKC", text).casefold()
     visible = folded if folded.isascii() else _INVISIBLE.sub("", folded).replace("ı", "i")
+    visible = visible if visible.isascii() else _DIGIT.sub(lambda digit: str(unicodedata.digit(digit[0])), visible)
     return " ".join(_sorted_json(visible).split()).rstrip(_FINAL)
 
 
+_DIGIT = re.compile(r"[^\D0-9]")
 _FINAL = ".!?。！？…｡︒．؟۔।॥։።~ "
 # Also the dot that small letters of Turkish keep, and points that are written in some texts and left out in most.
 _POINTS = "\u0307\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0610-\u061a\u0640\u064b-\u065f\u0670\u06d6-\u06ed"
@@ -75,8 +77,10 @@ _INVISIBLE = re.compile(
     + _POINTS
     + "]"
 )
-_DENSE = "\u3041-\u309f\u30a1-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # kana, Han
+# Kana, Han, and Hangul, whose spaces are often left out.
+_DENSE = "\u3041-\u309f\u30a1-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3\uf900-\ufaff\U00020000-\U0003ffff"
 _DENSE_CHARACTER = re.compile(f"[{_DENSE}]")
+_ACCENT = re.compile("[\u0300-\u036f]")
 _BETWEEN = re.compile(f"(?<=[{_DENSE}]) (?=[{_DENSE}])")
 _RUNS = re.compile(f"[{_DENSE}]+|[^{_DENSE}]+")
 
@@ -126,9 +130,11 @@ def sense(normalised: str, answer: Any) -> int:
 
 
 def shingles(normalised: str) -> frozenset[str]:
-    """The overlapping pieces of a text, punctuation left out: of four characters, of two in scripts without spaces."""
+    """The overlapping pieces of a text, punctuation and accents left out: of four characters, of two in scripts without
+    spaces."""
     text = " " + re.sub(r"\W+", " ", normalised[:JUDGED]).strip() + " "
     if not text.isascii():
+        text = unicodedata.normalize("NFC", _ACCENT.sub("", unicodedata.normalize("NFKD", text)))
         text = _BETWEEN.sub("", text)
     if text.isascii():
         return frozenset(text[index : index + SHINGLE] for index in range(max(1, len(text) - SHINGLE + 1)))
