@@ -4,7 +4,9 @@
 
 On x86-64 Linux without an NVIDIA driver torch comes from pytorch.org as its CPU build, where that can be reached: PyPI's
 brings 3.4 GB of NVIDIA's libraries. FLEDGLING_TORCH_INDEX names another index of the kind (a mirror), or is empty for
-PyPI's build. Says every ten seconds how far it is. Uses nothing but the standard library, as nothing else is there yet.
+PyPI's build. On a terminal the last line says how far it is; in a pipe there is a line now and then, each time after twice
+the time. What pip says lies in install.log of the environment. Uses nothing but the standard library, as nothing else is
+there yet.
 """
 
 import os
@@ -21,7 +23,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 INDEX = "https://download.pytorch.org/whl/cpu"
 PATIENCE_S = 8  # for an index to answer
-EVERY_S = 10
+TICK_S = 2  # between two looks at the clock on a terminal
+FIRST_WORD_S = 10  # after which a pipe has its first line; on a terminal how old the size may be
+END = 15  # lines of pip's that are shown where it fails
 
 
 def cpu_index() -> str:
@@ -49,22 +53,38 @@ def size_gb() -> float:
 
 
 def pip(what: str, *arguments: str) -> None:
-    """Run pip, and say every ten seconds how much lies there by now."""
-    began, over = time.monotonic(), threading.Event()
-
-    def tell() -> None:
-        while not over.wait(EVERY_S):
-            print(f"  {what} … {time.monotonic() - began:.0f} s, {size_gb():.1f} GB in {sys.prefix}", flush=True)
-
+    """Run pip, and say how much lies there by now."""
+    began, over, log = time.monotonic(), threading.Event(), Path(sys.prefix, "install.log")
+    teller = threading.Thread(target=tell, args=(what, began, over), daemon=True)
     print(f"{what} …", flush=True)
-    threading.Thread(target=tell, daemon=True).start()
+    teller.start()
     try:
-        done = subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *arguments], cwd=ROOT, check=False)
+        with log.open("wb") as said:
+            command = [sys.executable, "-m", "pip", "install", "--quiet", *arguments]
+            done = subprocess.run(command, cwd=ROOT, check=False, stdout=said, stderr=subprocess.STDOUT)
     finally:
         over.set()
+        teller.join()
     if done.returncode:
-        print(f"error: pip could not install {what}; the same command goes on from here", file=sys.stderr)
+        print("\n".join(log.read_text(errors="replace").splitlines()[-END:]), file=sys.stderr)
+        print(f"error: pip could not install {what}; all it said is in {log}", file=sys.stderr)
+        print("the same command goes on from here", file=sys.stderr)
         raise SystemExit(done.returncode)
+
+
+def tell(what: str, began: float, over: threading.Event) -> None:
+    """Say how far it is until it is over: on one line that moves, or in a pipe after ever longer times."""
+    live = sys.stdout.isatty()
+    pause, seen, size = TICK_S if live else FIRST_WORD_S, 0.0, 0.0
+    while not over.wait(pause):
+        now = time.monotonic()
+        if not live or now - seen > FIRST_WORD_S:
+            seen, size = now, size_gb()
+        line = f"  {what} … {now - began:.0f} s, {size:.1f} GB in {sys.prefix}"
+        print(f"\r\033[2K{line}" if live else line, end="" if live else "\n", flush=True)
+        pause = TICK_S if live else 2 * pause
+    if live:
+        print("\r\033[2K", end="", flush=True)
 
 
 def main() -> None:

@@ -15,12 +15,12 @@ FLOOR = "floor-"
 IDENTITY = ("label", "model", "adapter", "after", "shots")
 OF_TRACK = ("max_new_tokens", "prompt")
 LABELS = {
-    "slm": "the slm as it is",
-    "guided": "the slm within the schema",
-    "fewshot": "the slm with examples",
-    "fewshot_guided": "the slm with examples, within the schema",
-    "tuned": "the tuned model",
-    "tuned_guided": "the tuned model within the schema",
+    "slm": "the untuned small model",
+    "guided": "the untuned small model within the schema",
+    "fewshot": "the untuned small model with examples",
+    "fewshot_guided": "the untuned small model with examples, within the schema",
+    "tuned": "the tuned small model",
+    "tuned_guided": "the tuned small model within the schema",
 }
 CONDITION = "unless a cheaper contender promises to pass on val"
 

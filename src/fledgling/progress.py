@@ -70,14 +70,14 @@ def job_of(arguments: list[str]) -> dict[str, Value]:
 class Bar:
     """Progress of work that is not an iteration: `update(n, loss=…)` and `close()`.
 
-    A tqdm bar (on the terminal where there is one, else a line now and then in the log), and twice a second at most
-    an event.
+    A tqdm bar (on the terminal where there is one that nobody else draws on, else a line now and then in the log), and
+    twice a second at most an event.
     """
 
     def __init__(self, *, desc: str, total: int | None = None, initial: int = 0, unit: str = "row") -> None:
         from tqdm import tqdm
 
-        terminal = sys.stdout.isatty()
+        terminal = sys.stdout.isatty() and not os.environ.get(EVENTS)  # whoever takes events draws what they say
         self._tqdm = tqdm(
             desc=desc,
             total=total,

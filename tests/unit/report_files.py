@@ -36,7 +36,7 @@ SHAPES: dict[str, tuple[int, dict[str, float]]] = {
     "tried": (60, {"teacher": 0.95, "slm": 0.5, "tuned": 0.93}),
     "invalid": (420, {"teacher": 0.93, "slm": 0.95}),
 }
-LABELS = {"slm": "the slm as it is", "tuned": "the tuned model"}
+LABELS = {"slm": "the untuned small model", "tuned": "the tuned small model"}
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror=alert(1)> {{ 7 * 7 }} & "quotes" $x^2$\x00\x1b[31m\ud800 \u202e'
 
 

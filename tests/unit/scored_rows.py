@@ -96,8 +96,8 @@ def lines(one: Scored) -> list[dict[str, Any]]:
     ]
 
 
-SLM: Rung = {"name": "slm", "label": "the slm as it is", "model": "slm", "adapter": None, "after": None}
-TUNED: Rung = {"name": "tuned", "label": "the tuned model", "model": "slm", "adapter": "sft", "after": "slm"}
+SLM: Rung = {"name": "slm", "label": "the untuned small model", "model": "slm", "adapter": None, "after": None}
+TUNED: Rung = {"name": "tuned", "label": "the tuned small model", "model": "slm", "adapter": "sft", "after": "slm"}
 
 
 def sheet(rows: int, sha256: str = "a" * 64, track: str = "lights") -> Datasheet:

@@ -44,7 +44,7 @@ def test_swap():
     assert 0.01 < entry["high"] < 0.02
     assert result["rows_missing"] == 0
     assert result["statement"] == (
-        "The slm as it is can take over Lights: on 500 test rows it has 94 % matching tool calls against the teacher's 94 %, "
+        "The untuned small model can take over Lights: on 500 test rows it has 94 % matching tool calls against the teacher's 94 %, "
         "at most 1.6 points worse with 95 % confidence, inside the 5 points allowed."
     )
 
@@ -126,8 +126,10 @@ def test_a_teacher_below_a_floor_is_no_baseline():
     echo = scored("floor-echo", wrong(N, range(170)))
     result = answer(scored("teacher", wrong(N, range(199))), scored("slm", wrong(N, range(199))), others=[echo])
     assert result["decision"] == "invalid"
-    assert "the teacher does not beat floor-echo" in result["reasons"][0]
-    assert "60.2 % against 66 %" in result["reasons"][0]
+    assert (
+        "no better than repeating the question (66 %), which needs no model: check the endpoint and the labels"
+        in result["reasons"][0]
+    )
 
 
 def test_a_floor_that_is_not_shown_to_be_beaten_stops_a_swap():
@@ -135,7 +137,10 @@ def test_a_floor_that_is_not_shown_to_be_beaten_stops_a_swap():
     frequent = scored("floor-frequent", wrong(N, range(13)))
     result = answer(scored("teacher", wrong(N, range(10))), scored("slm", wrong(N, range(10))), others=[frequent])
     assert result["decision"] == "inconclusive"
-    assert "slm is not shown to beat floor-frequent" in result["reasons"][0]
+    assert (
+        "the untuned small model is not shown to beat giving the most frequent answer every time"
+        in result["reasons"][0]
+    )
     assert result["rows_missing"] > 0
     assert not result["floors"]["floor-frequent"]["ast_match_rate"]["beaten"]
 
@@ -228,7 +233,7 @@ def test_a_missing_core_score_is_an_error():
 
 def test_simulated_is_said():
     result = answer(scored("teacher", wrong(N)), scored("slm", wrong(N)), simulated=True)
-    assert result["statement"].startswith("Simulated: the slm as it is can take over")
+    assert result["statement"].startswith("Simulated: the untuned small model can take over")
 
 
 @pytest.mark.parametrize(

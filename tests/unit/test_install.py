@@ -4,6 +4,7 @@ import importlib.util
 import platform
 import shutil
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -11,7 +12,7 @@ import pytest
 
 
 @pytest.fixture
-def install(root: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def install(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """envs/install.py, on a machine that could do without NVIDIA's libraries."""
     spec = importlib.util.spec_from_file_location("install", root / "envs/install.py")
     assert spec is not None
@@ -23,6 +24,7 @@ def install(root: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setattr(module.Path, "exists", lambda self: False)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path))
     return module
 
 
@@ -79,8 +81,48 @@ def test_an_index_that_is_out_of_reach_is_said(
     assert f"{install.INDEX} does not answer" in capsys.readouterr().out
 
 
-def test_a_failing_pip_ends_it(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "executable", "/bin/false")
+def test_a_failing_pip_ends_it_with_its_own_words(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    false = tmp_path / "false"
+    false.write_text("#!/bin/sh\nseq 100\necho no such package >&2\nexit 1\n")
+    false.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(false))
     with pytest.raises(SystemExit) as ended:
         install.pip("nothing", "nothing")
     assert ended.value.code == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[-3] == "no such package"
+    assert said[-2] == f"error: pip could not install nothing; all it said is in {tmp_path / 'install.log'}"
+    assert len(said) == install.END + 2
+    assert len((tmp_path / "install.log").read_text().splitlines()) == 101
+
+
+class Hours(threading.Event):
+    """An event that is over after so many waits, none of which takes any time."""
+
+    def __init__(self, waits: int) -> None:
+        super().__init__()
+        self.asked: list[float] = []
+        self.waits = waits
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.asked.append(timeout or 0.0)
+        return len(self.asked) > self.waits
+
+
+def test_a_terminal_hears_every_few_seconds_and_a_pipe_ever_more_rarely(
+    install: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    piped = Hours(4)
+    install.tell("torch", 0.0, piped)
+    assert piped.asked == [10, 20, 40, 80, 160]
+    assert capsys.readouterr().out.count("\n") == 4
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    seen = Hours(4)
+    install.tell("torch", 0.0, seen)
+    assert set(seen.asked) == {install.TICK_S}
+    out = capsys.readouterr().out
+    assert out.count("\r\033[2K  torch … ") == 4
+    assert "\n" not in out
+    assert out.endswith("\r\033[2K")

@@ -1,5 +1,6 @@
 """Progress goes to whoever watches a run, seldom enough to cost nothing, and never breaks a stage."""
 
+import io
 import json
 import os
 import subprocess
@@ -17,6 +18,28 @@ def test_without_a_watcher_nothing_is_written(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert list(progress.progress(range(3), desc="x")) == [0, 1, 2]
     assert list(tmp_path.iterdir()) == []
+
+
+class Screen(io.StringIO):
+    """A terminal."""
+
+    def isatty(self):
+        return True
+
+
+def test_no_bar_is_drawn_where_a_driver_draws(tmp_path, monkeypatch):
+    """A job of a run has the run's terminal as its stdout: two that draw there leave a heap of half lines."""
+    file, screen = tmp_path / "events.jsonl", Screen()
+    file.touch()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.delenv(progress.EVENTS, raising=False)
+    assert len(list(progress.progress(range(3), desc="x"))) == 3
+    assert "3/3" in screen.getvalue()
+    screen.truncate(0)
+    monkeypatch.setenv(progress.EVENTS, str(file))
+    assert len(list(progress.progress(range(3), desc="x"))) == 3
+    assert screen.getvalue() == ""
+    assert events(file)[-1]["done"] == 3
 
 
 def test_a_file_that_is_gone_breaks_nothing(tmp_path, monkeypatch):

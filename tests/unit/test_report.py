@@ -171,8 +171,8 @@ def changed(inputs: Inputs, **keys: Any) -> Inputs:
 @pytest.mark.parametrize(
     ("shape", "deploy", "headline", "step"),
     [
-        ("swap", "slm", "Move to the slm as it is", "Move a small part of the traffic first"),
-        ("tuned", "tuned", "Move to the tuned model", "snakemake --cores all -- results/hub/demo.json"),
+        ("swap", "slm", "Move to the untuned small model", "Move a small part of the traffic first"),
+        ("tuned", "tuned", "Move to the tuned small model", "snakemake --cores all -- results/hub/demo.json"),
         ("keep", "teacher", "Keep the teacher", "Give training more rows (it learnt from 30)"),
         ("fine_tune", "teacher", "Keep the teacher for now: train next", "set tracks.demo.finetune to auto"),
         ("inconclusive", "inconclusive", "Undecided: keep the teacher for now", "test rows, which is"),
@@ -310,8 +310,8 @@ def test_what_settings_decided_and_what_nobody_can_get_right_is_said(inputs: Inp
     seals = {**inputs.seals, "tuned": {**inputs.seals["tuned"], "limits": [limit], "given_up": 4}}
     sheet = {**inputs.datasheet, "unwinnable": {"rows": 17, "reasons": {"gold": 17}, "first": ["a:3: x"]}}
     shown = words_of(render(replace(inputs, seals=seals, datasheet=sheet)))  # type: ignore[arg-type]
-    assert "Slm.max_prompt_tokens (512) decided 19 rows of the tuned model: the prompt did not fit." in shown
-    assert "4 rows of the tuned model were given up without an answer." in shown
+    assert "Slm.max_prompt_tokens (512) decided 19 rows of the tuned small model: the prompt did not fit." in shown
+    assert "4 rows of the tuned small model were given up without an answer." in shown
     assert "17 rows of the sources were left out, since nobody could get them right" in shown
     known = changed(inputs, caveats=["slm.max_prompt_tokens (512) cut 19 rows"])
     assert "decided 19 rows" not in words_of(render(replace(known, seals=seals)))  # said once
@@ -485,7 +485,7 @@ def test_a_few_rows_of_each_kind_stand_without_a_script(inputs: Inputs, pages: A
     table = rows.table(inputs)
     only_teacher = [row["id"] for row in table.rows if row["s"][0] == "r" and row["s"][2] != "r"]
     first = sorted(only_teacher, key=lambda identity: hashlib.sha256(identity.encode()).digest())[: rows.LEAST]
-    assert f"The teacher is right, the tuned model is not: {len(only_teacher)} rows" in words_of(html)
+    assert f"The teacher is right, the tuned small model is not: {len(only_teacher)} rows" in words_of(html)
     assert set(re.findall(r'aria-label="Row ([^"]+)"', html)) >= set(first)
 
 
@@ -630,7 +630,7 @@ def test_an_embedded_checkpoint_on_own_rows_is_a_caveat(inputs: Inputs) -> None:
     assert "knows nothing but its generated rows" not in words_of(render(replace(embedded, datasheet=generated)))
     reasons = {"invalid_call": 414, "wrong_arguments": 6}
     unread: Any = {**inputs.metrics, "slm": {**inputs.metrics["slm"], "reasons": reasons}}
-    assert "98.6 % of the replies of the slm as it is cannot be read" in words_of(
+    assert "98.6 % of the replies of the untuned small model cannot be read" in words_of(
         render(replace(inputs, metrics=unread))
     )
 
@@ -651,8 +651,8 @@ def test_weights_families_and_power_are_shown_where_there_are_any(inputs: Inputs
     shown = words_of(render(replace(changed(inputs, family=family, comparisons=comparisons), datasheet=weighted)))
     assert "420 test rows, standing for 1,234 requests" in shown
     assert "right alone counts requests" in shown
-    assert "The tuned model 0.012 2.5 % yes" in shown
-    assert "The slm as it is n/a not tested no: the one before it did not pass" in shown
+    assert "The tuned small model 0.012 2.5 % yes" in shown
+    assert "The untuned small model n/a not tested no: the one before it did not pass" in shown
 
 
 def test_no_caveat_no_panel(inputs: Inputs) -> None:

@@ -89,7 +89,7 @@ def test_the_one_further_rung_has_what_was_kept_back():
     assert near["deploy"] == "inconclusive"
     assert near["family"]["nominee"] == "guided"
     assert near["family"]["rungs"]["tuned"]["level"] == 0.01
-    assert near["family"]["rungs"]["slm"]["why"] == "not tested: guided did not pass"
+    assert near["family"]["rungs"]["slm"]["why"] == "not tested: the guided did not pass"
     good = verdict("sequence", scored("slm", BAD), scored("guided", BAD), scored("tuned", GOOD), **held)
     assert good["deploy"] == "tuned"
     assert "with 99 % confidence" in good["statement"]
@@ -102,7 +102,7 @@ def test_the_dearest_has_all_of_alpha():
     assert (result["deploy"], result["family"]["rungs"]["tuned"]["level"]) == ("tuned", 0.05)
     assert (
         result["family"]["stopped"]
-        == "guided did not pass at 5 %, so tuned is the cheapest that did, and slm was not tested"
+        == "the guided did not pass at 5 %, so the tuned is the cheapest that did, and the slm was not tested"
     )
 
 
@@ -121,7 +121,7 @@ def test_a_contender_whose_turn_it_was_not_is_not_deployed():
     result = verdict("sequence", scored("slm", GOOD), scored("guided", BAD))
     assert result["deploy"] in {"inconclusive", "teacher"}
     assert result["comparisons"]["slm"]["finding"] == "unclear"
-    assert result["comparisons"]["slm"]["reasons"] == ["not tested: guided did not pass"]
+    assert result["comparisons"]["slm"]["reasons"] == ["not tested: the guided did not pass"]
     assert verdict("holm", scored("slm", GOOD), scored("guided", BAD))["deploy"] == "slm"
 
 
@@ -372,14 +372,14 @@ def test_the_verdict_says_how_far_the_ladder_was_climbed_and_why():
     assert made is not None
     assert (made["nominee"], made["further"]) == ("guided", "tuned")
     assert made["stopped"] == (
-        "building stopped at guided, which promised to pass: val says so of guided; test did not confirm it, so tuned was built too"
+        "building stopped at the guided, which promised to pass: val says so of guided; test did not confirm it, so the tuned was built too"
     )
     assert [(step["built"], step["val"] and step["val"]["gap"]) for step in made["rungs"].values()] == [
         (True, 0.1),
         (True, 0.1),
         (True, None),
     ]
-    assert made["rungs"]["tuned"]["why"] == "passed on test, built because test did not confirm the nominee"
+    assert made["rungs"]["tuned"]["why"] == "passed on test, built because test did not confirm the guided"
 
 
 def test_what_was_not_needed_was_not_built():
@@ -389,6 +389,6 @@ def test_what_was_not_needed_was_not_built():
     made = decide(held, LADDER[:1], rows, sheet(N), known=Known(LADDER, trials, {}, {}, None), made_from={})
     assert made["deploy"] == "slm"
     assert made["climb"] is not None
-    assert made["climb"]["rungs"]["tuned"]["why"] == "not built: slm comes before it"
+    assert made["climb"]["rungs"]["tuned"]["why"] == "not built: the slm comes before it"
     assert made["family"] is not None
     assert made["family"]["rungs"]["tuned"]["p"] is None

@@ -58,7 +58,7 @@ def test_the_cheapest_that_passes():
     result = judge(scored("slm", BAD), scored("tuned", GOOD))
     assert result["deploy"] == "tuned"
     assert result["regressions"]["tuned"]["status"] == "none"
-    assert result["statement"].startswith("Deploy the tuned model for Lights: on 500 test rows it has 94 %")
+    assert result["statement"].startswith("Deploy the tuned small model for Lights: on 500 test rows it has 94 %")
     assert result["rows_missing"] is None
 
 
@@ -66,7 +66,8 @@ def test_the_teacher_where_nothing_passes():
     result = judge(scored("slm", BAD), scored("tuned", wrong(N, range(90))))
     assert result["deploy"] == "teacher"
     assert (
-        "the tuned model has 82 % matching tool calls against the teacher's 94 %, 12 points less" in result["statement"]
+        "the tuned small model has 82 % matching tool calls against the teacher's 94 %, 12 points less"
+        in result["statement"]
     )
     assert judge(scored("slm", BAD))["deploy"] == "teacher"
 
@@ -88,7 +89,7 @@ def test_a_tuned_model_that_lost_something_is_blocked():
     assert result["comparisons"]["tuned"]["finding"] == "as_good"
     assert result["deploy"] == "teacher"
     assert result["regressions"]["tuned"]["status"] == "worse"
-    assert "the tuned model is 10 points worse than the slm as it is on argument F1" in result["statement"]
+    assert "the tuned small model is 10 points worse than the untuned small model on argument F1" in result["statement"]
 
 
 def test_a_loss_that_is_not_ruled_out_is_undecided():
@@ -99,7 +100,7 @@ def test_a_loss_that_is_not_ruled_out_is_undecided():
     assert result["comparisons"]["tuned"]["finding"] == "as_good"
     assert result["regressions"]["tuned"]["status"] == "unclear"
     assert result["deploy"] == "inconclusive"
-    assert "a loss of up to 5.5 points against the slm as it is is possible" in result["statement"]
+    assert "a loss of up to 5.5 points against the untuned small model is possible" in result["statement"]
 
 
 def test_other_rows_make_no_verdict():
@@ -127,7 +128,7 @@ def test_a_contender_that_differs_from_itself_gets_no_verdict():
     assert wild["noise"]["slm"]["metrics"]["ast_match_rate"]["flips"] == 30
     assert wild["noise"]["slm"]["refused"]
     assert wild["deploy"] == "inconclusive"
-    assert "slm differs from itself by 6 points" in wild["statement"]
+    assert "the untuned small model differs from itself by 6 points" in wild["statement"]
 
 
 def test_a_second_run_over_other_rows_is_refused():
@@ -178,7 +179,9 @@ def test_slices_are_corrected_for_looking_often():
     assert bad["teacher"]["value"] == 1.0
     assert result["agreement"] == {"value": 1.0, "low": pytest.approx(0.992, abs=1e-3), "high": 1.0}
     assert result["deploy"] == "slm"
-    assert "on the 50 rows with tool 't3' slm is 20 points below the teacher" in result["caveats"][0]
+    assert (
+        "on the 50 rows with tool 't3' the untuned small model is 20 points below the teacher" in result["caveats"][0]
+    )
 
 
 # labels ------------------------------------------------------------------------------------------------------
@@ -211,7 +214,10 @@ def test_suspected_labels_that_carry_the_answer_are_named():
     assert result["deploy"] == "inconclusive"
     assert result["if_labels_are_wrong"]["deploy"] == "slm"
     assert result["if_labels_are_wrong"]["changes"]
-    assert any("20 suspected labels" in caveat for caveat in result["caveats"])
+    said = (
+        "if the labels of the 20 rows that look mislabelled are wrong, the answer is: move to the untuned small model"
+    )
+    assert said in result["caveats"]
 
 
 # looks -------------------------------------------------------------------------------------------------------

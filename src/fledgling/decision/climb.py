@@ -140,7 +140,7 @@ def _why(
         return (
             "not built: training is switched off (finetune: never)"
             if off
-            else f"not built: {built[-1]} comes before it"
+            else f"not built: {rule.called(built[-1])} comes before it"
         )
     finding = {
         "as_good": "passed on test",
@@ -149,9 +149,9 @@ def _why(
         "invalid": "cannot be judged",
     }[comparisons[name]["finding"]]
     how = (
-        ", the nominee"
+        ", the last that was built before test was opened"
         if name == first
-        else ", built because test did not confirm the nominee"
+        else f", built because test did not confirm {rule.called(first)}"
         if name == further
         else ""
     )
@@ -163,12 +163,15 @@ def _stopped(rule: Rule, trials: Mapping[str, Trial], first: str, further: str |
         return "every contender was built, as finetune is always"
     trial = trials.get(first)
     if trial is None:
-        return f"{first} is the only contender that may be built"
+        one = len(rule.configured) < 2
+        return f"{rule.called(first)} is the only contender that may be built" if one else "val was not asked"
     little = "" if trial["rows"] >= LITTLE else f"; val has {trial['rows']} rows, and fewer than {LITTLE} tell little"
     if trial["promising"]:
-        said = f"building stopped at {first}, which promised to pass: {trial['reason']}"
+        said = f"building stopped at {rule.called(first)}, which promised to pass: {trial['reason']}"
     elif trial["goes_on"]:
-        said = f"no contender promised to pass on val, so all were built; of {first}: {trial['reason']}"
+        said = f"no contender promised to pass on val, so all were built; of {rule.called(first)}: {trial['reason']}"
     else:
-        said = f"building stopped at {first}, as val cannot tell: {trial['reason']}"
-    return f"{said}{little}" + (f"; test did not confirm it, so {further} was built too" if further else "")
+        said = f"building stopped at {rule.called(first)}, as val cannot tell: {trial['reason']}"
+    return f"{said}{little}" + (
+        f"; test did not confirm it, so {rule.called(further)} was built too" if further else ""
+    )

@@ -113,7 +113,7 @@ def _judged(
     if answered["both"] < rule.min_coverage * requests:
         again = (
             f"both answered only {answered['both']} of {requests} {rows}; {percent(rule.min_coverage)} are required, "
-            f"so the rows that {name} left without an answer have to be run again"
+            f"so the rows that {rule.called(name)} left without an answer have to be run again"
         )
         return _settle(body, "unclear", [again])
     if over := [metric for metric in rule.core if gaps[metric].gap > rule.margin]:
@@ -137,7 +137,9 @@ def _judged(
         total = max(*known, n + 1)
         body["rows_needed"], body["rows_missing"] = total, total - n
     reasons = [undecided(rule, name, metric, gaps[metric]) for metric in failed]
-    reasons += [f"{name} is not shown to beat {floor} on {label(metric)}" for floor, metric in low]
+    reasons += [
+        f"{rule.called(name)} is not shown to beat {rule.called(floor)} on {label(metric)}" for floor, metric in low
+    ]
     return _settle(body, "unclear", reasons)
 
 
@@ -156,7 +158,7 @@ def _mixed(rule: Rule, one: Scored) -> list[str]:
     if rule.allow_mixed_models:
         return []
     return [
-        f"the answers of {one.name} come from {len(found)} {what} ({', '.join(sorted(found))}): "
+        f"the answers of {rule.called(one.name)} come from {len(found)} {what} ({', '.join(sorted(found))}): "
         "ask again with one, or set teacher.allow_mixed_models"
         for what, found in (("models", one.models), ("model versions", one.fingerprints))
         if len(found) > 1
@@ -165,8 +167,8 @@ def _mixed(rule: Rule, one: Scored) -> list[str]:
 
 def _teacher_below(rule: Rule, floors: Sequence[Scored], against: dict[str, dict[str, Gap]]) -> list[str]:
     return [
-        f"the teacher does not beat {floor.name}, which needs no model, on {label(metric)}: "
-        f"{percent(floor.mean(metric) + against[floor.name][metric].gap)} against {percent(floor.mean(metric))}"
+        f"the teacher has {percent(floor.mean(metric) + against[floor.name][metric].gap)} {label(metric)}, no better than "
+        f"{rule.called(floor.name)} ({percent(floor.mean(metric))}), which needs no model: check the endpoint and the labels"
         for floor in floors
         for metric in rule.floored
         if against[floor.name][metric].gap <= 0

@@ -20,12 +20,18 @@ FURTHER = 0.2
 class Evidence:
     """What the test rows say about one contender: `p` of "not as good as the teacher", None where it was not built.
 
-    `rests_on` names the metric or floor that p comes from.
+    `rests_on` names the metric or floor that p comes from; `label` is what people call the contender.
     """
 
     name: str
     p: float | None
     rests_on: str = ""
+    label: str = ""
+
+    @property
+    def called(self) -> str:
+        """Its label, else its name."""
+        return self.label or self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +148,12 @@ def _sequence(
         if not held[place].passed:
             failed = place
             break
-    first = found[nominee].name
+    first = found[nominee].called
+    named = found[nominee].name
     if failed is None:
         stopped = f"all from {first} down passed at {percent(level)}"
     elif failed < nominee:
-        cheapest = found[min(place for place, one in held.items() if one.passed)].name
+        cheapest = found[min(place for place, one in held.items() if one.passed)].called
         rest = [found[place] for place in range(failed) if place not in skipped]
         stopped = f"{_failing(found[failed], level)}, so {cheapest} is the cheapest that did" + (
             f", and {_listed(rest)} {_were(len(rest))} not tested" if rest else ""
@@ -156,12 +163,12 @@ def _sequence(
     else:
         one, kept = found[above], FURTHER * alpha
         if one.p is None:
-            stopped = f"{_failing(found[nominee], level)}, and {one.name} was not built"
+            stopped = f"{_failing(found[nominee], level)}, and {one.called} was not built"
             stopped += _untested(found[:nominee])
         else:
             held[above] = _hold(one, kept)
             stopped = (
-                f"{_failing(found[nominee], level)}; {one.name}, the one further that is allowed, "
+                f"{_failing(found[nominee], level)}; {one.called}, the one further that is allowed, "
                 f"{'passed' if held[above].passed else 'did not'} at {percent(kept)}"
             )
     rungs = []
@@ -175,9 +182,9 @@ def _sequence(
         elif place == above:
             rungs.append(Held(one.name, one.p, 0.0, False, False, f"not needed: {first} passed"))
         else:
-            dearer = found[failed].name if failed is not None else first
+            dearer = found[failed].called if failed is not None else first
             rungs.append(Held(one.name, one.p, 0.0, False, False, f"not tested: {dearer} did not pass"))
-    return Settled("sequence", alpha, first, tuple(rungs), stopped)
+    return Settled("sequence", alpha, named, tuple(rungs), stopped)
 
 
 def _holm(found: Sequence[Evidence], alpha: float) -> Settled:
@@ -192,7 +199,7 @@ def _holm(found: Sequence[Evidence], alpha: float) -> Settled:
             break
         held[place] = _hold(one, level)
         if not held[place].passed:
-            stopped = f"{one.name} did not pass at {percent(level)}" + (
+            stopped = f"{one.called} did not pass at {percent(level)}" + (
                 f", and with it {_listed(rest)}" if (rest := [found[other] for other in order[rank + 1 :]]) else ""
             )
             break
@@ -209,7 +216,7 @@ def _each(found: Sequence[Evidence], alpha: float) -> Settled:
         _hold(one, alpha) if one.p is not None else Held(one.name, None, 0.0, False, False, "not built")
         for one in found
     )
-    cheapest = next((rung.name for rung in rungs if rung.passed), None)
+    cheapest = next((one.called for one, rung in zip(found, rungs, strict=True) if rung.passed), None)
     stopped = "none passed" if cheapest is None else f"{cheapest} is the cheapest that passed"
     return Settled("each", alpha, None, rungs, f"{stopped}, each at {percent(alpha)}")
 
@@ -222,7 +229,7 @@ def _hold(one: Evidence, level: float) -> Held:
 
 
 def _failing(one: Evidence, level: float) -> str:
-    return f"{one.name} was not built" if one.p is None else f"{one.name} did not pass at {percent(level)}"
+    return f"{one.called} was not built" if one.p is None else f"{one.called} did not pass at {percent(level)}"
 
 
 def _untested(below: Sequence[Evidence]) -> str:
@@ -230,7 +237,7 @@ def _untested(below: Sequence[Evidence]) -> str:
 
 
 def _listed(several: Sequence[Evidence]) -> str:
-    names = [one.name for one in several]
+    names = [one.called for one in several]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 

@@ -44,14 +44,13 @@ def judge(
         DataError: a core metric is missing from some row.
     """
     trials = trials or {}
-    rule = climb.before_training(rule, trials, [one.name for one in contenders])
+    rule = climb.before_training(rule.naming(ladder), trials, [one.name for one in contenders])
     comparisons = against_teacher(rule, teacher, contenders, floors, problems=problems).comparisons
     decisive = closest(comparisons)
     body = comparisons[decisive]
     decision = DECISIONS[body["finding"]]
     following = climb.after_the_gate(rule, trials, comparisons)
     fine_tune = following is not None and dict(rule.configured)[following]
-    names = {rung["name"]: rung["label"] for rung in ladder}
     able = power(
         teacher.groups, margin=rule.margin, alpha=rule.alpha, power=rule.power, weights=teacher.weight.tolist()
     )
@@ -60,7 +59,7 @@ def judge(
         "made_from": made_from,
         "decision": decision,
         "fine_tune": 1 if fine_tune else 0,
-        "statement": simulated(rule, _statement(rule, body, names[decisive], following, fine_tune, able)),
+        "statement": simulated(rule, _statement(rule, body, rule.called(decisive), following, fine_tune, able)),
         **rule.header(),
         "ladder": list(ladder),
         "decisive": decisive,
@@ -80,7 +79,7 @@ def judge(
 
 def _statement(rule: Rule, body: Comparison, name: str, following: str | None, fine_tune: bool, able: Power) -> str:
     title, n = rule.title, body["n"]
-    after = "fine-tuning comes next" if fine_tune else f"{following} comes next" if following else ""
+    after = "fine-tuning comes next" if fine_tune else f"{rule.called(following)} comes next" if following else ""
     weak = f". But: {sentence(able).removesuffix('.')}" if fine_tune and able.low else ""
     if body["finding"] == "invalid":
         return f"No answer for {title}: {body['reasons'][0]}."

@@ -41,7 +41,7 @@ def noise(rule: Rule, rows: Rows) -> dict[str, Noise]:
                 "n": 0,
                 "metrics": {},
                 "refused": True,
-                "reason": f"the second run of {second.name} is over other rows than the first",
+                "reason": f"the second run of {rule.called(second.name)} is over other rows than the first",
             }
             continue
         second = aligned(first, second)
@@ -65,7 +65,7 @@ def noise(rule: Rule, rows: Rows) -> dict[str, Noise]:
             "n": len(first.ids),
             "metrics": metrics,
             "refused": refused,
-            "reason": f"run twice on the same rows, {second.name} differs from itself by {points(mean, rule.margin)} "
+            "reason": f"run twice on the same rows, {rule.called(second.name)} differs from itself by {points(mean, rule.margin)} "
             f"on {label(worst)}, {'more than' if refused else 'within'} the {points(rule.margin)} allowed",
         }
     return found

@@ -1,11 +1,14 @@
 """What a track is held to."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from fledgling.artefacts import Datasheet, Ruled
+from fledgling.artefacts import Datasheet, Ruled, Rung
+from fledgling.contenders import TEACHER
 from fledgling.errors import ConfigError
 from fledgling.graph.sees import Settings
+from fledgling.tracks.words import floor
 
 # Right by form alone: an answer that needs no model is legitimately as good, so no floor is held against these.
 FORM = frozenset({"json_valid_rate", "schema_valid_rate", "valid_call_rate"})
@@ -39,6 +42,8 @@ class Rule:
     """Contenders of which val leaves no hope: a sequence goes on below them without testing them."""
     further: bool = False
     """Whether one more is built where test does not confirm the nominee."""
+    labels: tuple[tuple[str, str], ...] = ()
+    """What people call the contenders: (name, label)."""
 
     @classmethod
     def of(cls, track: str, settings: Settings) -> "Rule":
@@ -73,7 +78,15 @@ class Rule:
                 f"decision.core.{rule.kind}: {', '.join(rule.core)} ask for form only, which answers that "
                 "need no model have too; add a metric that asks for the right content"
             )
-        return rule
+        return rule.naming(settings.get("ladder", ()))
+
+    def naming(self, ladder: Iterable[Rung]) -> "Rule":
+        """The rule, with what people call these contenders."""
+        return replace(self, labels=tuple((rung["name"], rung["label"]) for rung in ladder))
+
+    def called(self, name: str) -> str:
+        """What people call somebody who answers: the teacher, a contender by its label, a floor by what it does."""
+        return "the teacher" if name == TEACHER else dict(self.labels).get(name) or floor(name)
 
     def over(self, datasheet: Datasheet) -> "Rule":
         """The rule, with what the answers of these rows are."""

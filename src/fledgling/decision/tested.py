@@ -48,7 +48,7 @@ def against_teacher(
     order, nominee = turns(rule, list(found))
     settled = settle(
         rule.family,
-        [shown.get(name, Evidence(name, None)) for name in order],
+        [shown.get(name, Evidence(name, None, label=rule.called(name))) for name in order],
         alpha=rule.alpha,
         nominee=nominee,
         further=rule.further,
@@ -88,7 +88,7 @@ def _evidence(rule: Rule, body: Comparison, teacher: Scored, contender: Scored, 
             weights=teacher.weights,
         )
     beaten = {
-        floor.name: {
+        rule.called(floor.name): {
             label(metric): stats.superiority_p(
                 one.scores[metric],
                 aligned(teacher, floor).scores[metric],
@@ -101,7 +101,8 @@ def _evidence(rule: Rule, body: Comparison, teacher: Scored, contender: Scored, 
         }
         for floor in floors
     }
-    return evidence(contender.name, metrics, beaten, sound=judgeable(rule, body))
+    found = evidence(contender.name, metrics, beaten, sound=judgeable(rule, body))
+    return replace(found, label=rule.called(contender.name))
 
 
 def described(rule: Rule, settled: Settled) -> Family:

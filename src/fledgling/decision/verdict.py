@@ -6,7 +6,7 @@ import numpy as np
 
 from fledgling.artefacts import Comparison, Datasheet, Looks, MadeFrom, Predictions, Rung, Verdict
 from fledgling.decision import climb
-from fledgling.decision.choice import TEACHER, Rows, choose, decisive, regress
+from fledgling.decision.choice import INCONCLUSIVE, TEACHER, Rows, choose, decisive, regress
 from fledgling.decision.climb import Known
 from fledgling.decision.family import risk
 from fledgling.decision.logged import of_logs
@@ -63,6 +63,7 @@ def decide(
     Raises:
         DataError: a core metric is missing from some row.
     """
+    rule = rule.naming(ladder)
     tested = against_teacher(rule, rows.teacher, rows.contenders, rows.floors, problems=problems)
     comparisons = tested.comparisons
     sound = all(body["metrics"] for body in comparisons.values())
@@ -75,12 +76,12 @@ def decide(
     differing = noise(rule, rows) if sound else {}
     deploy, reasons = choose(comparisons, regressions, differing)
     rests_on = decisive(deploy, comparisons)
-    body, open_ = comparisons[rests_on], deploy == "inconclusive"
+    body, open_ = comparisons[rests_on], deploy == INCONCLUSIVE
     result: Verdict = {
         "format": "fledgling/verdict/2",
         "made_from": made_from,
         "deploy": deploy,
-        "statement": simulated(rule, _statement(rule, ladder, deploy, comparisons, reasons)),
+        "statement": simulated(rule, _statement(rule, deploy, comparisons, reasons)),
         "reasons": reasons,
         **rule.header(),
         "ladder": list(ladder),
@@ -125,28 +126,33 @@ def _caveats(rule: Rule, verdict: Verdict, answers: Mapping[str, Predictions]) -
         if tested and scenario["changes"]:
             said.append(
                 f"the answer rests on {tested['rows']['any']} filtered or failed rows: where "
-                f"{scenario['meaning']}, it is {scenario['deploy']!r}"
+                f"{scenario['meaning']}, the answer is: {_answer(rule, scenario['deploy'])}"
             )
     wrong = verdict["if_labels_are_wrong"]
     if wrong and wrong["changes"]:
-        said.append(f"if the {wrong['rows']} suspected labels are wrong, the answer is {wrong['deploy']!r}")
+        said.append(
+            f"if the labels of the {wrong['rows']} rows that look mislabelled are wrong, the answer is: "
+            f"{_answer(rule, wrong['deploy'])}"
+        )
     for dimension, values in verdict["slices"].items():
         for value, entry in values.items():
             part = entry["contenders"].get(deploy)
             if part and part["differs"] and part["gap"] > 0:
                 said.append(
-                    f"on the {entry['n']} rows with {dimension} {value!r} {deploy} is "
+                    f"on the {entry['n']} rows with {dimension} {value!r} {rule.called(deploy)} is "
                     f"{points(part['gap'])} below the teacher on {label(rule.core[0])} "
-                    f"(Holm's p = {part['p_holm']:.2g})"
+                    f"(p {part['p_holm']:.2g} after correction for many slices)"
                 )
     for name, sealed in answers.items():
         for limit in sealed["limits"]:
             said.append(
-                f"{limit['rows']} of {sealed['rows']} rows of {name} were decided by {limit['key']} "
+                f"{limit['rows']} of {sealed['rows']} rows of {rule.called(name)} were decided by {limit['key']} "
                 f"({limit['value']:,}): {limit['what']}"
             )
         if sealed["given_up"]:
-            said.append(f"{sealed['given_up']} of {sealed['rows']} rows of {name} were given up without an answer")
+            said.append(
+                f"{sealed['given_up']} of {sealed['rows']} rows of {rule.called(name)} were given up without an answer"
+            )
     if verdict["looks"] and verdict["looks"]["number"] > 1:
         said.append(
             f"this is verdict number {verdict['looks']['number']} on these test rows: the chance that any of them "
@@ -155,12 +161,17 @@ def _caveats(rule: Rule, verdict: Verdict, answers: Mapping[str, Predictions]) -
     return said
 
 
-def _statement(
-    rule: Rule, ladder: Sequence[Rung], deploy: str, comparisons: Mapping[str, Comparison], reasons: Sequence[str]
-) -> str:
+def _answer(rule: Rule, deploy: str) -> str:
+    """What a verdict tells people to do."""
+    if deploy == TEACHER:
+        return "keep the teacher"
+    return "undecided" if deploy == INCONCLUSIVE else f"move to {rule.called(deploy)}"
+
+
+def _statement(rule: Rule, deploy: str, comparisons: Mapping[str, Comparison], reasons: Sequence[str]) -> str:
     title, rests_on = rule.title, decisive(deploy, comparisons)
     body = comparisons[rests_on]
-    name = next((rung["label"] for rung in ladder if rung["name"] == rests_on), rests_on)
+    name = rule.called(rests_on)
     if any(one["finding"] == "invalid" for one in comparisons.values()):
         return f"No verdict on {title}: {reasons[0]}."
     if deploy in comparisons:

@@ -77,7 +77,7 @@ def open_in_words(rule: Rule, body: Comparison) -> str:
 
 def within(rule: Rule, name: str, metric: str, value: Gap) -> str:
     """That a contender is as good, as a reason."""
-    return f"{name} is {bound_in_words(rule, span(value))} ({label(metric)})"
+    return f"{rule.called(name)} is {bound_in_words(rule, span(value))} ({label(metric)})"
 
 
 def above(rule: Rule, name: str, metric: str, value: Gap) -> str:
@@ -88,7 +88,7 @@ def above(rule: Rule, name: str, metric: str, value: Gap) -> str:
         else ", though the rows do not rule out a gap inside the margin"
     )
     return (
-        f"{name} is {points(value.gap, rule.margin)} below the teacher on {label(metric)}, more than the "
+        f"{rule.called(name)} is {points(value.gap, rule.margin)} below the teacher on {label(metric)}, more than the "
         f"{points(rule.margin)} allowed{how}"
     )
 
@@ -96,13 +96,16 @@ def above(rule: Rule, name: str, metric: str, value: Gap) -> str:
 def undecided(rule: Rule, name: str, metric: str, value: Gap) -> str:
     """That a gap is not shown to be inside the margin, as a reason."""
     if value.high < rule.margin:
-        return f"the bound for {label(metric)} rests on too few discordant rows for the exact test to agree"
+        return (
+            f"on {label(metric)} {rule.called(name)} and the teacher differ on so few rows that an exact test does not confirm "
+            "what the interval shows"
+        )
     where = (
         f"{points(value.gap)} {'below' if value.gap > 0 else 'above'} the teacher"
         if value.gap
         else "level with the teacher"
     )
     return (
-        f"on {value.n} test rows the {name} is {where} on {label(metric)}, but up to {points(value.high, rule.margin)} "
+        f"on {value.n} test rows {rule.called(name)} is {where} on {label(metric)}, but up to {points(value.high, rule.margin)} "
         f"below is possible and only {points(rule.margin)} are allowed"
     )

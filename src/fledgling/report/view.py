@@ -63,7 +63,7 @@ def _words(inputs: Inputs) -> list[tuple[str, str]]:
     core = inputs.verdict["core"]
     found = [(TEACHER, "the hosted model that answers today")]
     for rung in inputs.ladder:
-        what = f"the checkpoint {text.clean(rung['model'], 60)}"
+        what = f"the checkpoint {answer.checkpoint(inputs, rung['model'])}"
         what += (
             f", trained on this track's rows (adapter {text.clean(rung['adapter'], 60)})"
             if rung["adapter"]

@@ -1,6 +1,7 @@
 """What the report calls things: metrics, outcomes, reasons and kinds of rows in plain words."""
 
 from fledgling.report.text import capital
+from fledgling.tracks.words import floor as called
 from fledgling.tracks.words import label as label
 
 MEANINGS = {
@@ -18,11 +19,6 @@ MEANINGS = {
     "args_f1": "arguments as in gold, given and missed ones in one number",
     "ast_match_rate": "gold's tool, gold's arguments (case and punctuation ignored)",
     "abstain_rate": "no tool was called, as in gold or not",
-}
-FLOORS = {
-    "echo": "repeating the question",
-    "frequent": "always the most frequent answer",
-    "empty": "an empty answer",
 }
 OUTCOMES = {
     "ok": "answered",
@@ -63,8 +59,7 @@ def metric(name: str) -> str:
 
 def floor(name: str) -> str:
     """What a floor, "floor-…", answers."""
-    kind = name.removeprefix("floor-")
-    return FLOORS.get(kind, plain(kind))
+    return plain(called(name).removeprefix("floor-"))
 
 
 def reason(code: str) -> str:

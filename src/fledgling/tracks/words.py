@@ -1,4 +1,4 @@
-"""Metrics in words."""
+"""Metrics and floors in words."""
 
 LABELS = {
     "json_valid_rate": "valid JSON",
@@ -16,8 +16,18 @@ LABELS = {
     "ast_match_rate": "matching tool calls",
     "abstain_rate": "abstentions",
 }
+FLOORS = {
+    "floor-echo": "repeating the question",
+    "floor-frequent": "giving the most frequent answer every time",
+    "floor-empty": "giving an empty answer",
+}
 
 
 def label(metric: str) -> str:
     """A metric in words."""
     return LABELS.get(metric, metric)
+
+
+def floor(name: str) -> str:
+    """What a floor, "floor-…", answers; any other name as it is."""
+    return FLOORS.get(name, name)

@@ -56,6 +56,17 @@ def label(inputs: Inputs, name: str) -> str:
     return text.clean(found, 60) if found else words.floor(name)
 
 
+def checkpoint(inputs: Inputs, model: str) -> str:
+    """A checkpoint by where it comes from, as the configuration says it; by its name there where that says nothing."""
+    block = inputs.section("models").get(model)
+    place = (block.get("repo_id") or block.get("path")) if isinstance(block, dict) else None
+    return (
+        f"{text.clean(str(place), 100)} (models.{text.clean(model, 60)})"
+        if place
+        else f"models.{text.clean(model, 60)}"
+    )
+
+
 def headline(inputs: Inputs) -> View:
     """The answer in a few words, the verdict's own sentence, and what training has to do with it."""
     verdict, found = inputs.verdict, case(inputs)

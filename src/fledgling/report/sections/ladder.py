@@ -11,8 +11,11 @@ def ladder(inputs: Inputs) -> View | None:
     climb = inputs.verdict.get("climb")
     if climb is None or len(climb["rungs"]) < 2:
         return None
+    steps = climb["rungs"].values()
     return {
         "stopped": text.sentence(text.prose(climb["stopped"])),
+        "asked": any(step["val"] for step in steps),
+        "priced": any(step["cost_per_1000"] is not None for step in steps),
         "rungs": [
             {
                 "label": text.capital(text.clean(step["label"], 200)),

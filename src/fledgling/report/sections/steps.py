@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fledgling.report import text
 from fledgling.report.load import TEACHER, Inputs
 from fledgling.report.sections import money
-from fledgling.report.sections.answer import Case, case, label
+from fledgling.report.sections.answer import Case, case, checkpoint, label
 
 FAR = 20  # so many times the rows there are is no plan
 
@@ -55,12 +55,14 @@ def _swap(inputs: Inputs, _: Case) -> list[Step]:
     if rung["adapter"]:
         place = f"results/adapters/{text.clean(inputs.track, 100)}/{rung['adapter']}"
         serve = Step(
-            f"Serve {name}: the checkpoint {rung['model']} with the adapter in {place}. To publish the adapter, set "
+            f"Serve {name}: the checkpoint {checkpoint(inputs, rung['model'])} with the adapter in {place}. To publish the adapter, set "
             "publish.repo_id, then:",
             f"snakemake --cores all -- {shlex.quote(f'results/hub/{text.clean(inputs.track, 200)}.json')}",
         )
     else:
-        serve = Step(f"Serve {name}: the checkpoint {rung['model']}, asked as it was here (see Where it comes from).")
+        serve = Step(
+            f"Serve {name}: the checkpoint {checkpoint(inputs, rung['model'])}, asked as it was here (see Where it comes from)."
+        )
     return [
         *_not_yet(inputs),
         serve,
