@@ -61,13 +61,18 @@ def forms(value: str) -> set[str]:
     return found
 
 
-def redacted(text: str, secrets: Iterable[str], shown: str = SHOWN) -> str:
-    """A text without these secrets in any form; of a long one, ten characters from its beginning are enough."""
+def is_unmistakable(value: str) -> bool:
+    """Whether a value is found in a text for no other reason than that somebody quoted it."""
+    return len(value) >= 20 and any(map(str.isdigit, value)) and any(map(str.isalpha, value))
+
+
+def redacted(text: str, secrets: Iterable[str], shown: str = SHOWN, *, parts: bool = True) -> str:
+    """A text without these secrets in any form; with `parts`, of a long one ten characters from its beginning are enough."""
     for secret in sorted({one for one in secrets if len(one) >= SHORTEST}, key=len, reverse=True):
         known = sorted(forms(secret), key=len, reverse=True)
         for form in known:
             text = text.replace(form, shown)
-        for form in known:
+        for form in known if parts else ():
             text = _without_parts(text, form, shown)
     return text
 

@@ -296,6 +296,23 @@ def test_further_headers_come_from_variables(asked: Bench, monkeypatch: pytest.M
         asked.ask(2, headers=given)
 
 
+def test_a_reply_keeps_the_words_that_are_a_key_or_a_header_too(asked: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Local servers take any key, and a header may be a team's name: what the model says stays as it is."""
+    long = "sk-very-secret-0123456789"
+    monkeypatch.setenv("OPENAI_API_KEY", "anything")
+    monkeypatch.setenv("TEAM", "customer-support")
+    monkeypatch.setenv("GATEWAY_KEY", long)
+    given = {"X-Team": "TEAM", "X-Key": "GATEWAY_KEY"}
+    words = "If anything fails, customer-support and customer-service help"
+    asked.server.fault = {"fault": "choice", "message": {"content": f"{words}; {long}"}}
+    assert [row["raw"] for row in asked.ask(2, headers=given)] == [f"{words}; [key]"] * 2
+    assert long not in (asked.job.journal / "teacher.jsonl").read_text()
+    quoted = {"error": {"message": "bad key: anything", "code": 401}}
+    asked.server.fault = {"fault": "status", "status": 200, "body": quoted}
+    with pytest.raises(ConfigError, match=r"bad key: \[key\]"):
+        asked.ask(3, headers=given)
+
+
 @pytest.mark.parametrize("form", ["/openai/deployments/gpt", "/models", "/openai/v1"])
 def test_entra_tokens(asked: Bench, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     azure(monkeypatch, ENDPOINT=asked.url.removesuffix("/v1") + form, DEPLOYMENT="gpt", API_VERSION="v9", API_KEY=None)

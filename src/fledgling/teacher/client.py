@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from fledgling.errors import ConfigError
 from fledgling.files import Object, json_line
-from fledgling.redaction import redacted
-from fledgling.teacher.address import Address, proxy
+from fledgling.redaction import is_unmistakable, redacted
+from fledgling.teacher.address import CALL, Address, proxy
+from fledgling.teacher.answers import read
 from fledgling.teacher.taxonomy import Reply, Trouble
 
 if TYPE_CHECKING:
@@ -119,9 +120,20 @@ class Client:
             text = content.decode("utf-8-sig")
         except UnicodeDecodeError:
             text = content.decode("utf-8", "replace")  # it was paid for; what cannot be read shows as U+FFFD
-        text = redacted(text, self._secrets, "[key]")  # some endpoints quote the key that they refuse
+        text = self._without_secrets(text, response)
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Reply(_seconds(start), response.status_code, text, headers, asked=response.request.url.path)
+
+    def _without_secrets(self, text: str, response: "httpx2.Response") -> str:
+        """A body without the key and the headers' values, which some endpoints quote where they refuse them.
+
+        What a model says is not touched for a value that may be a word: a key like "anything", a team's name.
+        """
+        text = redacted(text, filter(is_unmistakable, self._secrets), "[key]", parts=False)
+        ok, path = 200 <= response.status_code < 300, response.request.url.path
+        if ok and (not path.endswith(CALL) or read(response.status_code, text) is not None):
+            return text
+        return redacted(text, self._secrets, "[key]")
 
     def _noted(self, key: Token) -> Token:
         """The same, and what it gives is a secret too."""
