@@ -323,6 +323,9 @@ def test_the_command_touches_journals_only(tmp_path: Path) -> None:
         journal.put(key(1), {"status": 200, "body": _reply("x")})
     with Journal(tmp_path, "slm"):
         pass
+    (tmp_path / "folder.jsonl").mkdir()
+    (tmp_path / "nowhere.jsonl").symlink_to("missing")
+    os.mkfifo(tmp_path / "pipe.jsonl")
     verified = _command(tmp_path, "verify")
     assert (verified.returncode, "looks" in verified.stdout) == (0, False)
     assert "1 of 1 lines" in verified.stdout

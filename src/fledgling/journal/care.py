@@ -31,13 +31,23 @@ def journals(folder: str | os.PathLike[str]) -> list[Path]:
 
 
 def is_journal(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a journal, whole or damaged: a line begins like one of a journal's, or it never got a line."""
+    """Whether a path is a journal, whole or damaged: a file in which a line begins like one of a journal's, or that never
+    got a line.
+
+    Raises:
+        ConfigError: it is a file that cannot be read.
+    """
+    if not Path(path).is_file():
+        return False
     empty = True
-    with open(path, "rb") as stream:
-        for line in stream:
-            if line.startswith(START):
-                return True
-            empty = empty and not line.strip()
+    try:
+        with open(path, "rb") as stream:
+            for line in stream:
+                if line.startswith(START):
+                    return True
+                empty = empty and not line.strip()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read by user {os.getuid()} ({error.strerror})") from None
     return empty and Path(path).with_suffix(".keys").exists()
 
 
