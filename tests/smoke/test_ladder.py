@@ -49,5 +49,5 @@ def test_where_a_rung_suffices_nothing_above_it_is_built(copied: Project, enough
     assert verdict["climb"]["nominee"] == enough, verdict["climb"]
     assert [name for name, step in verdict["climb"]["rungs"].items() if step["built"]] == expected
     assert verdict["deploy"] == enough, verdict["statement"]
-    assert "The ladder, cheapest first" in (results / "report/structured.html").read_text()
+    assert "Who was built, cheapest first" in (results / "report/structured.html").read_text()
     assert "Nothing to be done" in copied.build("--dry-run", "results/report/structured.html")

@@ -144,4 +144,4 @@ def test_the_report_speaks_of_agreement(judged):
     assert "As logged alone: teacher, contender" in html
     shown = html.partition("<script")[0]
     assert "counts as right" not in shown
-    assert "Both are right" not in shown
+    assert "are both right" not in shown

@@ -248,9 +248,11 @@ def everything(inputs: Inputs) -> list[str]:
         if verdict["sensitivity"]["rows"]["any"]:
             said.append(f"rows in all: {text.count(verdict['sensitivity']['rows']['any'])}")
     if verdict["if_labels_are_wrong"]:
-        said.append(f"all {text.count(verdict['if_labels_are_wrong']['rows'])} rows that look mislabelled")
+        rows = verdict["if_labels_are_wrong"]["rows"]
+        said.append("the row that looks mislabelled" if rows == 1 else f"all {rows} rows that look mislabelled")
     if verdict["suspected_label_errors"]:
         said.append(f"{len(verdict['suspected_label_errors'])} row")
+        said += [text.clean(one["id"], 120) for one in verdict["suspected_label_errors"][:10]]
     if verdict["agreement"]:
         said.append(text.percent(verdict["agreement"]["value"]))
     for values in verdict["slices"].values():

@@ -164,7 +164,11 @@ def _stopped(rule: Rule, trials: Mapping[str, Trial], first: str, further: str |
     trial = trials.get(first)
     if trial is None:
         one = len(rule.configured) < 2
-        return f"{rule.called(first)} is the only contender that may be built" if one else "val was not asked"
+        return (
+            f"{rule.called(first)} is the only contender that may be built"
+            if one
+            else "no contender was asked val before the test rows were opened"
+        )
     little = "" if trial["rows"] >= LITTLE else f"; val has {trial['rows']} rows, and fewer than {LITTLE} tell little"
     if trial["promising"]:
         said = f"building stopped at {rule.called(first)}, which promised to pass: {trial['reason']}"

@@ -122,14 +122,15 @@ def _caveats(rule: Rule, verdict: Verdict, answers: Mapping[str, Predictions]) -
     """What a reader of the verdict should know beside it, a sentence each."""
     said = []
     deploy, tested = verdict["deploy"], verdict["sensitivity"]
-    for scenario in tested["scenarios"].values() if tested else ():
+    judged = all(body["finding"] != "invalid" for body in verdict["comparisons"].values())
+    for scenario in tested["scenarios"].values() if tested and judged else ():
         if tested and scenario["changes"]:
             said.append(
                 f"the answer rests on {tested['rows']['any']} filtered or failed rows: where "
                 f"{scenario['meaning']}, the answer is: {_answer(rule, scenario['deploy'])}"
             )
     wrong = verdict["if_labels_are_wrong"]
-    if wrong and wrong["changes"]:
+    if judged and wrong and wrong["changes"]:
         said.append(
             f"if the labels of the {wrong['rows']} rows that look mislabelled are wrong, the answer is: "
             f"{_answer(rule, wrong['deploy'])}"

@@ -97,8 +97,9 @@ def undecided(rule: Rule, name: str, metric: str, value: Gap) -> str:
     """That a gap is not shown to be inside the margin, as a reason."""
     if value.high < rule.margin:
         return (
-            f"on {label(metric)} {rule.called(name)} and the teacher differ on so few rows that an exact test does not confirm "
-            "what the interval shows"
+            f"on {label(metric)} {rule.called(name)} and the teacher differ on only "
+            f"{value.teacher_only + value.contender_only:,} of {value.n:,} rows, too few to be sure: the exact test does not "
+            "confirm what the interval shows"
         )
     where = (
         f"{points(value.gap)} {'below' if value.gap > 0 else 'above'} the teacher"

@@ -224,11 +224,12 @@ class First:
 def first(table: Table, right: str = "right") -> list[First]:
     """A few rows of each kind of disagreement, by the smallest sha256 of their ids: nobody picks them."""
     other = table.labels[table.decisive]
+    both = f"{text.capital(TEACHER)} and {other} are both"
     kinds = {
         ("r", False): f"The teacher is {right}, {other} is not",
         ("", True): f"{text.capital(other)} is {right}, the teacher is not",
-        ("", False): f"Both are not {right}",
-        ("r", True): f"Both are {right}",
+        ("", False): f"{both} not {right}",
+        ("r", True): f"{both} {right}",
     }
     found = []
     for (teacher, contender), heading in kinds.items():

@@ -78,11 +78,15 @@ def _words(inputs: Inputs) -> list[tuple[str, str]]:
             f"share of answers that are {'as logged' if verdict.get('gold') else 'right'}, teacher minus contender, over "
             "the same rows; 5 points worse is 5 of these fewer in 100",
         ),
-        ("margin", f"the largest gap that still counts as good: {margin} points"),
+        ("margin", f"the gap from which a contender counts as too bad: {margin} points; only less than that is good"),
         (
-            "proven",
-            f"the whole interval lies on one side, with {text.percent(1 - inputs.verdict['alpha'], 0)} confidence",
+            "interval",
+            f"where the true gap lies: it is beyond each end with a chance of {text.percent(inputs.verdict['alpha'], 0)} at most",
         ),
+        ("p", "the chance of a result this good from a contender that is worse by the whole margin"),
+        ("proven", "the interval shows it; of slices: still so after correction for looking at many of them"),
+        ("slice", "the rows of one kind"),
+        ("train, val, test", "what contenders learn from, what chooses among them, and what the verdict rests on"),
         (
             "without a model",
             "what repeating the question, an empty or the most frequent answer scores; less than that proves nothing",

@@ -95,6 +95,7 @@ def headline(inputs: Inputs) -> View:
             "invalid": "before training: no verdict",
         }[inputs.gate["decision"]],
         "gate_statement": text.prose(inputs.gate["statement"]),
+        "trained": found.trained,
     }
 
 

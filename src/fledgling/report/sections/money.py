@@ -38,7 +38,10 @@ def month(inputs: Inputs) -> View | None:
     name = inputs.verdict["decisive"]
     known = of(inputs, name)
     return {
-        "heading": "What it saves a month" if found.kind == "swap" else "What a move would save a month",
+        "heading": {
+            "swap": "What it saves a month",
+            "inconclusive": "What a move would save a month",
+        }.get(found.kind, "What a good enough model would save a month"),
         "big": _saved(known),
         "lines": _lines(inputs, known, name),
         "asks": asks(inputs, known),

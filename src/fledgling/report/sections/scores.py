@@ -178,7 +178,7 @@ def _slice_lane(inputs: Inputs, axis: plots.Axis, margin: float, name: str, part
     void = case(inputs).kind == "invalid"
     worse = part["low"] > limit or (part["differs"] and part["gap"] > 0)
     mark: plots.Mark = "void" if void else "bad" if worse else "holds" if part["high"] < limit else "open"
-    proof = "" if not worse or void else ", proven" if part["differs"] else ", not proven"
+    proof = ", not judged" if void else "" if not worse else ", proven" if part["differs"] else ", not proven"
     return {
         "name": name,
         "note": text.gap(part["gap"]) + proof,

@@ -74,12 +74,20 @@ def _swap(inputs: Inputs, _: Case) -> list[Step]:
 
 
 def _not_yet(inputs: Inputs) -> list[Step]:
-    """A word before a move that is good enough and costs more than it saves."""
-    known = money.of(inputs, inputs.verdict["deploy"])
+    """A word before a move that costs more than it saves, whether it is known to be good enough or still open."""
+    name = inputs.verdict["decisive"]
+    known = money.of(inputs, name)
     if known.saved is None or known.saved >= 0:
         return []
     from_ = f" A move pays from {text.count(known.break_even)} requests a day." if known.break_even else ""
-    return [Step(f"Good enough, but at the stated traffic a move costs more than it saves: wait with it.{from_}")]
+    if name == inputs.verdict["deploy"]:
+        return [Step(f"Good enough, but at the stated traffic a move costs more than it saves: wait with it.{from_}")]
+    return [
+        Step(
+            "At the stated traffic a move costs more than it saves, whatever more rows say: go on only if the traffic "
+            f"grows or the machine gets cheaper.{from_}"
+        )
+    ]
 
 
 def _train(inputs: Inputs, _: Case) -> list[Step]:
@@ -125,7 +133,7 @@ def _undecided(inputs: Inputs, found: Case) -> list[Step]:
         return [
             Step(f"Whether training cost {name} anything is open. More test rows would tell; then:", _again(inputs))
         ]
-    return [_more_rows(inputs), *([] if found.trained else [_or_train(inputs)])]
+    return [*_not_yet(inputs), _more_rows(inputs), *([] if found.trained else [_or_train(inputs)])]
 
 
 def _more_rows(inputs: Inputs) -> Step:
@@ -149,7 +157,7 @@ def _more_rows(inputs: Inputs) -> Step:
 
 def _or_train(inputs: Inputs) -> Step:
     return Step(
-        f"Or train without waiting, as a better model needs fewer rows: set {_key(inputs, 'finetune')} to always."
+        f"Or train without waiting, as the better a model is, the fewer rows show it: set {_key(inputs, 'finetune')} to always."
     )
 
 

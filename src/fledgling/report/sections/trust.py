@@ -3,7 +3,9 @@
 from fledgling.artefacts import IfWrong, Scenario
 from fledgling.report import text, words
 from fledgling.report.load import Inputs
-from fledgling.report.sections.answer import View, chance, label
+from fledgling.report.sections.answer import View, case, chance, label
+
+NAMED = 10  # rows that look mislabelled and are named
 
 
 def trust(inputs: Inputs) -> View:
@@ -11,25 +13,30 @@ def trust(inputs: Inputs) -> View:
     verdict = inputs.verdict
     power = inputs.gate.get("split_power")
     sensitivity, forgiven = verdict["sensitivity"], verdict["if_labels_are_wrong"]
+    void = case(inputs).kind == "invalid"
     scenarios = [
         {"meaning": text.capital(text.prose(scenario["meaning"])), **_answer(inputs, scenario)}
         for scenario in (sensitivity["scenarios"] if sensitivity else {}).values()
     ]
     if forgiven:
-        meaning = f"The labels of all {text.count(forgiven['rows'])} rows that look mislabelled are wrong"
+        rows = forgiven["rows"]
+        which = "the row that looks" if rows == 1 else f"all {text.count(rows)} rows that look"
+        meaning = f"The labels of {which} mislabelled are wrong"
         scenarios.append({"meaning": meaning, **_answer(inputs, forgiven)})
     lost = [
         (name, rows) for name, rows in (sensitivity["rows"] if sensitivity else {}).items() if name != "any" and rows
     ]
     return {
         "chance": chance(inputs),
+        "void": void,
         "power_sentence": text.sentence(text.prose(power["sentence"])) if power else "",
-        "family": _family(inputs),
+        "family": None if void else _family(inputs),
         "scenarios": scenarios,
         "lost": ", ".join(f"{label(inputs, name)} {text.count(rows)}" for name, rows in lost),
         "any": text.count(sensitivity["rows"]["any"]) if sensitivity else "",
         "agreement": text.rate({**verdict["agreement"]}) if verdict["agreement"] else None,
         "suspects": len(verdict["suspected_label_errors"]),
+        "suspect_ids": [text.clean(one["id"], 120) for one in verdict["suspected_label_errors"][:NAMED]],
         "regressions": _regressions(inputs),
         "noise": [text.sentence(text.prose(entry["reason"])) for entry in verdict["noise"].values()],
         "needed": _needed(inputs),
@@ -59,6 +66,8 @@ def _family(inputs: Inputs) -> View | None:
 
 def _answer(inputs: Inputs, scenario: Scenario | IfWrong) -> View:
     deploy = scenario["deploy"]
+    if case(inputs).kind == "invalid":
+        return {"deploy": "not judged", "changes": False}
     return {
         "deploy": "undecided" if deploy == "inconclusive" else label(inputs, deploy),
         "changes": scenario["changes"],
@@ -115,9 +124,12 @@ def _needed(inputs: Inputs) -> View:
                     "n": text.count(entry["n"]),
                     "seen": "more rows will not help: it is worse"
                     if entry["rows_needed"] is None
+                    else "as if equally good: it is no worse here"
+                    if entry["gap"] <= 0
                     else text.count(entry["rows_needed"]),
                     "equal": text.count(entry["rows_needed_if_equal"]),
-                    "differ": text.percent(entry["discordance"]),
+                    "differ": text.percent(entry["discordance"])
+                    + (" (mean square)" if entry["mcnemar_p"] is None else ""),
                     "effect": f"× {entry['design_effect']:.2f}",
                 }
             )
