@@ -73,6 +73,11 @@ def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = CHECKOUT
                 value = yaml.load(stream, Loader=_Loader)
         except FileNotFoundError:
             raise ConfigError(f"{file}: no such file") from None
+        except yaml.MarkedYAMLError as error:
+            line = f":{error.problem_mark.line + 1}:{error.problem_mark.column + 1}" if error.problem_mark else ""
+            what = error.problem or "it cannot be parsed"
+            remedy = "keys of one block stand below each other, indented by spaces"
+            raise ConfigError(f"{file}{line}: not YAML ({what}); {remedy}") from None
         except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, not in quotes
             raise ConfigError(f"{file}: not YAML: {error}") from None
         if not isinstance(value, dict):

@@ -13,6 +13,7 @@ from fledgling.models import checkpoint
 from fledgling.models.checkpoint import Model
 from fledgling.models.offline import offline_and_quiet
 from fledgling.models.soundness import said
+from fledgling.progress import ByteBar, emit
 from fledgling.prompting.template import Chat
 
 log = logging.getLogger(__name__)
@@ -122,12 +123,26 @@ def _download(url: str, entry: Any, target: Path) -> None:
         with open(part, "ab") as stream:
             if stream.tell() > entry.size:
                 stream.truncate(0)
-            if stream.tell() < entry.size:
-                http_get(url, stream, resume_size=stream.tell(), headers=headers)
+            here = stream.tell()
+            if 0 < here < entry.size:
+                words = f"{target.name}: goes on at {here / 1e6:,.1f} of {entry.size / 1e6:,.1f} MB"
+                log.info(words)
+                emit("note", message=words)
+            if here < entry.size:
+                http_get(
+                    url,
+                    stream,
+                    resume_size=here,
+                    headers=headers,
+                    displayed_filename=target.name,
+                    tqdm_class=ByteBar,  # type: ignore[arg-type]
+                )
         if _is_whole(part, entry):
             part.replace(target)
             return
-        log.warning("%s: not what the Hub lists; downloading it again", target)
+        words = f"{target.name}: not what the Hub lists, so it starts over"
+        log.warning(words)
+        emit("note", message=words)
         part.unlink()
     raise DataError(f"{target}: arrives damaged from {url}; try again, or another HF_ENDPOINT")
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 EVENTS = "FLEDGLING_EVENTS"  # the file that takes the events of the run; set by the Snakemake that drives it
+BYTE = "byte"  # the unit of downloads
 PAUSE = 0.5  # seconds between two progress events of one bar
 LONGEST = 3500  # bytes of an event: one write of less than a page is never torn between two processes
 
@@ -87,6 +88,7 @@ class Bar:
             mininterval=0.2 if terminal else 10,
             ascii=not terminal,
             dynamic_ncols=terminal,
+            unit_scale=unit == BYTE,
             leave=True,
         )
         self._desc, self._total, self._unit = desc, total, unit
@@ -114,6 +116,23 @@ class Bar:
         self._next = time.monotonic() + PAUSE
         self._said = self._done
         emit("progress", what=self._desc, done=self._done, total=self._total, unit=self._unit, **self._figures)
+
+
+class ByteBar:
+    """A bar as huggingface_hub asks for one while it downloads a file: of bytes, and shown as every other."""
+
+    def __init__(self, *, desc: str, total: int | None = None, initial: int = 0, **_: object) -> None:
+        self._bar = Bar(desc=desc, total=total, initial=initial, unit=BYTE)
+
+    def update(self, n: int = 1) -> None:
+        """Another `n` bytes are here; fewer than none where a server sends all of them again."""
+        self._bar.update(n)
+
+    def __enter__(self) -> "ByteBar":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
 
 
 def progress(items: Iterable[T], *, desc: str, total: int | None = None, unit: str = "row") -> Iterator[T]:

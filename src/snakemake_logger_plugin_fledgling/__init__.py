@@ -16,7 +16,6 @@ import textwrap
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -73,7 +72,7 @@ class LogHandler(LogHandlerBase):
             self._plain = _snakemakes_own(settings)
         if not settings.dryrun:
             # Here, in the main thread: the first job may start before this handler's thread sees it.
-            self._root = _folder(sys.argv)
+            self._root = arguments.folder(sys.argv)
             self._run = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{os.getpid()}"
             os.environ["FLEDGLING_EVENTS"] = str(self._root / ".fledgling/runs" / self._run / "events.jsonl")
 
@@ -235,13 +234,6 @@ def _snakemakes_own(settings: OutputSettingsLoggerInterface) -> logging.Handler:
 def _command(argv: list[str]) -> str:
     """The command that goes on, as it can be typed."""
     return shlex.join(["snakemake", *argv[1:]])
-
-
-def _folder(argv: list[str]) -> Path:
-    """The folder of the run: where the command was typed, or --directory; Snakemake goes there later."""
-    named = [value for option, value in pairwise(argv) if option in ("--directory", "-d")]
-    named += [argument.partition("=")[2] for argument in argv if argument.startswith("--directory=")]
-    return Path.cwd().joinpath(*named[-1:])
 
 
 def _asked(argv: list[str]) -> dict[str, set[str]] | None:

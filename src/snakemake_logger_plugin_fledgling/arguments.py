@@ -3,18 +3,23 @@
 Snakemake reads its configuration files before it reads the Snakefile, so nothing later could say it.
 """
 
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 FILES = ("--configfile", "--configfiles")
 VALUES = ("--config", "-C")
+DIRECTORY = ("--directory", "-d")
+HELP = {"--help", "-h", "--version", "-v"}  # which need no folder
 YAML = (".yaml", ".yml", ".json")
 
 
 def check(argv: Sequence[str]) -> None:
-    """End with exit code 2 or 3 where a configuration file is missing, is no YAML, or was given as KEY=VALUE.
+    """End with exit code 2 or 3 where a configuration file is missing, is no YAML, or was given as KEY=VALUE, and where
+    nobody may write into the folder of the run.
 
     `argv` is a whole command line; one that is not Snakemake's is passed over.
     """
@@ -27,7 +32,24 @@ def check(argv: Sequence[str]) -> None:
         raise SystemExit(code)
 
 
+def folder(argv: Sequence[str]) -> Path:
+    """The folder of the run: where the command was typed, or --directory; Snakemake goes there later."""
+    named = [value for option, value in pairwise(argv) if option in DIRECTORY]
+    named += [argument.partition("=")[2] for argument in argv if argument.startswith(f"{DIRECTORY[0]}=")]
+    return Path.cwd().joinpath(*named[-1:])
+
+
 def _problems(argv: list[str]) -> Iterator[tuple[int, str]]:
+    place_of_run = folder(argv)
+    if place_of_run.is_dir() and not os.access(place_of_run, os.W_OK) and not HELP & set(argv):
+        elsewhere = ["snakemake", DIRECTORY[0], "DIR", *argv[1:]]
+        yield (
+            3,
+            (
+                f"{place_of_run}: nothing can be written there, and a run keeps its results and its state in its folder; make "
+                f"it writable for this user, or type with a folder of your own for DIR: {_typed(elsewhere)}"
+            ),
+        )
     for place, argument in enumerate(argv):
         if argument == "--":
             return

@@ -1,5 +1,7 @@
 """Mistakes of a Snakemake command line end with what to type, not with a traceback."""
 
+import os
+
 import pytest
 
 from snakemake_logger_plugin_fledgling.arguments import check
@@ -72,3 +74,20 @@ def test_other_programs_are_left_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check(["/venv/bin/pytest", "--configfile", "no-such.yaml"])
     check([])
+
+
+@pytest.mark.parametrize("line", ["-n all", "--cores 2 --directory . -- all", "--directory=. all"])
+def test_a_folder_that_cannot_be_written_is_named_with_a_way_out(typed, tmp_path, monkeypatch, line):
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    code, said = typed.refused(line)
+    assert code == 3
+    assert f"error: {tmp_path}" in said
+    assert f"type with a folder of your own for DIR: snakemake --directory DIR {line}" in said
+    assert typed("--help") == ""
+
+
+def test_the_folder_of_a_run_is_the_one_that_counts(typed, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr(os, "access", lambda place, mode: place == tmp_path / "mine")
+    assert typed("--directory mine all") == ""
+    assert typed("-d mine all") == ""

@@ -100,7 +100,17 @@ def test_a_broken_download_goes_on(hub: Hub, repo: Repo, tmp_path: Path, monkeyp
     assert not out.exists()
     broken[0] = False
     first_try = len(ranges)
+    run = tmp_path / "events.jsonl"
+    run.touch()
+    monkeypatch.setenv("FLEDGLING_EVENTS", str(run))
     fetch(settings(repo), out, seed=0)
+    events = [json.loads(line) for line in run.read_text().splitlines()]
+    assert [event["message"] for event in events if event["event"] == "note"] == [
+        f"model.safetensors: goes on at {len(repo.files['model.safetensors']) // 2 // 1000 * 1000 / 1e6:,.1f} of "
+        f"{len(repo.files['model.safetensors']) / 1e6:,.1f} MB"
+    ]
+    loaded = [event for event in events if event["event"] == "progress" and event["what"] == "model.safetensors"]
+    assert loaded[-1]["done"] == loaded[-1]["total"] == len(repo.files["model.safetensors"])
     checkpoint.load(out, verify=True)
     assert ranges[0] == ""
     size = len(repo.files["model.safetensors"])

@@ -98,6 +98,20 @@ def test_on_a_terminal_the_last_line_moves_every_second(tmp_path):
     assert len(drawn) == 10
 
 
+def test_a_download_is_shown_in_gigabytes(tmp_path):
+    shown = Shown(tmp_path, live=True)
+    shown.start(1, "fetch", "m.json", model="slm")
+    done = {"done": 1_234_567_890, "total": 7_700_000_000, "unit": "byte"}
+    shown.terminal.handle({"event": "progress", "target": "m.json", **done})
+    shown.terminal.tick()
+    assert "1.23/7.70 GB, 0 s" in shown.text
+
+
+def test_one_job_is_a_job(shown):
+    shown.terminal.handle({"event": "plan", "jobs": {"prepare": 1}, "total": 1})
+    assert "1 job: prepare 1" in shown.text
+
+
 def test_an_error_is_cause_remedy_command_log_in_that_order(shown):
     shown.start(1, "ask", "t.jsonl", track="calls")
     shown.terminal.handle({"event": "failed", "target": "t.jsonl", "message": "KEY is not set; set it", "code": 3})

@@ -127,10 +127,10 @@ class Terminal:
         if state == "stopped":
             self._print(f"Stopped after {took}; what is done is kept. Go on with: {self._command}")
         elif state == "failed":
-            jobs = f"{len(self._failed)} job{'s' * (len(self._failed) > 1)} failed" if self._failed else "Failed"
+            jobs = f"{_jobs(len(self._failed))} failed" if self._failed else "Failed"
             self._print(self._red(f"{jobs}, {self._done} of {self._total} done and kept, after {took}"))
         elif not self._nothing and not self._quiet:
-            self._print(f"Done: {self._done} jobs in {took}")
+            self._print(f"Done: {_jobs(self._done)} in {took}")
 
     # What the events say
 
@@ -139,7 +139,7 @@ class Terminal:
         counts = {str(rule): count for rule, count in jobs.items()} if isinstance(jobs, dict) else {}
         named = ", ".join(f"{rule} {count}" for rule, count in counts.items() if rule not in (*SILENT, "total"))
         self._total = runs.number(event, "total") or 0
-        self._say(f"{self._total} jobs: {named}")
+        self._say(f"{_jobs(self._total)}: {named}")
 
     def _nothing_to_do(self, event: Event) -> None:
         self._nothing = True
@@ -291,6 +291,10 @@ def _names(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"× {len(names)}"
 
 
+def _jobs(count: int) -> str:
+    return f"{count:,} job{'s' * (count != 1)}"
+
+
 def _time(seconds: float) -> str:
     whole = round(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
@@ -305,6 +309,8 @@ def _far(progress: Event) -> str:
     if done is None:
         return ""
     unit = runs.text(progress, "unit") + "s"
+    if unit == "bytes":
+        return f"{done / 1e9:,.2f}/{total / 1e9:,.2f} GB, " if total is not None else f"{done / 1e9:,.2f} GB, "
     loss = progress.get("loss")
     figures = f", loss {loss:.3g}" if isinstance(loss, float) else ""
     return f"{done:,}/{total:,} {unit}{figures}, " if total is not None else f"{done:,} {unit}{figures}, "
