@@ -1,6 +1,7 @@
 """Real chat templates: what is taught reads back as the answer, and the history is the model's own."""
 
 import json
+import re
 from random import Random
 from typing import Any
 
@@ -11,6 +12,7 @@ from fledgling.prompting.template import Chat, Refused
 from fledgling.records import Example, Prediction
 from fledgling.slm.answer import Asked, prediction
 from fledgling.slm.engine import Answer, Decoding, Request
+from fledgling.teacher.requests import with_ids
 from fledgling.tracks import structured, toolcall
 from fledgling.training import tokens
 from tests.unit.families import FAMILIES, Family, rows, tokenizer
@@ -131,6 +133,31 @@ def test_ids_are_the_rows_own_where_the_template_takes_them(family: Family) -> N
         ids = [part[:9] for part in text.split("CALL_ID]")[1:]] or [part[:9] for part in text.split('"id": "')[1:]]
         assert len(ids) == 1
         assert text.count(ids[0]) == 2
+
+
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f.name.startswith("mistral")], ids=lambda f: f.name)
+def test_a_result_without_an_id_belongs_to_the_tool_that_it_names(family: Family) -> None:
+    def turn(*names: str) -> dict[str, Any]:
+        calls = [{"type": "function", "function": {"name": name, "arguments": "{}"}} for name in names]
+        return {"role": "assistant", "content": None, "tool_calls": calls}
+
+    def result(name: str) -> dict[str, Any]:
+        return {"role": "tool", "name": name, "content": f"of {name}"}
+
+    history = [
+        *({"role": "user", "content": "hi"}, turn("never"), {"role": "user", "content": "go on"}),
+        *(turn("first", "second"), result("second"), result("first")),
+    ]
+    sent = with_ids(history)
+    ids = [call["id"] for call in sent[3]["tool_calls"]]
+    assert [made["tool_call_id"] for made in sent[4:]] == ids[::-1]
+    text = Chat(tokenizer(family)).prompt(Example("r", "g", history, []))
+    of = dict(re.findall(r'"name": "(\w+)", "arguments": {}, "id": "(\w{9})"', text))
+    of |= dict(re.findall(r"(\w+)\[CALL_ID\](\w{9})\[ARGS\]", text))
+    assert of.keys() == {"never", "first", "second"}
+    for name in ("first", "second"):
+        told = [part for part in text.split("[TOOL_RESULTS]")[1:] if of[name] in part]
+        assert [f"of {name}" in part for part in told] == [True]
 
 
 def test_two_calls_of_a_history_reach_a_template_that_takes_one() -> None:

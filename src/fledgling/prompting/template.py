@@ -170,16 +170,19 @@ class Chat:
             ends.add(self._written([_user()], asked, self._assistant([TRIED]), tools)[1])
         return ends
 
-    def calls_text(self, calls: list[Object]) -> str:
-        """Calls ({"name", "arguments"}) as the model writes them, between any thoughts and the end of its turn."""
+    def calls_text(self, calls: list[Object], ids: Sequence[str] = ()) -> str:
+        """Calls ({"name", "arguments"}) as the model writes them, between any thoughts and the end of its turn.
+
+        `ids` are theirs where the conversation has given them some.
+        """
         if self.manner.calls == "phi4":
             return f"<|tool_call|>{compact(calls)}<|/tool_call|>"
         if self.manner.calls == "words":
             return "\n".join(f"<tool_call>\n{_spaced(call)}\n</tool_call>" for call in calls)
         if len(calls) > 1 and not self.manner.several:
-            return "; ".join(self.calls_text([call]) for call in calls)
+            return "; ".join(self.calls_text([call], ids[at : at + 1]) for at, call in enumerate(calls))
         tools = [TRIED_TOOL] if self.manner.tools == "template" else None
-        text, _ = self._written([_user()], self._render([_user()], tools, ask=True), self._assistant(calls), tools)
+        text, _ = self._written([_user()], self._render([_user()], tools, ask=True), self._assistant(calls, ids), tools)
         return re.sub(r"\A\s*(<think>)?\s*</think>\s*", "", text).strip("\n")
 
     def opening(self) -> Opening:
@@ -255,15 +258,21 @@ class Chat:
         if not calls:
             return turn
         called = [_history_call(call) for call in (calls if isinstance(calls, list) else [calls])]
-        ids = [names.called(call) for call in (calls if isinstance(calls, list) else [calls])]
+        names.turn()
+        ids = [
+            names.called(call, whole["name"])
+            for call, whole in zip(calls if isinstance(calls, list) else [calls], called, strict=True)
+        ]
         if _through_template(manner, len(called)):
             return turn | {"tool_calls": [self._call(call, id) for call, id in zip(called, ids, strict=True)]}
-        return turn | {"content": content + self.calls_text(called)}
+        return turn | {"content": content + self.calls_text(called, ids)}
 
-    def _assistant(self, calls: list[Object]) -> Object:
+    def _assistant(self, calls: list[Object], ids: Sequence[str] = ()) -> Object:
         if _through_template(self.manner, len(calls)):
             names = _Ids(nine=self.manner.nine)
-            return {"role": "assistant", "content": "", "tool_calls": [self._call(c, names.called({})) for c in calls]}
+            known = ids or [names.called({}) for _ in calls]
+            made = [self._call(call, id) for call, id in zip(calls, known, strict=True)]
+            return {"role": "assistant", "content": "", "tool_calls": made}
         return {"role": "assistant", "content": self.calls_text(calls)}
 
     def _call(self, call: Object, id: str) -> Object:
@@ -484,22 +493,30 @@ class _Ids:
     def __init__(self, *, nine: bool) -> None:
         self._nine = nine
         self._count = 0
-        self._waiting: list[str] = []
+        self._waiting: list[tuple[str, str]] = []  # ids and tools of the last turn's calls that have no result yet
 
-    def called(self, call: object) -> str:
+    def turn(self) -> None:
+        """Another turn with calls begins; results that never came do not come any more."""
+        self._waiting.clear()
+
+    def called(self, call: object, name: str = "") -> str:
         """The id of a call."""
         own = call.get("id") if isinstance(call, dict) else None
         made = self._fitting(own) if isinstance(own, str) and own else f"call{self._count:05d}"
         self._count += 1
-        self._waiting.append(made)
+        self._waiting.append((made, name))
         return made
 
     def answered(self, message: Object) -> str:
-        """The id of the call that a tool's result belongs to: the one it names, or the first without a result."""
-        own = message.get("tool_call_id")
-        made = self._fitting(own) if isinstance(own, str) and own else self._waiting[0] if self._waiting else ""
-        if made in self._waiting:
-            self._waiting.remove(made)
+        """The id of the call that a tool's result belongs to: the one it names, by id or by its tool, or the first without
+        a result."""
+        own, named = message.get("tool_call_id"), message.get("name")
+        if isinstance(own, str) and own:
+            made = self._fitting(own)
+        else:
+            first = [id for id, _ in self._waiting]
+            made = next(iter([*(id for id, name in self._waiting if name == named), *first]), "")
+        self._waiting = [waiting for waiting in self._waiting if waiting[0] != made]
         return made or "call00000"
 
     def _fitting(self, own: str) -> str:

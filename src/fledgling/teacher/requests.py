@@ -99,10 +99,11 @@ def request(
 def with_ids(turns: list[Object]) -> list[Object]:
     """The turns of a conversation, every call with an id and every result with that of its call, as the protocol asks.
 
-    Ids that a row has stay. Rows of before 2023 (`function_call`) and of other tools have none.
+    A result without an id of a call goes to the call of the tool that it names, or to the first without a result. Ids that
+    a row has stay. Rows of before 2023 (`function_call`) and of other tools have none.
     """
     made: list[Object] = []
-    waiting: list[str] = []
+    waiting: list[tuple[str, object]] = []  # ids and tools of calls without a result
     count = 0
     for turn in turns:
         if calls := turn.get("tool_calls"):
@@ -110,14 +111,14 @@ def with_ids(turns: list[Object]) -> list[Object]:
             for call in calls:
                 count += 1
                 named.append(call if call.get("id") else {"id": f"call_{count}", **call})
-            waiting = [str(call["id"]) for call in named]
+            waiting = [(str(call["id"]), call.get("function", {}).get("name")) for call in named]
             turn = {**turn, "tool_calls": named}
         elif turn["role"] == "tool":
-            own = turn.get("tool_call_id")
-            if own not in waiting and waiting:
-                turn = {**turn, "tool_call_id": waiting[0]}
-            if turn.get("tool_call_id") in waiting:
-                waiting.remove(turn["tool_call_id"])
+            known = [id for id, _ in waiting]
+            if waiting and turn.get("tool_call_id") not in known:
+                of_tool = [id for id, name in waiting if name == turn.get("name")]
+                turn = {**turn, "tool_call_id": [*of_tool, *known][0]}
+            waiting = [call for call in waiting if call[0] != turn.get("tool_call_id")]
         made.append(turn)
     return made
 
