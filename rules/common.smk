@@ -65,7 +65,7 @@ def before_start():
     from fledgling.forecast import start
 
     waiting = [(job.rule.name, job.wildcards.get("track")) for job in workflow.dag.needrun_jobs()]
-    asked = {track for rule, track in waiting if rule == "ask"}
+    asked = {track for rule, track in waiting if rule in ("ask", "buy")}
     start.require(
         config,
         asked=asked,
@@ -98,10 +98,14 @@ def any_of(names):
     return "|".join(name.replace(".", r"\.") for name in names) or "(?!)"
 
 
+IN_LOOKS = contenders.in_looks(config)
+PART = "(?:val/|repeat/)?"
+
+
 # `part` says which rows and which run: "" the test rows, "val/" those of val, "repeat/" the test rows once more.
 wildcard_constraints:
     track="[^/]+",
-    part="(?:val/|repeat/)?",
+    part=PART,
     contender=any_of(["teacher", *LOCAL, *PROVISIONAL, *FLOOR_NAMES]),
     floor=any_of(FLOORS),
     adapter=any_of(config["adapters"]),
@@ -170,11 +174,12 @@ def small_group(wildcards):
     counts all of these groups under the name `small`.
     """
     part, who = wildcards.get("part", ""), wildcards.get("contender", "")
+    scored = "bought" if IN_LOOKS and who and part != "val/" else ""  # after the floors, with the teacher in between
     if not part and who not in [*LOCAL[1:], *TRAINED]:
         who = ""  # what is always there: floors, the teacher, the cheapest contender
     elif candidate := contenders.candidate_of(config, who):
         who = f"{candidate[0]}."
-    group = ".".join(["small", wildcards.track, part.strip("/"), who])
+    group = ".".join(["small", wildcards.track, part.strip("/"), who, *([scored] if scored else [])])
     workflow.parent_groupids[group] = "small"
     return group
 
@@ -343,6 +348,26 @@ def adapter_of(wildcards):
     adapter = contenders.of(config, wildcards.contender).adapter
     folder = f"results/adapters/{wildcards.track}/{adapter}"
     return [f"{folder}/manifest.json", f"{folder}/adapter_model.safetensors"] if adapter else []
+
+
+def bought(*parts):
+    """What says which rows of test were bought, for predictions and scores of these parts; nothing without looks."""
+
+    def of(wildcards):
+        there = IN_LOOKS and wildcards.get("part", "") in parts
+        return f"results/predictions/{wildcards.track}/teacher.json" if there else []
+
+    return of
+
+
+def option(name, files):
+    """An option of a command with the input files of a name; nothing where there are none."""
+
+    def of(wildcards, input):
+        found = getattr(input, files)
+        return f"{name} {found}" if found else ""
+
+    return of
 
 
 def shots_of(wildcards):

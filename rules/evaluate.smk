@@ -13,6 +13,7 @@ rule score:
         datasheet=ancient("results/data/{track}/datasheet.json"),
         predictions="results/predictions/{track}/{part}{contender}.jsonl",
         seal="results/predictions/{track}/{part}{contender}.json",
+        bought=bought("", "repeat/"),
     output:
         metrics=report(
             "results/metrics/{track}/{part}{contender}.json",
@@ -31,11 +32,12 @@ rule score:
         **needs("small", small=1),
     params:
         kind=kind,
+        bought=option("--bought", "bought"),
         settings=settings("score"),
         code=code("scripts/score.py"),
     shell:
         'python "$FLEDGLING_SCRIPTS/score.py" --data {input.data} --predictions {input.predictions} --track-kind {params.kind}'
-        " --settings {params.settings:q} --out {output.metrics} --rows {output.rows} 2> {log}"
+        " --settings {params.settings:q} {params.bought} --out {output.metrics} --rows {output.rows} 2> {log}"
 
 
 checkpoint try_on_val:
@@ -79,6 +81,7 @@ checkpoint compare:
         known=expand("results/metrics/{{track}}/{contender}.json", contender=["teacher", LOCAL[0], *FLOOR_NAMES]),
         metrics=of_judged("results/metrics/{track}/{contender}.json"),
         ladder=said_on_val(judged),
+        bought=bought(""),
     output:
         compare=report(
             "results/compare/{track}.json",
@@ -94,12 +97,13 @@ checkpoint compare:
         **needs("light"),
     params:
         key=lambda wildcards: BUILDING.gate_key(wildcards.track, judged(wildcards)),
+        bought=option("--bought", "bought"),
         settings=settings("compare"),
         code=CODE["compare"],
     shell:
         'python "$FLEDGLING_SCRIPTS/compare.py" --track {wildcards.track} --settings {params.settings:q}'
         " --datasheet {input.datasheet} --rows {input.always} {input.rows} --floors {input.floors}"
-        " --metrics {input.known} {input.metrics} --ladder {input.ladder} --key {params.key}"
+        " --metrics {input.known} {input.metrics} --ladder {input.ladder} {params.bought} --key {params.key}"
         " --out {output.compare} 2> {log}"
 
 

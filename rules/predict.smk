@@ -13,6 +13,7 @@ rule ask:
     input:
         data=rows_asked,
         datasheet=ancient("results/data/{track}/datasheet.json"),
+        bought=bought("repeat/"),
     output:
         predictions="results/predictions/{track}/{part}teacher.jsonl",
         seal="results/predictions/{track}/{part}teacher.json",
@@ -20,15 +21,49 @@ rule ask:
         "logs/ask/{track}/{part}teacher.log",
     benchmark:
         "logs/benchmarks/ask/{track}/{part}teacher.tsv"
+    wildcard_constraints:
+        part="val/|repeat/" if IN_LOOKS else PART,
     conda:
         "../envs/base.yaml"
     resources:
         **needs("teacher", teacher=1),
     params:
+        bought=option("--bought", "bought"),
         settings=settings("ask", contender="teacher"),
         code=code("scripts/ask.py"),
     shell:
         'python "$FLEDGLING_SCRIPTS/ask.py" --track {wildcards.track} --data {input.data} --settings {params.settings:q}'
+        " {params.bought} --out {output.predictions} 2> {log}"
+
+
+rule buy:
+    """With teacher.looks: ask the teacher the rows of test look by look, until they settle the verdict."""
+    input:
+        data="results/data/{track}/test.jsonl",
+        datasheet=ancient("results/data/{track}/datasheet.json"),
+        contenders=of_ladder("results/predictions/{track}/{contender}.jsonl"),
+        seals=of_ladder("results/predictions/{track}/{contender}.json", *FLOOR_NAMES),
+        floors=expand("results/predictions/{{track}}/{contender}.jsonl", contender=FLOOR_NAMES),
+        ladder=said_on_val(names),
+    output:
+        predictions="results/predictions/{track}/teacher.jsonl",
+        seal="results/predictions/{track}/teacher.json",
+    log:
+        "logs/ask/{track}/teacher.log",
+    benchmark:
+        "logs/benchmarks/ask/{track}/teacher.tsv"
+    wildcard_constraints:
+        track="[^/]+" if IN_LOOKS else any_of([]),
+    conda:
+        "../envs/base.yaml"
+    resources:
+        **needs("teacher", teacher=1),
+    params:
+        settings=settings("buy"),
+        code=code("scripts/buy.py"),
+    shell:
+        'python "$FLEDGLING_SCRIPTS/buy.py" --track {wildcards.track} --data {input.data} --settings {params.settings:q}'
+        " --contenders {input.contenders} --floors {input.floors} --ladder {input.ladder}"
         " --out {output.predictions} 2> {log}"
 
 

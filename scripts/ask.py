@@ -9,6 +9,7 @@ Azure: AZURE_ENDPOINT, AZURE_DEPLOYMENT, AZURE_API_KEY, AZURE_API_VERSION. After
 import argparse
 from pathlib import Path
 
+from fledgling.bought import ids, record_of
 from fledgling.cli import run
 from fledgling.graph import sees
 from fledgling.graph.driver import where
@@ -23,6 +24,9 @@ def main() -> None:
     sees.add_arguments(parser)
     parser.add_argument("--repeat", type=int, default=0, help="by hand: 1 asks everything a second time")
     parser.add_argument("--journal", type=Path, help="folder of paid replies")
+    parser.add_argument(
+        "--bought", type=Path, help="seal of the first run that says which rows it asked (teacher.looks)"
+    )
     parser.add_argument("--concurrency", type=int, help="calls in flight at most")
     parser.add_argument("--out", type=Path, required=True, help="predictions to write")
     options = parser.parse_args()
@@ -39,6 +43,7 @@ def main() -> None:
         out=options.out,
         track=options.track,
         repeat=settings.get("repeat", 0),
+        only=ids(options.data, record_of(options.bought)) if options.bought else None,
     )
 
 

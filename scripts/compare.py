@@ -13,8 +13,9 @@ import logging
 
 from fledgling import artefacts
 from fledgling.artefacts import Gate
+from fledgling.bought import record_of
 from fledgling.cli import run
-from fledgling.decision import evidence, gate
+from fledgling.decision import buying, evidence, gate
 from fledgling.decision.rule import Rule
 from fledgling.graph import sees
 
@@ -28,14 +29,19 @@ def main() -> None:
     parser.add_argument("--floors", required=True, nargs="+", help="scored rows of the floors")
     parser.add_argument("--metrics", nargs="+", default=[], help="the metrics that vouch for the rows")
     parser.add_argument("--ladder", nargs="*", default=[], help="what val says of the contenders")
+    parser.add_argument("--bought", help="seal of the teacher's predictions, where its rows were bought in looks")
     parser.add_argument("--key", default="", help="names what the answer rests on")
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
     settings = sees.of_arguments(args, "compare")
-    found = evidence.read(args.datasheet, args.rows, args.floors, args.metrics)
+    rule = Rule.of(args.track, settings)
+    bought = record_of(args.bought) if args.bought else None
+    if bought is not None:
+        rule = buying.held(rule, bought, args.bought)
+    found = evidence.read(args.datasheet, args.rows, args.floors, args.metrics, bought=bought)
     ladder = evidence.ladder(settings["ladder"], found.rows)
     result = gate.judge(
-        Rule.of(args.track, settings).over(found.datasheet),
+        rule.over(found.datasheet),
         ladder,
         found.rows.teacher,
         found.rows.contenders,
@@ -43,7 +49,7 @@ def main() -> None:
         trials=evidence.read_trials(args.ladder),
         problems=found.problems,
         key=args.key,
-        made_from=found.made_from | artefacts.digests(*args.ladder),
+        made_from=found.made_from | artefacts.digests(*args.ladder, *([args.bought] if args.bought else [])),
     )
     artefacts.write(Gate, args.out, result)
     logging.getLogger("compare").info("%s: %s", result["decision"], result["statement"])

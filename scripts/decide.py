@@ -12,11 +12,13 @@ that counts the verdicts on each test split.
 
 import argparse
 import logging
+from pathlib import Path
 
 from fledgling import artefacts
 from fledgling.artefacts import Gate, Verdict
 from fledgling.cli import run
-from fledgling.decision import climb, evidence, looks
+from fledgling.contenders import TEACHER
+from fledgling.decision import buying, climb, evidence, looks
 from fledgling.decision.climb import Known
 from fledgling.decision.rule import Rule
 from fledgling.decision.verdict import decide, inputs_digest
@@ -45,27 +47,41 @@ def main() -> None:
     compared = artefacts.read(Gate, args.compare)
     if compared["track"] != args.track:
         raise DataError(f"{args.compare}: is about track {compared['track']!r}, not {args.track!r}")
+    answers = evidence.read_answers(args.predictions)
+    bought = answers[TEACHER].get("bought") if TEACHER in answers else None
     found = evidence.read(
-        args.datasheet, args.rows, args.floors, args.metrics, repeats=args.repeat, repeat_metrics=args.repeat_metrics
+        args.datasheet,
+        args.rows,
+        args.floors,
+        args.metrics,
+        repeats=args.repeat,
+        repeat_metrics=args.repeat_metrics,
+        bought=bought,
     )
     artefacts.require_same(compared["made_from"], found.made_from, args.compare)
     trials = evidence.read_trials(args.ladder)
     rule = climb.held(
         Rule.of(args.track, settings).over(found.datasheet), trials, [one.name for one in found.rows.contenders]
     )
+    if bought is not None:
+        seal = next(path for path in args.predictions if Path(path).stem == TEACHER)
+        rule = buying.held(rule, bought, seal)
+        buying.require(rule, settings["ladder"], found.rows, bought, seal)
     number, ledger = None, args.ledger or (f"{where()['journal']}/looks.jsonl" if "journal" in where() else None)
     if ledger:
         test = found.datasheet["splits"]["test"]["sha256"]
-        number = looks.look(ledger, test=test, inputs=inputs_digest(rule, found.rows))
+        sample = None if bought is None else bought["sample"]
+        number = looks.look(ledger, test=test, inputs=inputs_digest(rule, found.rows), sample=sample)
     result = decide(
         rule,
         evidence.ladder(settings["ladder"], found.rows),
         found.rows,
         found.datasheet,
-        answers=evidence.read_answers(args.predictions),
+        answers=answers,
         known=Known(settings["ladder"], trials, evidence.read_metrics(args.metrics), **settings["costs"]),
         problems=found.problems,
         looks=number,
+        bought=bought,
         made_from=found.made_from | artefacts.digests(args.compare, *args.ladder, *args.predictions),
     )
     artefacts.write(Verdict, args.out, result)

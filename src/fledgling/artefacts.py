@@ -313,6 +313,37 @@ class Limits(TypedDict):
     """What happened to them, as a clause."""
 
 
+class AtLook(TypedDict):
+    """One look at the teacher's rows: how many there were, and what became of each contender."""
+
+    rows: int
+    level: float
+    """Of the gate at this look, for all of alpha."""
+    states: dict[str, Literal["passed", "futile", "open"]]
+    """By contender: it can be deployed, it is given up, or neither."""
+    reason: str
+
+
+class Bought(TypedDict):
+    """How the teacher's answers to test were bought in looks, and why that ended."""
+
+    key: str
+    """Of the hash that orders the groups."""
+    sample: list[str]
+    """What stands for the rows of the split, to know it again after rows were added: the smallest digests of ids."""
+    of: int
+    """Rows of the split."""
+    rows: int
+    """Rows that were bought, the first of that order."""
+    alpha: float
+    planned: list[int]
+    """Rows at which looks were planned."""
+    looks: list[AtLook]
+    level: float
+    """Of the gate at the last of them."""
+    stopped: str
+
+
 class Predictions(Sealed):
     """results/predictions/{track}/{contender}.json: seals the predictions beside it."""
 
@@ -328,6 +359,8 @@ class Predictions(Sealed):
     """Rows without an answer that an explicit setting gave up."""
     logged: NotRequired[int]
     """Rows whose answer is a reply of a log that was taken over (`fledgling journal take-over`), where there are such."""
+    bought: NotRequired[Bought]
+    """Where `teacher.looks` is on: of the teacher, which rows of test were asked, and why no more."""
 
 
 class Rate(TypedDict):
@@ -832,6 +865,8 @@ class Verdict(Ruled):
     """null where each contender stands alone."""
     climb: NotRequired[Climb | None]
     """null where it was made by hand from rows alone."""
+    bought: NotRequired[Bought]
+    """Where `teacher.looks` is on: at how many rows the answers were looked at, at which level, and why buying ended."""
 
 
 class Candidate(TypedDict):

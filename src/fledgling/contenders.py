@@ -67,6 +67,11 @@ def asks_val(config: Config, track: str) -> bool:
     return config["tracks"][track]["finetune"] != "always" and len(allowed(config, track)) > 1
 
 
+def in_looks(config: Config) -> bool:
+    """Whether the teacher's answers to test are bought in looks."""
+    return config["teacher"].get("looks") is not None
+
+
 def gated(config: Config, track: str) -> list[Contender]:
     """What the gate can judge: what needs no training, up to the first that does unless all are built anyway."""
     rungs = allowed(config, track)

@@ -4,7 +4,7 @@ import logging
 import os
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import mul
 from os import PathLike
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fledgling import artefacts, strict_json
 from fledgling.artefacts import Cost, Datasheet, Metrics, Rate, SliceRate
+from fledgling.bought import ids, record_of
 from fledgling.data.invalid import Unusable
 from fledgling.errors import DataError, UsageError
 from fledgling.files import Object, json_line, publish, read_jsonl, read_lines, sha256_file
@@ -52,9 +53,11 @@ def score(
     out: FilePath,
     rows: FilePath | None = None,
     prices: Object | None = None,
+    bought: FilePath | None = None,
 ) -> Metrics:
     """Score a predictions file against a split; returns the metrics, which are also written to `out`.
 
+    `bought` is the seal of the teacher's predictions where its rows were bought in looks: only these rows count then.
     `rows` gets one line a row of the split, in its order. `prices` is {"input_per_million",
     "output_per_million", "currency"}. A row without a prediction is one that is not right (outcome `missing`).
     Both files are streamed; predictions in another order than the split wait in memory for their turn.
@@ -65,11 +68,13 @@ def score(
     """
     verify_rows(data)
     verify_predictions(predictions, data)
-    before = artefacts.digests(data, predictions)
+    files = [data, predictions] if bought is None else [data, predictions, bought]
+    only = None if bought is None else ids(data, record_of(bought))
+    before = artefacts.digests(*files)
     _check_prices(prices)
     track = kind(track_kind)
     tally = Tally(track)
-    scored = _scored_rows(data, predictions, track, tally)
+    scored = _scored_rows(data, predictions, track, tally, only)
     if rows is None:
         for _ in scored:
             pass
@@ -77,7 +82,7 @@ def score(
         with publish(rows) as stream:
             for row in scored:
                 stream.write(json_line(row) + "\n")
-    made_from = artefacts.digests(data, predictions)
+    made_from = artefacts.digests(*files)
     if made_from != before:
         raise DataError(f"{data} or {predictions} changed while it was scored; score again")
     metrics = tally.metrics(prices)
@@ -348,7 +353,10 @@ class Tally:
         return {"mean": sum(self.latencies) / len(self.latencies), "p50": p50, "p95": p95}
 
 
-def _scored_rows(data: FilePath, predictions: FilePath, track: Kind, tally: Tally) -> Iterator[Object]:
+def _scored_rows(
+    data: FilePath, predictions: FilePath, track: Kind, tally: Tally, only: Collection[str] | None
+) -> Iterator[Object]:
+    """The lines of the row file; of the split's rows only those named, where some are."""
     lines = _lines(predictions)
     replies = read_predictions(predictions)
     waiting: dict[str, Prediction] = {}
@@ -358,12 +366,15 @@ def _scored_rows(data: FilePath, predictions: FilePath, track: Kind, tally: Tall
         lines[example.id] = seen
         if line == seen:
             raise DataError(f"{data}:{number}: the id {example.id!r} occurs twice; every row needs its own")
+        if only is not None and example.id not in only:
+            continue
         if line is None:
             row = row_of(example, MISSING, "missing", track.nothing("missing"), track)
         else:
             while example.id not in waiting:
                 reply = next(replies)
-                waiting[reply.id] = reply
+                if only is None or reply.id in only:
+                    waiting[reply.id] = reply
             prediction = waiting.pop(example.id)
             row = row_of(example, prediction, prediction.outcome, track.score(example, prediction), track)
         tally.add(row)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fledgling import artefacts
-from fledgling.artefacts import Datasheet, FilePath, Json, Limits, Metrics, Predictions, Shots
+from fledgling.artefacts import Bought, Datasheet, FilePath, Json, Limits, Metrics, Predictions, Shots
 from fledgling.errors import DataError
 from fledgling.files import read_json, sha256_file, write_jsonl
 
@@ -23,10 +23,11 @@ def write_predictions(
     limits: Sequence[Limits] = (),
     given_up: int = 0,
     logged: Callable[[], int] = lambda: 0,
+    bought: Bought | None = None,
 ) -> Predictions:
     """Publish predictions and then their seal, which names the files that they were made from.
 
-    `logged` is asked afterwards how many of the answers are replies of a log.
+    `logged` is asked afterwards how many of the answers are replies of a log; `bought` says how rows were bought in looks.
 
     Raises:
         DataError: rows among these files are no longer those that their datasheet vouches for.
@@ -54,6 +55,8 @@ def write_predictions(
     }
     if taken_over := logged():
         sealed["logged"] = taken_over
+    if bought is not None:
+        sealed["bought"] = bought
     artefacts.write(Predictions, seal_of(out), sealed)
     return sealed
 

@@ -37,8 +37,11 @@ for _out in [pathlib.Path(_path) for _name in {options!r} for _path in _given(_n
     if {script!r} == "decide":
         _said |= {{"of": [str(_file) for _option in ("--rows", "--ladder") for _file in _given(_option)]}}
     _out.write_text(sealed_json(json.dumps(_said, indent=2) + "\\n"))
+    if {script!r} == "prepare" and _out.suffix == ".jsonl":  # what a run asks is counted before it starts
+        _row = {{"id": "1", "group": "1", "messages": [{{"role": "user", "content": "Hello"}}], "answer": []}}
+        _out.write_text(json.dumps(_row) + "\\n")
     _folders = {{"train": [_out.parent / "1", _out.parent / "2", _out.parent / "3"], "select_adapter": [_out.parent]}}
-    if {script!r} in ("ask", "answer", "floor", "choose_shots"):
+    if {script!r} in ("ask", "buy", "answer", "floor", "choose_shots"):
         _out.with_suffix(".json").write_text("{{}}")
     for _folder in _folders.get({script!r}, []):
         _folder.mkdir(exist_ok=True)

@@ -22,10 +22,19 @@ VERDICT = "results/verdict/toolcall.json"
 ANSWERS = ("predictions", "metrics", "ladder", "shots", "adapters", "candidates")
 
 
-def configure(graph: Graph, blocks: dict[str, object] = SIX, **track: object) -> None:
+def configure(
+    graph: Graph,
+    blocks: dict[str, object] = SIX,
+    looks: int | None = None,
+    repeats: tuple[str, ...] = (),
+    **track: object,
+) -> None:
     path = graph.folder / "config/config.yaml"
     config = yaml.safe_load(path.read_text())
     config["contenders"] = blocks
+    config["repeats"] = list(repeats)
+    config["teacher"].pop("looks", None)
+    config["teacher"] |= {} if looks is None else {"looks": looks}
     config["tracks"] = {"toolcall": config["tracks"]["toolcall"] | track}
     path.write_text(yaml.safe_dump(config, sort_keys=False))
 
@@ -96,8 +105,9 @@ EDITS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
+@pytest.mark.parametrize("looks", [None, 60])
 def test_after_any_edit_the_verdict_is_that_of_a_fresh_build(
-    empty: Graph, root: Path, tmp_path_factory: pytest.TempPathFactory
+    empty: Graph, root: Path, tmp_path_factory: pytest.TempPathFactory, looks: int | None
 ) -> None:
     """Growing, shrinking, deleting and adding a rung, and flipping parameters of rungs, one edit after another."""
     blocks: dict[str, Any] = dict(SIX)
@@ -106,7 +116,7 @@ def test_after_any_edit_the_verdict_is_that_of_a_fresh_build(
         stops = {name: False for name, block in blocks.items() if block.get("batch_size") == 1}
         confirmed = blocks["slm"].get("max_new_tokens") == 63
         for graph in (empty, copy_graph(root, tmp_path_factory.mktemp("fresh"))):
-            configure(graph, blocks)
+            configure(graph, blocks, looks)
             say(graph, **stops, gate=None if confirmed else "the next")
             build(graph)
         assert (empty.folder / VERDICT).read_text() == (graph.folder / VERDICT).read_text(), what
@@ -133,3 +143,44 @@ def test_always_and_never_and_one_rung_ask_val_nothing_or_build_no_training(empt
     configure(empty, {"slm": {}})
     plan = empty.plan("--", VERDICT)
     assert not set(plan) & {"try_on_val", "ask", "answer"}
+
+
+def test_with_looks_the_teacher_is_asked_once_all_others_have_answered(empty: Graph) -> None:
+    """The rows of test are bought by a rule of their own, and no contender follows on the gate."""
+    configure(empty, looks=60)
+    plan = empty.plan("--", VERDICT)
+    assert (plan["ask"], plan["buy"]) == (1, 1)
+    say(empty, guided=False, gate="the next")
+    build(empty)
+    assert judged(empty) == ["slm", "guided"]
+    assert empty.plan("--", VERDICT) == {}
+    configure(empty, finetune="always", looks=60)
+    assert empty.plan("--", VERDICT)["buy"] == 1
+    configure(empty, {"slm": {}}, looks=60)
+    plan = empty.plan("--", VERDICT)
+    assert "ask" not in plan
+    build(empty)
+    assert empty.plan("--", VERDICT) == {}
+
+
+def test_what_looks_rest_on_buys_again(empty: Graph) -> None:
+    """The looks themselves, what a contender answers, and what it is held to; a second run asks the rows of the first."""
+    two = {"slm": {"batch_size": 1}, "guided": SIX["guided"]}
+    configure(empty, two, looks=60)
+    say(empty, slm=False)
+    build(empty)
+    for change in ({"looks": 70}, {"looks": 70, "margin": 0.06}):
+        configure(empty, two, **change)
+        plan = empty.plan("--", VERDICT)
+        assert plan["buy"] == 1, change
+        assert "answer" not in plan
+        assert "ask" not in plan
+        build(empty)
+        assert empty.plan("--", VERDICT) == {}
+    configure(empty, {"slm": {"batch_size": 1, "max_new_tokens": 9}, "guided": SIX["guided"]}, looks=70, margin=0.06)
+    assert empty.plan("--", VERDICT)["buy"] == 1
+    configure(empty, two, looks=70, margin=0.06, repeats=("teacher", "slm"))
+    assert empty.plan("--", VERDICT) == {"ask": 1, "answer": 1, "score": 2, "decide": 1}
+    configure(empty, two)
+    plan = empty.plan("--", VERDICT)
+    assert (plan["ask"], "buy" in plan) == (1, False)

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fledgling import stats
+from fledgling.bought import order
 from fledgling.decision import sequential
 from fledgling.decision.sequential import Plan, decide_at, expected, nominal_levels, plan, spent
 
@@ -90,12 +91,12 @@ def test_doubling_looks():
 
 def test_rows_are_bought_in_an_order_that_others_do_not_change():
     groups = [f"g{place % 40}" for place in range(200)]
-    bought = [groups[place] for place in sequential.order(groups, "key")]
+    bought = [groups[place] for place in order(groups, "key")]
     assert sorted(bought) == sorted(groups)
     assert [a for a, b in zip(bought, ["", *bought], strict=False) if a != b] == list(dict.fromkeys(bought))  # whole
     more = [*groups, *["new"] * 3]
-    assert [more[place] for place in sequential.order(more, "key") if more[place] != "new"] == bought
-    assert sequential.order(groups, "key") != sequential.order(groups, "other")
+    assert [more[place] for place in order(more, "key") if more[place] != "new"] == bought
+    assert order(groups, "key") != order(groups, "other")
 
 
 def test_looks_end_where_groups_end():

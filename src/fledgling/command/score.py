@@ -18,6 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--predictions", required=True, help="predictions of one contender (JSON Lines)")
     parser.add_argument("--track-kind", required=True, choices=KINDS, help="what the answers are")
     parser.add_argument("--settings", default="{}", type=json.loads, help='JSON: {"prices": {...}} or nothing')
+    parser.add_argument("--bought", help="seal of the teacher's predictions that says which rows count (teacher.looks)")
     parser.add_argument("--out", required=True, help="metrics to write (.json)")
     parser.add_argument("--rows", help="scores to write, one line a row (.jsonl)")
 
@@ -25,4 +26,4 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def call(args: argparse.Namespace) -> None:
     """Score and write."""
     prices = args.settings.get("prices")
-    score(args.data, args.predictions, args.track_kind, args.out, args.rows, prices)
+    score(args.data, args.predictions, args.track_kind, args.out, args.rows, prices, args.bought)

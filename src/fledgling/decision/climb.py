@@ -29,7 +29,8 @@ def following(rule: Rule, name: str) -> str | None:
 def may_go_further(rule: Rule, name: str) -> bool:
     """Whether the gate may ask for one more contender above this nominee: where no training lies below it."""
     before = [one for one, _ in takewhile(lambda pair: not pair[1], rule.configured)]
-    return rule.policy != "always" and name in before and following(rule, name) is not None
+    alone = rule.policy == "always" or rule.first_look is not None  # looks are for those whose answers are there
+    return not alone and name in before and following(rule, name) is not None
 
 
 def held(rule: Rule, trials: Mapping[str, Trial], built: Sequence[str]) -> Rule:

@@ -84,7 +84,7 @@ def compare(
     }
     body["floors"] = _floors(rule, contender, floors, against[contender.name])
     body["teacher_floors"] = _floors(rule, teacher, floors, against[teacher.name])
-    invalid = [*_mixed(rule, teacher), *_mixed(rule, contender), *_teacher_below(rule, floors, against[teacher.name])]
+    invalid = [*mixed(rule, teacher), *mixed(rule, contender), *_teacher_below(rule, floors, against[teacher.name])]
     return _judged(rule, body, answered, invalid, teacher, contender.name, gaps, against[contender.name], needed)
 
 
@@ -154,7 +154,8 @@ def _settle(body: Comparison, finding: Finding, reasons: list[str]) -> Compariso
     return body
 
 
-def _mixed(rule: Rule, one: Scored) -> list[str]:
+def mixed(rule: Rule, one: Scored) -> list[str]:
+    """Why answers of several models or model versions cannot be trusted, where the rule forbids them."""
     if rule.allow_mixed_models:
         return []
     return [

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fledgling import artefacts
-from fledgling.artefacts import Datasheet, MadeFrom, Metrics, Predictions, Rung, Trial
+from fledgling.artefacts import Bought, Datasheet, MadeFrom, Metrics, Predictions, Rung, Trial
 from fledgling.contenders import TEACHER
 from fledgling.decision.choice import Rows
 from fledgling.decision.pairing import foreign
@@ -32,10 +32,11 @@ def read(
     repeats: Sequence[str] = (),
     repeat_metrics: Sequence[str] = (),
     split: str = "test",
+    bought: Bought | None = None,
 ) -> Evidence:
     """Read scored rows; each file is named after its contender, and its metrics vouch for it where they are given.
 
-    `split` is the one that they have to be of.
+    `split` is the one that they have to be of, `bought` says which rows of it were asked, where it was not all of them.
 
     Raises:
         UsageError: no teacher, or nobody else, is among the rows, or a second run has no first.
@@ -54,11 +55,15 @@ def read(
         tuple(_scored(path, vouching) for path in floors),
         tuple(_scored(path, again) for path in repeats),
     )
-    problems = foreign(found.first_runs(), described, {name: entry for name, (_, entry) in vouching.items()}, split)
-    second = foreign(found.repeats, described, {name: entry for name, (_, entry) in again.items()}, split)
+    problems = foreign(found.first_runs(), described, _entries(vouching), split, bought)
+    second = foreign(found.repeats, described, _entries(again), split, bought)
     problems += [f"second run: {problem}" for problem in second]
     made_from = artefacts.digests(datasheet, *rows, *floors, *metrics, *repeats, *repeat_metrics)
     return Evidence(described, found, problems, made_from)
+
+
+def _entries(vouching: Mapping[str, tuple[str, Metrics]]) -> dict[str, Metrics]:
+    return {name: entry for name, (_, entry) in vouching.items()}
 
 
 def _vouching(paths: Sequence[str]) -> dict[str, tuple[str, Metrics]]:
@@ -75,7 +80,7 @@ def _scored(path: str, vouching: Mapping[str, tuple[str, Metrics]]) -> Scored:
 
 def read_metrics(paths: Sequence[str]) -> dict[str, Metrics]:
     """Metrics by contender."""
-    return {name: metrics for name, (_, metrics) in _vouching(paths).items()}
+    return _entries(_vouching(paths))
 
 
 def read_trials(paths: Sequence[str]) -> dict[str, Trial]:

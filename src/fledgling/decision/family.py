@@ -4,7 +4,7 @@ Sources: Maurer, Hothorn and Lehmacher, in Vollmar, Biometrie in der chemisch-ph
 Wiens, Pharm. Stat. 2 (2003) 211, for tests in a fixed order; Holm, Scand. J. Stat. 6 (1979) 65.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -97,6 +97,7 @@ def settle(
     nominee: str | None = None,
     further: bool = True,
     passed_over: Collection[str] = (),
+    at: Callable[[float], float] = float,
 ) -> Settled:
     """Which contenders pass, at which level each was tested, and why it ended there.
 
@@ -104,7 +105,8 @@ def settle(
     was built before the test rows were opened (`nominate`): only val and the configuration may have a say in it. Without
     one it is the last contender of all, which is then the first to be tested. `further` keeps 0.2 alpha back for one rung
     above a nominee that fails. A sequence goes on below those in `passed_over` without testing them: contenders of which
-    val leaves no hope, so that one that is worse than a cheaper one does not stand in its way.
+    val leaves no hope, so that one that is worse than a cheaper one does not stand in its way. `at` gives the level of a
+    test for which a share of alpha is spent; where rows are bought in looks it is the level at the present one.
 
     Raises:
         ValueError: no contenders, a name twice, an unknown family or nominee, or alpha out of range.
@@ -118,17 +120,22 @@ def settle(
         raise ValueError(f"alpha is {alpha}; it lies between 0 and 0.5")
     if family == "sequence":
         return _sequence(
-            found, alpha, len(found) - 1 if nominee is None else names.index(nominee), further, passed_over
+            found, alpha, len(found) - 1 if nominee is None else names.index(nominee), further, passed_over, at
         )
     if family == "holm":
-        return _holm(found, alpha)
+        return _holm(found, alpha, at)
     if family == "each":
-        return _each(found, alpha)
+        return _each(found, alpha, at)
     raise ValueError(f"decision.family is {family!r}; it is one of {', '.join(FAMILIES)}")
 
 
 def _sequence(
-    found: Sequence[Evidence], alpha: float, nominee: int, further: bool, passed_over: Collection[str]
+    found: Sequence[Evidence],
+    alpha: float,
+    nominee: int,
+    further: bool,
+    passed_over: Collection[str],
+    at: Callable[[float], float],
 ) -> Settled:
     """From the nominee down, each at 0.8 alpha, until one fails; where the nominee fails, one above it at 0.2 alpha.
 
@@ -137,7 +144,7 @@ def _sequence(
     """
     above = nominee + 1
     last = above == len(found) or not further
-    level = alpha if last else NOMINEE * alpha
+    level = at(alpha if last else NOMINEE * alpha)
     held: dict[int, Held] = {}
     failed: int | None = None
     skipped = {place for place in range(nominee) if found[place].name in passed_over}
@@ -161,7 +168,7 @@ def _sequence(
     elif last:
         stopped = f"{_failing(found[nominee], level)}" + _untested(found[:nominee])
     else:
-        one, kept = found[above], FURTHER * alpha
+        one, kept = found[above], at(FURTHER * alpha)
         if one.p is None:
             stopped = f"{_failing(found[nominee], level)}, and {one.called} was not built"
             stopped += _untested(found[:nominee])
@@ -187,13 +194,13 @@ def _sequence(
     return Settled("sequence", alpha, named, tuple(rungs), stopped)
 
 
-def _holm(found: Sequence[Evidence], alpha: float) -> Settled:
+def _holm(found: Sequence[Evidence], alpha: float, at: Callable[[float], float]) -> Settled:
     """The smallest p against alpha/K, the next against alpha/(K − 1), until one fails; unbuilt contenders count in K."""
     order = sorted(range(len(found)), key=lambda place: 1.0 if (p := found[place].p) is None else p)
     held: dict[int, Held] = {}
     stopped = "every contender passed"
     for rank, place in enumerate(order):
-        one, level = found[place], alpha / (len(found) - rank)
+        one, level = found[place], at(alpha / (len(found) - rank))
         if one.p is None:
             stopped = "every contender that was built passed"
             break
@@ -210,15 +217,15 @@ def _holm(found: Sequence[Evidence], alpha: float) -> Settled:
     return Settled("holm", alpha, None, rungs, stopped)
 
 
-def _each(found: Sequence[Evidence], alpha: float) -> Settled:
+def _each(found: Sequence[Evidence], alpha: float, at: Callable[[float], float]) -> Settled:
     """Every contender at alpha: what is promised holds for each, not for all together."""
     rungs = tuple(
-        _hold(one, alpha) if one.p is not None else Held(one.name, None, 0.0, False, False, "not built")
+        _hold(one, at(alpha)) if one.p is not None else Held(one.name, None, 0.0, False, False, "not built")
         for one in found
     )
     cheapest = next((one.called for one, rung in zip(found, rungs, strict=True) if rung.passed), None)
     stopped = "none passed" if cheapest is None else f"{cheapest} is the cheapest that passed"
-    return Settled("each", alpha, None, rungs, f"{stopped}, each at {percent(alpha)}")
+    return Settled("each", alpha, None, rungs, f"{stopped}, each at {percent(at(alpha))}")
 
 
 def _hold(one: Evidence, level: float) -> Held:

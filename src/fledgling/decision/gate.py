@@ -80,7 +80,8 @@ def judge(
 def _statement(rule: Rule, body: Comparison, name: str, following: str | None, fine_tune: bool, able: Power) -> str:
     title, n = rule.title, body["n"]
     after = "fine-tuning comes next" if fine_tune else f"{rule.called(following)} comes next" if following else ""
-    weak = f". But: {sentence(able).removesuffix('.')}" if fine_tune and able.low else ""
+    short = fine_tune and able.low and rule.looks is None  # a look is short because that was enough
+    weak = f". But: {sentence(able).removesuffix('.')}" if short else ""
     if body["finding"] == "invalid":
         return f"No answer for {title}: {body['reasons'][0]}."
     if body["finding"] == "as_good":

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from fledgling import stats
-from fledgling.artefacts import Datasheet, Metrics, Span
+from fledgling.artefacts import Bought, Datasheet, Metrics, Span
 from fledgling.decision.rule import Rule
 from fledgling.decision.scored import Scored
 from fledgling.errors import DataError
@@ -13,17 +13,26 @@ from fledgling.stats import Gap
 
 
 def foreign(
-    contenders: Iterable[Scored], datasheet: Datasheet, metrics: Mapping[str, Metrics], split: str = "test"
+    contenders: Iterable[Scored],
+    datasheet: Datasheet,
+    metrics: Mapping[str, Metrics],
+    split: str = "test",
+    bought: Bought | None = None,
 ) -> list[str]:
     """Reasons why rows are not those of the split that the datasheet describes.
 
-    `metrics` holds the metrics files that belong to the rows, by contender, as far as there are any.
+    `metrics` holds the metrics files that belong to the rows, by contender, as far as there are any; `bought` says which
+    rows of the split were asked, where it was not all of them.
     """
     test = datasheet["splits"][split]
     found = []
+    rows = test["rows"] if bought is None else bought["rows"]
+    if bought is not None and bought["of"] != test["rows"]:
+        found.append(f"the looks were planned for {bought['of']} rows, but the {split} split has {test['rows']}")
     for one in contenders:
-        if len(one.ids) != test["rows"]:
-            found.append(f"{one.name} was scored on {len(one.ids)} rows, but the {split} split has {test['rows']}")
+        if len(one.ids) != rows:
+            there = f"the {split} split has {rows}" if bought is None else f"{rows} were bought"
+            found.append(f"{one.name} was scored on {len(one.ids)} rows, but {there}")
         entry = metrics.get(one.name)
         if entry is None:
             continue

@@ -181,7 +181,7 @@ def if_labels_are_wrong(
 def _answer(rule: Rule, ladder: Sequence[Rung], rows: Rows) -> tuple[str, dict[str, Otherwise]]:
     """What would be deployed on these rows, and each contender's gaps on the core metrics."""
     comparisons = against_teacher(rule, rows.teacher, rows.contenders, rows.floors, core_only=True).comparisons
-    deploy, _ = choose(comparisons, regress(rule, ladder, rows.contenders), {})
+    deploy, _ = choose(comparisons, regress(rule.alone, ladder, rows.contenders), {})
     gaps: dict[str, Otherwise] = {
         name: {
             "finding": body["finding"],

@@ -1,11 +1,13 @@
 """What a track is held to."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from fledgling.artefacts import Datasheet, Ruled, Rung
 from fledgling.contenders import TEACHER
+from fledgling.decision import sequential
 from fledgling.errors import ConfigError
 from fledgling.graph.sees import Settings
 from fledgling.tracks.words import floor
@@ -44,6 +46,12 @@ class Rule:
     """Whether one more is built where test does not confirm the nominee."""
     labels: tuple[tuple[str, str], ...] = ()
     """What people call the contenders: (name, label)."""
+    first_look: int | None = None
+    """Where the teacher's rows are bought in looks: rows of the first, at least."""
+    looks: sequential.Plan | None = None
+    """The looks that were planned, once rows are bought in such."""
+    bought: int = 0
+    """Rows that the present look is over, of those planned."""
 
     @classmethod
     def of(cls, track: str, settings: Settings) -> "Rule":
@@ -70,6 +78,7 @@ class Rule:
                 simulated=settings.get("simulated", False),
                 family=decision.get("family", "sequence"),
                 configured=_configured(settings),
+                first_look=settings.get("looks"),
             )
         except KeyError as error:
             raise ConfigError(f"--settings: key {error} is missing") from None
@@ -93,6 +102,19 @@ class Rule:
         traced = datasheet.get("traces")
         return replace(self, gold=traced["gold"]) if traced else self
 
+    def at_look(self, looks: sequential.Plan, rows: int) -> "Rule":
+        """The rule at the look over so many rows."""
+        return replace(self, looks=looks, bought=rows)
+
+    def level(self, alpha: float) -> float:
+        """The level of one test for which alpha is spent: alpha, or its part at this look."""
+        return alpha if self.looks is None else sequential.level_for(self.looks, self.bought, alpha)
+
+    @property
+    def alone(self) -> "Rule":
+        """The rule for one test, with all of alpha for it, or all that this look has."""
+        return self if self.looks is None else replace(self, alpha=self.level(self.alpha), looks=None)
+
     @property
     def match(self) -> str:
         """What an answer counts as that scores: as right, or only as one with what was logged."""
@@ -106,7 +128,8 @@ class Rule:
     @property
     def confidence(self) -> str:
         """How sure a one-sided bound is, for sentences."""
-        return f"{100 * (1 - self.alpha):g} % confidence"
+        share = 100 * (1 - self.alpha)
+        return f"{share if self.first_look is None else math.floor(100 * share + 1e-6) / 100:g} % confidence"
 
     def header(self) -> Ruled:
         """The part of the rule that both files repeat."""

@@ -9,7 +9,6 @@ Jennison and Turnbull, Group Sequential Methods (2000); Glimm, Maurer and Bretz,
 several contenders in a fixed order.
 """
 
-import hashlib
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from fledgling.stats import Gap
 Floats = NDArray[np.float64]
 Spending = Literal["linear", "obrien_fleming", "pocock"]
 FIRST = 60  # rows of the first look, at least
+BETA = 0.05  # chance at most that a contender as good as the teacher is given up early
 _NORMAL = NormalDist()
 _GRID = 1_001  # points of the density between two looks, an odd number; levels move by less than 1e-6 from there on
 _REACH = 8.0  # standard deviations kept on the open side
@@ -106,15 +106,6 @@ def doubling(rows: int, first: int = FIRST) -> tuple[int, ...]:
     return tuple(looks)
 
 
-def order(groups: Sequence[Hashable], key: str) -> list[int]:
-    """Places of the rows in the order in which they are bought: whole groups, by a hash of key and group.
-
-    The first rows are then a random sample of the groups, and adding a group moves no other past its neighbours.
-    """
-    ranks = {group: hashlib.sha256(f"{key}\0{group}".encode()).digest() for group in set(groups)}
-    return sorted(range(len(groups)), key=lambda place: (ranks[groups[place]], str(groups[place]), place))
-
-
 @dataclass(frozen=True, slots=True)
 class Plan:
     """When to look at a split of `rows` rows, decided before any is bought.
@@ -136,7 +127,7 @@ def plan(
     rows: int | Sequence[Hashable],
     *,
     alpha: float,
-    beta: float = 0.05,
+    beta: float = BETA,
     first: int = FIRST,
     spending: Spending = "linear",
 ) -> Plan:
@@ -147,19 +138,13 @@ def plan(
     Raises:
         ValueError: no rows, or alpha or beta out of range.
     """
-    if not 0 < alpha < 0.5 or not 0 < beta < 0.5:
-        raise ValueError(f"alpha is {alpha}, beta is {beta}; they lie between 0 and 0.5")
     groups = None if isinstance(rows, int) else list(rows)
     total = rows if isinstance(rows, int) else len(rows)
     looks = doubling(total, first)
     if groups is not None:
         ends = [place for place in range(1, total) if groups[place] != groups[place - 1]] + [total]
         looks = tuple(sorted({next(end for end in ends if end >= look) for look in looks}))
-    shares = tuple(look / total for look in looks)
-    levels = nominal_levels(shares, tuple(spent(spending, share, alpha) for share in shares))
-    # Evenly by look: nothing that is promised rests on beta, and one far behind is then given up at the first looks.
-    even = nominal_levels(shares, tuple(beta * place / len(looks) for place in range(1, len(looks) + 1)))
-    return Plan(total, looks, alpha, beta, spending, levels, (*even[:-1], 0.0))
+    return planned_at(looks, alpha=alpha, beta=beta, spending=spending)
 
 
 def next_look(planned: Plan, rows: int) -> int | None:
@@ -174,6 +159,37 @@ def level_at(planned: Plan, rows: int) -> float:
         ValueError: there is no look there.
     """
     return planned.levels[_place(planned, rows)]
+
+
+def level_for(planned: Plan, rows: int, alpha: float) -> float:
+    """The level of the gate at the look over these rows where another share of alpha is spent over the same looks.
+
+    Raises:
+        ValueError: there is no look there, or alpha is out of range.
+    """
+    if not 0 < alpha < 0.5:
+        raise ValueError(f"alpha is {alpha}; it lies between 0 and 0.5")
+    return _levels(planned.looks, planned.spending, alpha)[_place(planned, rows)]
+
+
+def _levels(looks: Sequence[int], spending: Spending, alpha: float) -> tuple[float, ...]:
+    shares = tuple(look / looks[-1] for look in looks)
+    return nominal_levels(shares, tuple(spent(spending, share, alpha) for share in shares))
+
+
+def planned_at(looks: Sequence[int], *, alpha: float, beta: float = BETA, spending: Spending = "linear") -> Plan:
+    """The plan of looks at these numbers of rows, the last of which is all.
+
+    Raises:
+        ValueError: the numbers do not rise from above 0, or alpha or beta is out of range.
+    """
+    if not 0 < alpha < 0.5 or not 0 < beta < 0.5:
+        raise ValueError(f"alpha is {alpha}, beta is {beta}; they lie between 0 and 0.5")
+    levels = _levels(looks, spending, alpha)
+    # Evenly by look: nothing that is promised rests on beta, and one far behind is then given up at the first looks.
+    shares = tuple(look / looks[-1] for look in looks)
+    even = nominal_levels(shares, tuple(beta * place / len(looks) for place in range(1, len(looks) + 1)))
+    return Plan(looks[-1], tuple(looks), alpha, beta, spending, levels, (*even[:-1], 0.0))
 
 
 def _place(planned: Plan, rows: int) -> int:
@@ -250,6 +266,8 @@ class Expected:
     given_up: float
     gap: float
     discordance: float
+    shares: tuple[float, ...] = ()
+    """By look, the chance that it is the last."""
 
 
 def expected(
@@ -294,7 +312,8 @@ def expected(
             median = look
             break
     mean = sum(look * share for look, share in stops)
-    return Expected(planned.looks[0], planned.rows, mean, median, passes, given_up, gap, discordance)
+    shares = tuple(share for _, share in stops)
+    return Expected(planned.looks[0], planned.rows, mean, median, passes, given_up, gap, discordance, shares)
 
 
 def in_words(planned: Plan, guess: Expected) -> str:
@@ -306,12 +325,13 @@ def in_words(planned: Plan, guess: Expected) -> str:
     else:
         where = f"the contender is {100 * abs(guess.gap):g} points {'behind' if guess.gap > 0 else 'ahead'}"
     return (
-        f"{guess.fewest:,} to {guess.most:,} calls, about {_rounded(guess.mean):,} if {where} "
+        f"{guess.fewest:,} to {guess.most:,} calls, about {about(guess.mean):,} if {where} "
         f"(discordance {100 * guess.discordance:g} %)"
     )
 
 
-def _rounded(value: float) -> int:
+def about(value: float) -> int:
+    """A number of rows to two digits."""
     unit = 10 ** max(0, math.floor(math.log10(max(value, 1))) - 1)
     return round(value / unit) * unit
 

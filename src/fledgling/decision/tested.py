@@ -37,9 +37,13 @@ def against_teacher(
     Raises:
         DataError: a core metric is missing from some row.
     """
+    alone = rule.alone
     found = {
-        one.name: compare(rule, teacher, one, floors, problems=problems, core_only=core_only) for one in contenders
+        one.name: compare(alone, teacher, one, floors, problems=problems, core_only=core_only) for one in contenders
     }
+    if rule.looks is not None:
+        for body in found.values():
+            body["level"] = round(alone.alpha, 6)
     if rule.family == "each" or not all(body["metrics"] for body in found.values()):
         return Tested(found, None)
     if rule.nominee not in (None, *found):  # it is not built yet: each says what it is worth, and none takes its turn
@@ -53,11 +57,12 @@ def against_teacher(
         nominee=nominee,
         further=rule.further,
         passed_over=rule.passed_over,
+        at=rule.level,
     )
     for one in contenders:
         held = settled.of(one.name)
         if held.tested:
-            at = replace(rule, alpha=held.level)
+            at = replace(alone, alpha=held.level)
             found[one.name] = compare(at, teacher, one, floors, core_only=core_only)
             found[one.name]["level"] = round(held.level, 6)
         body = found[one.name]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from fledgling.artefacts import Comparison, MadeFrom, OnVal, Trial
+from fledgling.decision import sequential
 from fledgling.decision.comparison import compare, judgeable
 from fledgling.decision.family import NOMINEE
 from fledgling.decision.power import needed_in_words
@@ -18,8 +19,13 @@ from fledgling.tracks.words import label
 LITTLE = 100  # rows of val below which it tells little
 
 
-def level(rule: Rule, *, trained: bool) -> float:
-    """The level at which test will hold a nominee: 0.8 alpha where one above it may follow in a sequence, else alpha."""
+def level(rule: Rule, *, trained: bool, test_rows: int) -> float:
+    """The level at which test will hold a nominee: 0.8 alpha where one above it may follow in a sequence, else alpha.
+
+    Where the teacher's rows are bought in looks none may follow, and it is that of the last look.
+    """
+    if rule.first_look is not None:
+        return sequential.plan(test_rows, alpha=rule.alpha, first=rule.first_look).levels[-1]
     return NOMINEE * rule.alpha if rule.family == "sequence" and not trained else rule.alpha
 
 
@@ -43,7 +49,7 @@ def judge(
     Raises:
         DataError: a core metric is missing from some row.
     """
-    held = replace(rule, alpha=level(rule, trained=trained))
+    held = replace(rule, alpha=level(rule, trained=trained, test_rows=test_rows))
     body = compare(held, teacher, contender, (), problems=problems, core_only=True)
     entries = {metric: body["metrics"][metric] for metric in rule.core if metric in body["metrics"]}
     wanted = {metric: entry["rows_needed"] for metric, entry in entries.items()}

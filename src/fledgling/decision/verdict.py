@@ -1,11 +1,12 @@
 """The verdict on a track (results/verdict/{track}.json): what to deploy, and what that answer would survive."""
 
 from collections.abc import Mapping, Sequence
+from typing import TypedDict
 
 import numpy as np
 
-from fledgling.artefacts import Comparison, Datasheet, Looks, MadeFrom, Predictions, Rung, Verdict
-from fledgling.decision import climb
+from fledgling.artefacts import Bought, Comparison, Datasheet, Looks, MadeFrom, Predictions, Rung, Verdict
+from fledgling.decision import buying, climb, sequential
 from fledgling.decision.choice import INCONCLUSIVE, TEACHER, Rows, choose, decisive, regress
 from fledgling.decision.climb import Known
 from fledgling.decision.family import risk
@@ -19,6 +20,10 @@ from fledgling.decision.tested import against_teacher, described
 from fledgling.decision.words import at, bound_in_words, open_in_words, percent, points, scores_in_words, simulated
 from fledgling.files import digest
 from fledgling.tracks.words import label
+
+
+class _Bought(TypedDict, total=False):
+    bought: Bought
 
 
 def inputs_digest(rule: Rule, rows: Rows) -> str:
@@ -52,13 +57,15 @@ def decide(
     known: Known | None = None,
     problems: Sequence[str] = (),
     looks: int | None = None,
+    bought: Bought | None = None,
     made_from: MadeFrom,
 ) -> Verdict:
     """The verdict's file: what to deploy, why, and how far that answer carries.
 
     `ladder` lists the contenders in `rows`, cheapest first; `answers` what is known of how they (and the teacher)
     answered. The rule names its nominee (`climb.held`); `known` is what is known of the ladder beside. `problems` are reasons, found by `pairing.foreign`, why nothing here can be trusted; `looks` is the number
-    of this verdict on these test rows, None where nobody counts.
+    of this verdict on these test rows, None where nobody counts; `bought` how the teacher's rows were bought in looks,
+    which the rule is at the last of (`buying.held`).
 
     Raises:
         DataError: a core metric is missing from some row.
@@ -72,16 +79,18 @@ def decide(
             tuple(aligned(rows.teacher, one) for one in part) for part in (rows.contenders, rows.floors)
         )
         rows = Rows(rows.teacher, contenders, floors, rows.repeats)
-    regressions = regress(rule, ladder, rows.contenders) if sound else {}
+    regressions = regress(rule.alone, ladder, rows.contenders) if sound else {}
     differing = noise(rule, rows) if sound else {}
     deploy, reasons = choose(comparisons, regressions, differing)
     rests_on = decisive(deploy, comparisons)
     body, open_ = comparisons[rests_on], deploy == INCONCLUSIVE
+    spent = [] if bought is None else [buying.in_words(bought)]
+    part: _Bought = {} if bought is None else {"bought": bought}
     result: Verdict = {
         "format": "fledgling/verdict/2",
         "made_from": made_from,
         "deploy": deploy,
-        "statement": simulated(rule, _statement(rule, deploy, comparisons, reasons)),
+        "statement": simulated(rule, " ".join([_statement(rule, deploy, comparisons, reasons), *spent])),
         "reasons": reasons,
         **rule.header(),
         "ladder": list(ladder),
@@ -102,11 +111,12 @@ def decide(
         "test_sha256": datasheet["splits"]["test"]["sha256"],
         "family": None if tested.settled is None else described(rule, tested.settled),
         "climb": None if known is None else climb.described(rule, known, comparisons),
+        **part,
     }
     if sound:
         suspected = suspects(rule, rows)
         result["sensitivity"] = sensitivity(rule, ladder, rows, deploy)
-        result["slices"] = slices(rule, rows)
+        result["slices"] = slices(rule.alone, rows)
         result["agreement"] = agreement(rows.teacher, rule.core[0])
         result["suspected_label_errors"] = suspected
         result["if_labels_are_wrong"] = if_labels_are_wrong(rule, ladder, rows, suspected, deploy)
@@ -154,7 +164,11 @@ def _caveats(rule: Rule, verdict: Verdict, answers: Mapping[str, Predictions]) -
             said.append(
                 f"{sealed['given_up']} of {sealed['rows']} rows of {rule.called(name)} were given up without an answer"
             )
-    if verdict["looks"] and verdict["looks"]["number"] > 1:
+    number = verdict["looks"]["number"] if verdict["looks"] else 1
+    if number > 1 and rule.looks is not None and rule.bought == rule.looks.rows:
+        end = sequential.after_the_end(rule.looks, number)
+        said.append(f"{end[0].lower()}{end[1:].removesuffix('.')}")
+    elif verdict["looks"] and number > 1:
         said.append(
             f"this is verdict number {verdict['looks']['number']} on these test rows: the chance that any of them "
             f"swaps wrongly is up to {percent(verdict['looks']['false_swap_at_most'])}"

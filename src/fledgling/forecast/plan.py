@@ -12,6 +12,7 @@ from fledgling.contenders import Job, answering, answers_as, gpus_for_shots, job
 from fledgling.errors import ConfigError
 from fledgling.forecast import earlier
 from fledgling.forecast.history import History
+from fledgling.forecast.looks import Looks
 from fledgling.journal import Journal
 from fledgling.journal.places import Keys
 from fledgling.records import Example, read_examples
@@ -52,6 +53,8 @@ class Line:
     minutes: float | None = None
     machine: float | None = None
     built: bool = False
+    expected: float | None = None
+    """Share of the calls and the money that is expected, where rows are bought in looks; the line is at most."""
 
 
 def plan(config: Config, *, results: Path, journal: Path) -> list[Line]:
@@ -108,6 +111,7 @@ def _ask(job: Job, config: Config, results: Path, journal: Path) -> Line:
     except ConfigError as error:
         endpoint = Endpoint("unknown", "unknown")
         notes.append(f"at most: what is kept is unknown, as {error}")
+    looks = Looks() if teacher.looks is not None and (job.split, job.repeat) == ("test", 0) else None
     rows, counted, guess, known, said = 0, Keys(), [0.0, 0.0], [0.0, 0.0], [0, 0]
     replies = kept = calls = 0
     # A plan makes no folder.
@@ -117,6 +121,8 @@ def _ask(job: Job, config: Config, results: Path, journal: Path) -> Line:
             tokens = (prompt_tokens(call.body), min(answer_tokens(example), teacher.max_tokens))
             rows += 1
             record = None if journalled is None else journalled.get(call.key)
+            if looks is not None:
+                looks.add(example.group, call=record is None and call.key not in counted)
             if record is None:
                 if call.key not in counted:
                     counted.add(call.key)
@@ -132,6 +138,15 @@ def _ask(job: Job, config: Config, results: Path, journal: Path) -> Line:
     if replies >= ENOUGH:
         guess = [total * actual / guessed for total, actual, guessed in zip(guess, said, known, strict=True)]
     prices = Prices.of(teacher.prices)
+    money = prices.cost(*guess) if prices else None
+    share = None
+    if looks is not None and rows:
+        share, words = looks.expected(config, job.track)
+        notes.append(
+            words
+            if money is None or prices is None
+            else f"{words}: {share * money:.4f} of at most {money:.4f} {prices.currency}"
+        )
     return Line(
         *_who(job),
         rows,
@@ -139,10 +154,11 @@ def _ask(job: Job, config: Config, results: Path, journal: Path) -> Line:
         calls,
         round(guess[0]),
         round(guess[1]),
-        prices.cost(*guess) if prices else None,
+        money,
         prices.currency if prices else None,
         0,
         "; ".join(notes),
+        expected=share,
     )
 
 
@@ -214,6 +230,9 @@ def table(lines: list[Line]) -> str:
     asks = [line for line in lines if line.rule == "ask"]
     known = all(line.money is not None for line in asks)
     total = f"{sum(line.money or 0 for line in asks):.4f} {asks[0].currency}" if asks and known else "unknown"
+    if known and any(line.expected is not None for line in asks):
+        likely = sum((line.money or 0) * (1 if line.expected is None else line.expected) for line in asks)
+        total = f"{total} at most, about {likely:.4f} if a contender is as good as the teacher (teacher.looks)"
     return "\n".join([*padded, f"total: {total}{_machine_time(lines)}"])
 
 

@@ -83,9 +83,12 @@ class Building:
         return [name for name in self.on_val(track) if name in able]
 
     def built(self, track: str) -> list[str]:
-        """All that are built: those that val lets be, and one more where the gate asks for it."""
+        """All that are built: those that val lets be, and one more where the gate asks for it.
+
+        Where the teacher's rows are bought in looks the gate asks for none, for all have answered before it.
+        """
         names, seen = self.on_val(track), self.judged(track)
-        if names != seen or not contenders.asks_val(self._config, track):
+        if names != seen or not contenders.asks_val(self._config, track) or contenders.in_looks(self._config):
             return names
         said = self._read(self._results / "compare" / f"{track}.json")
         if said.get("next") and said.get("key") == self.gate_key(track, seen):

@@ -18,6 +18,20 @@ from fledgling.graph import options
 
 Settings = dict[str, Any]  # what a script gets: JSON, of the shape that the table below gives its rule
 ALL = ("*",)
+TEACHER = (
+    "provider",
+    "model",
+    "base_url",
+    "temperature",
+    "seed",
+    "max_tokens",
+    "context_tokens",
+    "max_tokens_key",
+    "response_format",
+    "batch",
+    "give_up",
+    "simulated",
+)
 
 # rule: {what the script finds in its settings: keys of it}. `track` is the track's own block, `slm` the section as it
 # is for the contender; names that are no section of the configuration are made by the functions below.
@@ -26,21 +40,17 @@ SEES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "prepare": {"seed": ALL, "track": ("kind", "sources", "splits", "split_key", "leaks")},
     "ask": {
         "seed": ALL,
-        "teacher": (
-            "provider",
-            "model",
-            "base_url",
-            "temperature",
-            "seed",
-            "max_tokens",
-            "context_tokens",
-            "max_tokens_key",
-            "response_format",
-            "batch",
-            "give_up",
-            "simulated",
-        ),
+        "teacher": TEACHER,
         "track": ("kind", "prompt"),
+    },
+    "buy": {
+        "seed": ALL,
+        "teacher": TEACHER,
+        "decision": ALL,
+        "allow_mixed_models": ALL,
+        "ladder": ALL,
+        "looks": ALL,
+        "track": ("kind", "prompt", "finetune", "margin"),
     },
     "answer": {
         "seed": ALL,
@@ -61,6 +71,7 @@ SEES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "seed": ALL,
         "allow_mixed_models": ALL,
         "trained": ALL,
+        "looks": ALL,
         "track": ("kind", "title", "finetune", "margin"),
     },
     "compare": {
@@ -69,6 +80,7 @@ SEES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "simulated": ALL,
         "allow_mixed_models": ALL,
         "ladder": ALL,
+        "looks": ALL,
         "track": ("kind", "title", "finetune", "margin"),
     },
     "decide": {
@@ -78,6 +90,7 @@ SEES: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "allow_mixed_models": ALL,
         "ladder": ALL,
         "costs": ALL,
+        "looks": ALL,
         "track": ("kind", "title", "finetune", "margin"),
     },
     "train": {"recipe": ALL, "seed": ALL, SLM: ("tool_dialect",), "track": ("kind", "prompt")},
@@ -122,6 +135,7 @@ def settings(
     made: dict[str, Callable[[], object]] = {
         "simulated": lambda: simulated(config, track),
         "allow_mixed_models": lambda: config["teacher"].get("allow_mixed_models", False),
+        "looks": lambda: config["teacher"].get("looks"),
         "trained": lambda: contenders.of(config, contender or "").adapter is not None,
         "shots": lambda: contenders.of(config, contender or "").shots,
         "costs": lambda: costs(config),
@@ -136,6 +150,8 @@ def settings(
     chosen: Settings = {}
     for name, keys in SEES[rule].items():
         value = made[name]() if name in made else configuration.section(config, name)
+        if name == "looks" and value is None:
+            continue  # what they do not touch is as it was before there were any
         if keys == ALL:
             chosen[name] = configuration.without_where(name, value)
         elif isinstance(value, dict):

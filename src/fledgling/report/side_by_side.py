@@ -1,6 +1,6 @@
 """All rows of the test split side by side: what was asked, what is right, what each contender answered."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -10,7 +10,7 @@ from fledgling.artefacts import Example, Json, JsonObject, ScoredRow
 from fledgling.errors import DataError
 from fledgling.files import read_jsonl
 from fledgling.report import diff, text
-from fledgling.report.load import Inputs
+from fledgling.report.load import TEACHER, Inputs
 
 State = Literal["right", "wrong", "invalid", "filtered", "error"]
 RAW = 1_500  # characters of a reply that are kept
@@ -63,7 +63,8 @@ def rows(inputs: Inputs) -> Iterator[Row]:
     """
     metric = inputs.verdict["core"][0]
     replies = {name: _replies(inputs.predictions[name]) for name in inputs.answerers}
-    for example, found in side_by_side(inputs.data, {name: inputs.rows[name] for name in inputs.answerers}):
+    only = replies[TEACHER].keys() if "bought" in inputs.verdict else None
+    for example, found in side_by_side(inputs.data, {name: inputs.rows[name] for name in inputs.answerers}, only):
         answers = {}
         for name, (number, row) in found.items():
             if metric not in row["scores"]:
@@ -73,15 +74,16 @@ def rows(inputs: Inputs) -> Iterator[Row]:
 
 
 def side_by_side(
-    data: Path, scored: Mapping[str, Path]
+    data: Path, scored: Mapping[str, Path], only: Collection[str] | None = None
 ) -> Iterator[tuple[JsonObject, dict[str, tuple[int, ScoredRow]]]]:
-    """Each row with its line number and scores for all contenders.
+    """Each row with its line number and scores for all contenders; `only` are the ids of those that were scored.
 
     Raises:
         DataError: a file holds fewer rows than another, or other ones.
     """
     paths = [data, *scored.values()]
-    for entries in zip_longest(*map(read_jsonl, paths)):
+    examples = ((at, row) for at, row in read_jsonl(data) if only is None or row["id"] in only)
+    for entries in zip_longest(examples, *map(read_jsonl, scored.values())):
         short = [str(path) for path, entry in zip(paths, entries, strict=True) if entry is None]
         if short:
             raise DataError(f"{', '.join(short)}: fewer rows than the other files; score the predictions again")

@@ -5,7 +5,7 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,14 @@ def ask(
     out: str | os.PathLike[str],
     track: str = "rows",
     repeat: int = 0,
+    only: Collection[str] | None = None,
     backoff_base_s: float = 0.5,
 ) -> None:
     """Ask every row of a split that the journal does not know yet, and publish all predictions in data order.
 
     Nothing is published until every row has an outcome. With `teacher.give_up` the rows whose tries were used up get
     the outcome `error` with their reason, as long as some row was answered. `repeat` 1 asks everything a second time,
-    under keys of its own.
+    under keys of its own. `only` are the ids of the rows that are asked and published; all where it is None.
 
     Raises:
         ConfigError: something is missing, refused or cannot be written; a few calls were made at most.
@@ -61,7 +62,7 @@ def ask(
         raise ConfigError("teacher.batch: the simulated teacher has no batch endpoint; set it to false")
     verify_rows(data)
     place = address(teacher)
-    _require_folder(Path(out))
+    require_folder(Path(out))
     spent, opened = Spent(teacher), OpenBatches()
 
     def call(example: Example) -> Request:
@@ -74,7 +75,7 @@ def ask(
                 return State.ANSWERED
             return State.TOO_LONG if _is_too_long(call, teacher) else State.LEFT
 
-        rows, why = Rows(data, call, state), dict[str, str]()
+        rows, why = Rows(data, call, state, only), dict[str, str]()
         left = rows.count(State.LEFT)
         log.info("%s: %d rows, %d of them to be asked", track, len(rows), left)
         if left:
@@ -172,7 +173,7 @@ def _limit(key: str, value: int | None, rows: int, what: str) -> Iterator[Limits
         yield {"key": key, "value": value, "rows": rows, "what": what}
 
 
-def _require_folder(out: Path) -> None:
+def require_folder(out: Path) -> None:
     """Fail before the first call where the predictions could not be written after the last."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

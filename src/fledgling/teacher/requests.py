@@ -38,6 +38,7 @@ class Teacher:
     budget: Mapping[str, Any] = field(default_factory=dict)
     prices: Mapping[str, Any] | None = None
     simulated: Mapping[str, Any] = field(default_factory=dict)
+    looks: int | None = None
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Teacher":

@@ -373,12 +373,20 @@ def _place(path: Path, track: str) -> tuple[str, str]:
 
 
 def _joined(one: Answers) -> Iterator[tuple[Object, Object, Object]]:
-    """(row, scored row, prediction) of every row of a split, streamed; predictions in another order wait in memory."""
+    """(row, scored row, prediction) of every row of a split, streamed; predictions in another order wait in memory.
+
+    Where the teacher's rows were bought in looks, of these rows alone.
+    """
+    some = any(Path(path).name == f"{contenders.TEACHER}.json" for path in one.metrics["made_from"])
     predictions = read_jsonl(one.predictions)
     early: dict[str, Object] = {}
     scored = read_jsonl(one.rows)
+    worth: Object | None = None
     for number, row in read_jsonl(one.data):
-        _, worth = next(scored, (0, {"id": None}))
+        if worth is None:
+            _, worth = next(scored, (0, {"id": None}))
+        if some and worth["id"] != row["id"]:
+            continue
         if worth["id"] != row["id"]:
             raise DataError(
                 f"{one.rows}:{number}: not the row of {one.data}:{number}; build it again with: "
@@ -390,6 +398,7 @@ def _joined(one: Answers) -> Iterator[tuple[Object, Object, Object]]:
                 break
             early[prediction["id"]] = prediction
         yield row, worth, early.pop(row["id"], {})
+        worth = None
 
 
 def _commit() -> str | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fledgling.artefacts import GapOnMetric, SliceGap
+from fledgling.decision.buying import in_words
 from fledgling.report import plots, text, words
 from fledgling.report.load import TEACHER, Inputs
 
@@ -197,7 +198,9 @@ def _evidence(inputs: Inputs) -> str:
         said += f", {text.percent(decisive['coverage'])} of them answered by both"
     if "requests" in decisive:
         said += f", standing for {text.count(decisive['requests'])} requests"
-    return f"{said}, the same for everybody."
+    said = f"{said}, the same for everybody."
+    bought = inputs.verdict.get("bought")
+    return said if bought is None else f"{said} {text.prose(in_words(bought))}"
 
 
 def bound(entry: GapOnMetric) -> str:
