@@ -130,6 +130,25 @@ def test_a_second_run_is_planned_and_paid_like_the_first(tmp_path: Path) -> None
     assert run(tmp_path, config(), repeat=1)["calls"] == 0
 
 
+def test_the_plan_of_looks_says_the_range_and_what_is_expected(tmp_path: Path) -> None:
+    """In calls and in money, of what is not kept; the copy of the first row is no call."""
+    decided = {"decision": {"margin": 0.05, "alpha": 0.05, "power": 0.8}}
+    prepare(tmp_path, 999)
+    [ask, *_], [at_once, *_] = (
+        plan(config(looks=looks) | decided, results=tmp_path, journal=tmp_path / "journal") for looks in (60, None)
+    )
+    assert (ask.calls, ask.money) == (at_once.calls, at_once.money)
+    found = re.search(r"in looks: (\d+) to 999 calls, about (\d+) if a contender is as good", ask.note)
+    assert found, ask.note
+    assert 62 <= int(found[1]) <= 63
+    assert ask.expected is not None
+    assert ask.money is not None
+    assert int(found[2]) == pytest.approx(999 * ask.expected, rel=0.03)
+    assert f"{ask.expected * ask.money:.4f} of at most {ask.money:.4f} EUR" in ask.note
+    assert f"total: {ask.money:.4f} EUR at most, about {ask.expected * ask.money:.4f} if a contender" in table([ask])
+    assert (at_once.expected, "looks" in table([at_once])) == (None, False)
+
+
 def test_the_plan_says_whether_the_rows_can_suffice(tmp_path: Path) -> None:
     """Nine rows, of which one stands for many requests: an equally good model cannot pass, whatever is paid."""
     decided = {"decision": {"margin": 0.05, "alpha": 0.05, "power": 0.8}}

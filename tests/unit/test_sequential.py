@@ -236,3 +236,20 @@ def test_wrong_input_is_refused():
     ):
         with pytest.raises(ValueError, match=r"alpha|shares|spends|discordance|contenders"):
             call()
+
+
+def test_the_levels_of_a_share_of_alpha_are_those_of_a_plan_of_its_own():
+    """Holm's shares are spent over the same looks; a share of the level would be another number."""
+    for share in (2, 3, 5):
+        own = plan(2000, alpha=0.05 / share)
+        for rows, level in zip(own.looks, own.levels, strict=True):
+            assert sequential.level_for(plan(2000, alpha=0.05), rows, 0.05 / share) == pytest.approx(level, abs=1e-12)
+    assert sequential.planned_at(MADE.looks, alpha=MADE.alpha) == MADE
+
+
+def test_what_is_expected_is_a_share_of_every_look():
+    found = expected(plan(2000, alpha=0.05), margin=0.05, discordance=0.2)
+    assert sum(found.shares) == pytest.approx(1, abs=1e-3)
+    assert sum(look * share for look, share in zip(plan(2000, alpha=0.05).looks, found.shares, strict=True)) == (
+        pytest.approx(found.mean)
+    )
