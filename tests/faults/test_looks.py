@@ -180,7 +180,7 @@ def test_the_teachers_own_count_says_that_looks_save(tmp_path: Path, gap: float,
             record = made.buy()
             assert server.calls == record["rows"], "no row more than the record says"
         assert len(made.out.read_text().splitlines()) == record["rows"]
-        assert record["stopped"].startswith("slm passed" if gap == 0 and record["rows"] < 2000 else "")
+        assert record["stopped"].startswith("the slm passed" if gap == 0 and record["rows"] < 2000 else "")
         asked.append(server.calls)
     assert statistics.median(asked) <= most * 2000, asked
 

@@ -118,7 +118,7 @@ def test_two_models_end_it_at_once_and_an_early_weak_baseline_does_not():
     two = replace(made, teacher=replace(made.teacher, models=made.teacher.models + Counter(b=1)))
     said, decided = buying.look(rule(), ladder(), two, PLAN)
     assert decided.stop
-    assert "more rows would not help: the answers of teacher come from 2 models" in said["reason"]
+    assert "more rows would not help: the answers of the teacher come from 2 models" in said["reason"]
     assert not buying.look(rule(allow_mixed_models=True), ladder(), two, PLAN)[1].stop
     weak = replace(made, floors=(scored("floor-empty", made.teacher.scores[METRIC].astype(int).tolist()),))
     assert states(rule(), weak) == (dict.fromkeys(RUNGS, "open"), False)

@@ -48,7 +48,7 @@ def look(rule: Rule, ladder: Sequence[Rung], rows: Rows, planned: Plan) -> tuple
         said["reason"] = f"more rows would not help: {broken[0]}"
         return said, Decision(count, True, None, None, said["reason"])
     states = _states(here, ladder, rows)
-    decided = sequential.decide_at(planned, count, list(states.items()))
+    decided = sequential.decide_at(planned, count, [(rule.called(name), state) for name, state in states.items()])
     said["states"], said["reason"] = states, decided.reason
     return said, decided
 
