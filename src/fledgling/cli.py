@@ -15,6 +15,8 @@ from fledgling.errors import FledglingError, Unavailable
 from fledgling.graph.driver import die_with_driver
 from fledgling.progress import emit
 
+MOST_NOTES = 5  # kinds of warnings of one stage that are shown where the run is watched; the log has all
+
 
 def run(main: Callable[[], int | None]) -> None:
     """Run an entry point and exit with its code: 0 ok, 2–5 as in fledgling.errors, 130/143 on signals.
@@ -24,7 +26,7 @@ def run(main: Callable[[], int | None]) -> None:
     secrets = redaction.on_this_machine()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(redaction.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", secrets))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
+    logging.basicConfig(level=logging.INFO, handlers=[handler, Notes(secrets)])
     for noisy in ("httpx", "httpcore", "urllib3", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     die_with_driver()
@@ -53,6 +55,22 @@ def run(main: Callable[[], int | None]) -> None:
         code = _broke(error, secrets)
     sys.stderr.flush()
     sys.exit(code)
+
+
+class Notes(logging.Handler):
+    """Hands warnings of ours to whoever watches the run, each kind of them once: they are read there and not in a log."""
+
+    def __init__(self, secrets: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self.setFormatter(redaction.Formatter("%(message)s", secrets))
+        self._told: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One record, if it is ours and the first of its kind."""
+        kind = str(record.msg)
+        if record.name.startswith("fledgling.") and kind not in self._told and len(self._told) < MOST_NOTES:
+            self._told.add(kind)
+            emit("note", message=self.format(record))
 
 
 def _unread() -> bool:

@@ -142,7 +142,6 @@ def _download(url: str, entry: Any, target: Path) -> None:
             return
         words = f"{target.name}: not what the Hub lists, so it starts over"
         log.warning(words)
-        emit("note", message=words)
         part.unlink()
     raise DataError(f"{target}: arrives damaged from {url}; try again, or another HF_ENDPOINT")
 

@@ -11,6 +11,7 @@ CHANGED = re.compile(
     re.DOTALL,
 )
 TEXT = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"", re.DOTALL)
+DIGEST = re.compile(r"[0-9a-f]{64}")  # of all that decides how far contenders are built (graph.building)
 OTHERS = {
     "Set of input files has changed since last execution": "it reads other files than last time",
     "Code has changed since last execution": "its code has changed",
@@ -34,10 +35,12 @@ def _changes(before: str, now: str, wildcards: Mapping[str, str]) -> str:
     old, new = _params(before), _params(now)
     settings = list(_differences(old.get("settings"), new.get("settings"), wildcards))
     code = sorted(_code(old.get("code"), new.get("code")))
-    plain = [f"{old.get('text') or UNSET} → {new.get('text') or UNSET}"] if old.get("text") != new.get("text") else []
+    before_, now_ = (str(side.get("text") or UNSET) for side in (old, new))
+    unreadable = DIGEST.fullmatch(before_) or DIGEST.fullmatch(now_)
+    plain = [] if before_ == now_ or unreadable else [f"{before_} → {now_}"]
     found = [*settings, *plain, *([f"the code of {_listed(code)}"] if code else [])]
     if not found:
-        return "its settings have changed"
+        return "how far contenders are built has changed" if unreadable else "its settings have changed"
     more = [f"{len(found) - MOST} more"] if len(found) > MOST else []
     return "; ".join([*found[:MOST], *more])
 

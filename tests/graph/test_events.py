@@ -30,7 +30,7 @@ def test_a_run_is_written_down(empty):
     assert record["run"].endswith(f"-{record['pid']}")
     assert [event["event"] for event in events] == ["plan", "job_started", "job_finished", "steps"]
     assert events[1]["outputs"] == [TARGET]
-    assert "Done: 1 jobs in" in done.stdout
+    assert "Done: 1 job in" in done.stdout
     assert "Nothing to be done" in empty.run("--cores", "2", TARGET).stdout
     the_run(empty)  # a run that did nothing is none
 

@@ -1,5 +1,6 @@
 """Entry points end with the right code, say why, and die with the driver that started them."""
 
+import json
 import os
 import signal
 import subprocess
@@ -33,6 +34,30 @@ def test_exit_codes(tmp_path, body, code, says):
     done = subprocess.run(script(tmp_path, body), capture_output=True, text=True)
     assert done.returncode == code
     assert says in done.stderr
+
+
+def test_warnings_of_ours_reach_who_watches_each_kind_once(tmp_path):
+    """A row without tools, damage in a journal, memory that ran out: nobody opens a log to find them."""
+    events = tmp_path / "events.jsonl"
+    events.touch()
+    body = (
+        "import logging\n"
+        "def main():\n"
+        "    for n in range(3): logging.getLogger('fledgling.data').warning('row %d has no tools', n)\n"
+        "    logging.getLogger('fledgling.data').info('all is well')\n"
+        "    logging.getLogger('torch').warning('not ours')\n"
+        "    logging.getLogger('fledgling.ask').warning('key %s', os.environ['MAIL_API_KEY'])\n"
+        "run(main)"
+    )
+    secret = "sk-0123456789abcdefghij0123456789"
+    environment = os.environ | {"FLEDGLING_EVENTS": str(events), "MAIL_API_KEY": secret}
+    done = subprocess.run(script(tmp_path, body), capture_output=True, text=True, env=environment)
+    assert done.stderr.count("has no tools") == 3
+    notes = [json.loads(line) for line in events.read_text().splitlines()]
+    assert [note["event"] for note in notes] == ["note", "note"]
+    assert notes[0]["message"] == "row 0 has no tools"
+    assert notes[1]["message"].startswith("key ")
+    assert secret not in notes[1]["message"]
 
 
 def test_who_has_read_enough_is_no_fault(tmp_path):

@@ -49,6 +49,20 @@ def test_changed_code_is_named_by_file():
     assert both == "a 1 → 2; the code of fledgling/stats.py"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ({"decision": {"margin": 0.05}}, {"decision": {"margin": 0.08}}, "decision.margin 0.05 → 0.08"),
+        ({"a": 1}, {"a": 1}, "how far contenders are built has changed"),
+    ],
+)
+def test_digests_are_for_machines(old, new, said):
+    """Gate and trials carry a digest of all that they rest on: nobody compares 64 digits by eye."""
+    before, now = ({repr(canonical(settings)), repr(key)} for settings, key in ((old, "0f" * 32), (new, "1e" * 32)))
+    change = ParamsChange(only_old=before - now, only_new=now - before, files={"x"})
+    assert in_words(f"Params have changed since last execution: {change}") == said
+
+
 def test_many_changes_are_counted():
     told = in_words(reason({f"k{i}": 0 for i in range(9)}, {f"k{i}": 1 for i in range(9)}))
     assert told.count("→") == 6

@@ -76,6 +76,18 @@ def test_quick_jobs_share_a_line(shown):
     assert "score × 6, 3 s" in shown.text
 
 
+def test_a_pipe_hears_of_quick_jobs_once_a_minute_whatever_runs_beside(shown):
+    for job in range(12):
+        shown.start(job, "score", f"m{job}", track="calls", contender=f"c{job}")
+        shown.finish(job, 10)
+        shown.terminal.tick()
+        shown.start(100 + job, "train", f"t{job}", track="calls")
+        shown.finish(100 + job, 20)
+    shown.terminal.end("done")
+    assert shown.text.count("train calls, 20 s") == 12
+    assert shown.text.count("score × 4, 40 s") == 3
+
+
 def test_in_a_pipe_a_long_job_speaks_ever_more_rarely(shown):
     shown.start(1, "train", "t.json", track="calls")
     for _ in range(3600):
@@ -168,11 +180,17 @@ def test_rows_that_were_left_out_are_said(tmp_path):
     put(
         tmp_path,
         target,
-        {"sources": [{"rows": rows}], "splits": {"test": {"rows": 9}}, "leaks": {"dropped": {"train": 4}}},
+        {
+            "kind": "structured",
+            "sources": [{"rows": rows, "without_tools_or_schema": 7}],
+            "splits": {"test": {"rows": 9}},
+            "leaks": {"dropped": {"train": 4}},
+        },
     )
     assert told(tmp_path, "prepare", [target]) == [
         "30 rows read: test 9",
         f"left out: 3 rejected, 2 duplicates, 4 too like a test row ({target} says why)",
+        "7 rows come without a schema of their own",
     ]
 
 

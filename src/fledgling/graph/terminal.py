@@ -18,7 +18,8 @@ from fledgling.errors import ConfigError, DataError, Unavailable
 from fledgling.graph import runs
 from fledgling.graph.runs import Event
 
-QUICK = 5  # seconds up to which jobs of one rule share a line
+QUICK = 5  # seconds up to which jobs share a line on a terminal, for twice this time
+QUICK_PIPED, GATHERED = 15, 60  # the same in a pipe, which is read afterwards
 FIRST_WORD = 60  # seconds after which a job says, in a pipe, that it still runs
 LINES = 25  # of an error message that are shown
 SILENT = ("all",)  # rules that only ask for others
@@ -104,7 +105,7 @@ class Terminal:
 
     def tick(self) -> None:
         """A second has passed: draw the line that is alive, or say in a pipe what still runs."""
-        if self._quick and self._clock() - self._quick_since > 2 * QUICK:
+        if self._quick and self._clock() - self._quick_since > (2 * QUICK if self._live else GATHERED):
             self._flush()
         if self._live:
             self._draw()
@@ -183,13 +184,14 @@ class Terminal:
             return
         took = self._clock() - job.since
         notes = [*job.notes, *told(self._root, job.rule, job.targets)]
-        if took <= QUICK and not notes:
+        if took <= (QUICK if self._live else QUICK_PIPED) and not notes:
             if not self._quick:
                 self._quick_since, self._quick_seconds = self._clock(), 0.0
             self._quick.setdefault(job.rule, []).append(job.name)
             self._quick_seconds += took
             return
-        self._flush()
+        if self._live:
+            self._flush()
         self._say(f"{job.label}, {_time(took)}")
         for note in notes:
             self._say_below(note)
@@ -392,7 +394,17 @@ def _rows(datasheet: dict[str, object], target: str) -> list[str]:
     lost["too like a test row"] = sum(map(_int, _dict(_dict(datasheet.get("leaks")).get("dropped")).values()))
     dropped = ", ".join(f"{count:,} {name}" for name, count in lost.items() if count)
     shares = ", ".join(f"{name} {count:,}" for name, count in splits.items())
-    return [f"{read:,} rows read: {shares}", *([f"left out: {dropped} ({target} says why)"] if dropped else [])]
+    bare = (
+        sum(_int(_dict(source).get("without_tools_or_schema")) for source in sources)
+        if isinstance(sources, list)
+        else 0
+    )
+    lacks = "tools" if datasheet.get("kind") == "toolcall" else "a schema"
+    return [
+        f"{read:,} rows read: {shares}",
+        *([f"left out: {dropped} ({target} says why)"] if dropped else []),
+        *([f"{bare:,} rows come without {lacks} of their own"] if bare else []),
+    ]
 
 
 def _outcomes(predictions: dict[str, object]) -> list[str]:
