@@ -116,3 +116,16 @@ def test_f1_is_symmetric_and_one_only_for_equal_values(a, b):
     assert ab["field_precision"] == ba["field_recall"]
     assert (ab["field_f1"] == 1) == (ab["exact_match_rate"] == 1) == (ba["exact_match_rate"] == 1)
     assert matching_leaves(a, b) == matching_leaves(b, a) <= min(leaves(a), leaves(b))
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "<think>a</think>\n<think>b</think>\n",
+        "<|channel|>analysis<|message|>a<|end|><|start|>assistant<|channel|>analysis<|message|>b<|end|>"
+        "<|start|>assistant<|channel|>commentary<|message|>c<|end|><|start|>assistant<|channel|>final<|message|>",
+    ],
+)
+def test_several_thoughts_are_thoughts(before):
+    assert values(score(f'{before}{{"a": 1}}', answer={"a": 1}, schema=None)) == (1,) * 6
+    assert score(f'{before[:-3]}{{"a": 1}}', answer={"a": 1}, schema=None).reason == "invalid_json"

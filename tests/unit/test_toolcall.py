@@ -17,7 +17,12 @@ from tests.allowance import within
 KIND = kind("toolcall")
 CALL = '{"name": "f", "arguments": {"a": [1, {"b": "]<|/tool_call|>"}]}}'
 READ = Call("f", {"a": [1, {"b": "]<|/tool_call|>"}]})
+ARGUMENTS = '{"a": [1, {"b": "]<|/tool_call|>"}]}'
 TWO = '{"name": "g", "parameters": {}}'
+HARMONY = (
+    "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>analysis<|message|>more<|end|>"
+    "<|start|>assistant<|channel|>commentary<|message|>I look.<|end|><|start|>assistant{}"
+)
 READ_TWO = Call("g", {})
 TOOLS = [
     {
@@ -122,6 +127,9 @@ TOOLS = [
         (f"[THINK]{TWO}[/THINK]{CALL}", [READ]),
         (f"<|channel>thought\n{TWO}<channel|>{CALL}<turn|>", [READ]),
         (f"<think>{TWO}</think><response>\n{CALL}\n</response>", [READ]),
+        (f"<think>{TWO}</think>\n<think>or</think>\n\n{CALL}", [READ]),
+        (HARMONY.format(f"<|channel|>final<|message|>{CALL}<|return|>"), [READ]),
+        (HARMONY.format(f"<|channel|>commentary to=functions.f<|message|>{ARGUMENTS}<|call|>"), [READ]),
         (f"<tool_call>{CALL}</tool_call>[|endofturn|]", [READ]),
         ('{"name": "f", "arguments": {"s": "</think>"}}', [Call("f", {"s": "</think>"})]),
         ('So: <tool_call>{"name": "f", "arguments": {"s": "</think>"}}</tool_call>', [Call("f", {"s": "</think>"})]),
@@ -240,6 +248,7 @@ def test_reads_every_dialect(text, calls):
         f"[{CALL}]; ;",
         f"<tool_call>{CALL};{TWO}</tool_call>",
         f"<think>no end {CALL}",
+        f"<think>hm</think><think>no end {CALL}",
         "<tool_call name='f'>{}</tool_call>",
         "\ufeff" + CALL,
         '{"name": "f", "arguments": {"a": "\ud800"}}',

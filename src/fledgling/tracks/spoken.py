@@ -46,13 +46,16 @@ END_OF_TURN = (
 )
 _ENDS = {token[-1] for token in END_OF_TURN}
 _FINAL = re.compile(r"(?:<\|start\|>assistant)?<\|channel\|>final(?: ?<\|constrain\|>\w{1,16})?<\|message\|>")
+# Harmony's other messages before the final one: more thoughts, and words between calls. One that is sent to a tool has its
+# name in the header, and is a call.
+_ASIDE = re.compile(r"\s{0,8}<\|start\|>assistant<\|channel\|>(?:analysis|commentary)<\|message\|>")
 _TRIES = 8  # values that are read in search of the one around a closing tag: together they bound its time
 
 
 def spoken(text: str) -> str:
     """The part of a checked text that is the answer.
 
-    One leading block of thoughts is left out, also one that is only closed, as where the prompt has opened it (a
+    Leading blocks of thoughts are left out, also one that is only closed, as where the prompt has opened it (a
     closing tag inside a JSON value is a part of that value). So are tokens that end a turn, harmony's header of the
     final channel, and tags around the whole answer (Granite's).
 
@@ -89,17 +92,33 @@ def is_visible(text: str) -> bool:
 
 
 def _after_thoughts(text: str) -> int:
-    begin = strict_json.skip_space(text, 0)
-    for opening, closing in THOUGHTS.items():
-        if text.startswith(opening, begin):
-            at = text.find(closing, begin)
-            if at < 0:
-                raise ValueError("the reply ends inside its thoughts")
-            return at + len(closing)
+    after = 0
+    while (end := _thought_end(text, after)) is not None:
+        after = end
+    while aside := _ASIDE.match(text, after):
+        after = _end(text, "<|end|>", aside.end())
+    if after:
+        return after
     for closing in THOUGHTS.values():
         if closing != "<|end|>" and (at := text.find(closing)) >= 0 and not _in_value(text, at):
             return at + len(closing)
     return 0
+
+
+def _thought_end(text: str, start: int) -> int | None:
+    """Where the block of thoughts ends that opens at a place, spaces aside; None where none does."""
+    begin = strict_json.skip_space(text, start)
+    for opening, closing in THOUGHTS.items():
+        if text.startswith(opening, begin):
+            return _end(text, closing, begin)
+    return None
+
+
+def _end(text: str, closing: str, start: int) -> int:
+    at = text.find(closing, start)
+    if at < 0:
+        raise ValueError("the reply ends inside its thoughts")
+    return at + len(closing)
 
 
 def _in_value(text: str, at: int) -> bool:
