@@ -114,7 +114,9 @@ def validate(
     if not problems:
         problems = _contradictions(config)
     if problems:
-        lines = [f"  {_place(files, path)}{message}" for path, message in problems]
+        from fledgling.secrets import mask  # slow to import, and needed where a key may stand in a wrong place
+
+        lines = [f"  {_place(files, path)}{mask(message, {})}" for path, message in problems]
         raise ConfigError("the configuration cannot be used:\n" + "\n".join(lines))
     return config
 
@@ -443,11 +445,11 @@ def _holds_a_secret(url: str) -> str:
         return "this is no address; it looks like https://HOST/v1"
     if parts.username is not None or parts.password is not None:
         return "a user name or password in an address; put the key into OPENAI_API_KEY"
-    return (
-        "a query in an address; leave it out, and name the variable of a key under teacher.headers"
-        if parts.query
-        else ""
-    )
+    if parts.query or parts.fragment:
+        return "a query in an address; leave it out, and name the variable of a key under teacher.headers"
+    from fledgling.secrets import scan  # slow to import, and needed where there is an address
+
+    return "a key in an address; put it into OPENAI_API_KEY" if scan(url.encode("utf-8", "replace"), {}, "") else ""
 
 
 def _place(files: Sequence[str | os.PathLike[str]], path: list[str | int]) -> str:

@@ -91,11 +91,32 @@ def test_three_lines_are_a_track(root, tmp_path):
     assert track["max_new_tokens"] > 0
 
 
-@pytest.mark.parametrize("url", ["https://me:hush-hush@h/v1", "https://hush-hush@h/v1", "https://h/v1?key=hush-hush"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "https://me:hush-hush@h/v1",
+            "https://hush-hush@h/v1",
+            "https://h/v1?key=hush-hush",
+            "https://h/v1#hush-hush",
+        ),
+        "https://h/sk-" + "proj-hush-0123456789abcdefghij/v1",
+    ],
+)
 def test_an_address_with_credentials_is_refused_unseen(root, default, tmp_path, url):
     """Jobs, logs and Snakemake's metadata repeat the configuration."""
     (tmp_path / "o.yaml").write_text(f"teacher:\n  base_url: {url}\n")
     with pytest.raises(ConfigError, match=r"o.yaml:2: teacher.base_url: .* in an address") as caught:
+        config.load(default, tmp_path / "o.yaml", root=root)
+    assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["teacher: {max_tokens: KEY}", "teacher: KEY", "teacher: {provider: KEY}", "publish: {repo_id: KEY}"]
+)
+def test_a_key_that_was_put_into_a_wrong_place_is_not_repeated(root, default, tmp_path, text):
+    (tmp_path / "o.yaml").write_text(text.replace("KEY", "sk-" + "proj-hush-0123456789abcdefghij"))
+    with pytest.raises(ConfigError, match=r"o.yaml:1: (teacher|publish).*masked") as caught:
         config.load(default, tmp_path / "o.yaml", root=root)
     assert "hush" not in str(caught.value)
 
