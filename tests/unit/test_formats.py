@@ -497,3 +497,20 @@ def test_a_structured_answer_may_be_json_text_and_an_xlam_answer_is_no_null():
     assert parse(row, "structured").answer == {"a": 1}
     assert refused({**row, "answer": "{a: 1}"}, "structured").code == "not_json"
     assert refused({"query": "q", "tools": TOOLS, "answers": None}).code == "no_answer"
+
+
+def test_a_refusal_is_what_the_assistant_said():
+    said = {"role": "assistant", "content": None, "refusal": "I cannot do that."}
+    row = {"messages": [*ASK, said, *ASK], "tools": TOOLS, "answer": []}
+    assert parse(row, "toolcall").messages[1] == {"role": "assistant", "content": "I cannot do that."}
+    assert parse({"messages": [*ASK, said], "tools": TOOLS}, "toolcall").answer == []
+    assert refused({"messages": [*ASK, said]}, "structured").code == "not_json"
+    kept = parse({**row, "messages": [*ASK, said | {"content": "No."}, *ASK]}, "toolcall")
+    assert kept.messages[1]["content"] == "No."
+
+
+def test_ids_of_calls_may_be_numbers():
+    call = {"id": 7, "type": "function", "function": {"name": "book", "arguments": "{}"}}
+    history = [*ASK, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": 7, "content": "ok"}]
+    read = parse({"messages": history, "tools": TOOLS, "answer": []}, "toolcall").messages
+    assert (read[1]["tool_calls"][0]["id"], read[2]["tool_call_id"]) == ("7", "7")

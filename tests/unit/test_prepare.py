@@ -873,7 +873,7 @@ def test_arrays_are_answers_and_say_so(made):
         ),
         ({"role": "assistant", "function_call": {"arguments": "{}"}}, "messages[1].function_call"),
         ({"role": "user", "content": "x", "tool_calls": [{"function": {"name": "book"}}]}, "messages[1].tool_calls"),
-        ({"role": "tool", "content": "x", "tool_call_id": 5}, "messages[1].tool_call_id"),
+        ({"role": "tool", "content": "x", "tool_call_id": 5.5}, "messages[1].tool_call_id"),
         ({"role": "user", "content": "x", "name": {}}, "messages[1].name"),
     ],
 )

@@ -37,6 +37,8 @@ def plain(value: Json, key: str) -> Iterator[JsonObject]:
     made["role"] = _OTHER_NAMES.get(given, given) if isinstance(given, str) else given
     if "content" not in turn and "value" in turn:
         made["content"] = turn["value"]
+    if made["role"] == "assistant" and not made.get("content") and isinstance(refusal := turn.get("refusal"), str):
+        made["content"] = refusal  # what OpenAI's models say where they refuse
     if given in _CALLS and not turn.get("tool_calls"):
         found = decoded(made.get("content"), f"{key}.{'value' if 'value' in turn else 'content'}")
         made |= {"content": None, "tool_calls": found if isinstance(found, list) else [found]}

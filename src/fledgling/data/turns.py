@@ -97,10 +97,11 @@ def _turn(turn: JsonObject, key: str) -> JsonObject:
         raise Unusable("role", f"{key}.role: {role!r} is none of {', '.join(ROLES)}")
     made: JsonObject = {"role": role, "content": _content(turn.get("content"), key, role == "assistant")}
     for name in ("tool_call_id", "name"):
-        if turn.get(name) is not None:
-            if not isinstance(turn[name], str):
-                raise Unusable("turn", f"{key}.{name}: expected text, found {type(turn[name]).__name__}")
-            made[name] = turn[name]
+        given = _identity(turn.get(name)) if name == "tool_call_id" else turn.get(name)
+        if given is not None:
+            if not isinstance(given, str):
+                raise Unusable("turn", f"{key}.{name}: expected text, found {type(given).__name__}")
+            made[name] = given
     called = calls.of_turn(turn, key)
     if called and role != "assistant":
         raise Unusable("turn", f"{key}.tool_calls: only the assistant calls tools, and this is the {role}'s turn")
@@ -116,8 +117,14 @@ def _openai(call: calls.Call, given: JsonObject) -> JsonObject:
     function = given.get("function")
     if isinstance(function, dict) and isinstance(function.get("arguments"), str) and function["arguments"]:
         arguments = function["arguments"]  # as it was written
-    identity: JsonObject = {"id": given["id"]} if isinstance(given.get("id"), str) else {}
+    own = _identity(given.get("id"))
+    identity: JsonObject = {"id": own} if isinstance(own, str) else {}
     return {**identity, "type": "function", "function": {"name": call["name"], "arguments": arguments}}
+
+
+def _identity(value: Json) -> Json:
+    """The id of a call as text: some number their calls."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def text(content: list[Json], key: str) -> str:
