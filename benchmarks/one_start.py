@@ -4,8 +4,9 @@
 
 Makes three adapters with random weights for the checkpoint of benchmarks/phi4mini.py and runs what the graph runs: the
 model answers test; the three candidates answer val, and test ahead; the last of them, chosen, answers test. Prints the
-wall time of each command and how often an engine started. `--apart` runs the five answers one by one instead, each with
-a journal of its own, as the graph once did.
+wall time of each command as it ends and how often an engine started; its log is kept beside its files. `--apart` runs
+the five answers one by one instead, each with a journal of its own, as the graph once did. Neither finds compiled code
+of an earlier run.
 """
 
 import argparse
@@ -94,6 +95,8 @@ def main() -> None:
     def command(data: Path, files: list[Path], adapters: list[Path], *more: object) -> dict[str, Any]:
         """Run one job of the graph; how long it took, and how often an engine started."""
         start = time.time()
+        log = out / f"{files[0].stem}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "fledgling.gpus", os.environ.get("BENCHMARK_GPUS", "1")),
@@ -105,18 +108,18 @@ def main() -> None:
             ],
             check=False,
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}"},
-            stderr=subprocess.PIPE,
-            text=True,
+            env=os.environ
+            | {"PYTHONPATH": f"{ROOT / 'src'}:{os.environ.get('PYTHONPATH', '')}"}
+            | {"VLLM_CACHE_ROOT": str(out / "cache"), "TRITON_CACHE_DIR": str(out / "cache/triton")},
+            stderr=log.open("w"),
         )
+        said = log.read_text(errors="replace")
         if done.returncode:
-            sys.exit(done.stderr[-5000:])
+            sys.exit(said[-5000:])
         rows = {str(path.relative_to(out)): len(path.read_text().splitlines()) for path in files}
-        return {
-            "rows": rows,
-            "starts": done.stderr.count("was ready after"),
-            "wall_s": round(time.time() - start, 1),
-        }
+        job = {"rows": rows, "starts": said.count("was ready after"), "wall_s": round(time.time() - start, 1)}
+        print(json.dumps(job), flush=True)
+        return job
 
     jobs = [command(test, [out / "slm.jsonl"], [])]
     if args.apart:
@@ -124,8 +127,6 @@ def main() -> None:
     else:
         jobs.append(command(val, val_files, made, "--ahead", test))
     jobs.append(command(test, [out / "tuned.jsonl"], [made[-1]]))
-    for job in jobs:
-        print(json.dumps(job), flush=True)
     total = {"starts": sum(job["starts"] for job in jobs), "wall_s": round(sum(job["wall_s"] for job in jobs), 1)}
     print(json.dumps({"name": "apart" if args.apart else "one_start", **total}), flush=True)
     texts = [[json.loads(line)["raw"] for line in file.open()] for file in val_files]

@@ -123,3 +123,32 @@ def training_examples(count: int, seed: int = 3, tokens: int | None = None) -> l
             {"id": f"row-{i}", "group": f"row-{i}", "messages": turns, "schema": {"type": "object"}, "answer": wanted}
         )
     return rows
+
+
+def guided_examples(count: int, schemas: int = 60, seed: int = 6) -> list[dict[str, Any]]:
+    """Rows of `schemas` different schemas in turn; every answer within one ends, whatever weights write it."""
+    rng = random.Random(seed)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+
+    def word() -> str:
+        return "".join(rng.choice(letters) for _ in range(rng.randint(3, 9)))
+
+    def part(depth: int) -> dict[str, Any]:
+        kind = rng.choice(["enum", "boolean", "integer", "string", "array", *(["object"] if depth < 2 else [])])
+        if kind == "enum":
+            return {"enum": sorted({word() for _ in range(rng.randint(2, 6))})}
+        if kind == "integer":
+            return {"type": "integer", "minimum": 0, "maximum": rng.choice([9, 120, 5000])}
+        if kind == "string":
+            return {"type": "string", "maxLength": rng.randint(3, 8)}
+        if kind == "array":
+            return {"type": "array", "items": {"enum": [word(), word()]}, "minItems": 1, "maxItems": 3}
+        return {"type": "boolean"} if kind == "boolean" else whole(depth + 1)
+
+    def whole(depth: int = 0) -> dict[str, Any]:
+        parts = {word(): part(depth) for _ in range(rng.randint(2, 4))}
+        return {"type": "object", "properties": parts, "required": list(parts), "additionalProperties": False}
+
+    made = [whole() for _ in range(schemas)]
+    rows = examples(count, seed)
+    return [{**row, "schema": made[i % schemas]} for i, row in enumerate(rows)]

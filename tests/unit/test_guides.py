@@ -123,6 +123,56 @@ def test_whatever_is_drawn_within_a_guide_is_valid(family: Family) -> None:
     assert called
 
 
+BYTES = xgrammar.TokenizerInfo([bytes([i]) for i in range(256)] + [b"</s>"], stop_token_ids=[256])
+BOUNDED = [
+    {"type": "string", "maxLength": 4},
+    {"type": "string", "minLength": 3},
+    {"type": "string", "minLength": 2, "maxLength": 5},
+    {"type": "array", "items": {"type": "string", "maxLength": 2}, "minItems": 1, "maxItems": 3},
+    {
+        "type": "object",
+        "propertyNames": {"maxLength": 3},
+        "additionalProperties": {"type": "boolean"},
+        "maxProperties": 1,
+    },
+]
+
+
+def matcher_of(schema: dict[str, Any]) -> Any:
+    guide = Guides(Chat(tokenizer(FAMILIES[0]))).guide(Example("s", "s", RECORD.messages, {}, schema=schema))
+    assert guide
+    return xgrammar.GrammarMatcher(xgrammar.GrammarCompiler(BYTES, max_threads=1).compile_structural_tag(guide))
+
+
+@pytest.mark.parametrize("schema", BOUNDED, ids=str)
+def test_bounded_strings_are_valid_byte_by_byte(schema: dict[str, Any]) -> None:
+    """A model may write any byte that its guide takes: control characters and halves of surrogates among them."""
+    ended = 0
+    for number in range(30):
+        random, matcher, written = Random(number), matcher_of(schema), bytearray()
+        bits = xgrammar.allocate_token_bitmask(1, 257)
+        for _ in range(300):
+            matcher.fill_next_token_bitmask(bits)
+            may = [i for i in range(257) if bits[0, i // 32].item() >> (i % 32) & 1]
+            if 256 in may:
+                ended += 1
+                assert json_schema.compiled(schema).valid(strict_json.loads(bytes(written))), bytes(written)
+                break
+            closing = [i for i in may if i in b'"}]']
+            token = random.choice(closing) if closing and random.random() < 0.3 else random.choice(may)
+            assert matcher.accept_token(token)
+            written.append(token)
+    assert ended > 25
+
+
+@pytest.mark.parametrize("text", ['a"b', "a\\b", "a\nb", "\u0007ü€😀", "\x7f"])
+def test_a_bounded_string_may_be_any_text_of_its_length(text: str) -> None:
+    for size, takes in ((len(text), True), (len(text) - 1, False)):
+        matcher = matcher_of({"type": "string", "maxLength": size})
+        written = json.dumps(text, ensure_ascii=False).encode()
+        assert all(matcher.accept_token(byte) for byte in written) == takes
+
+
 def test_forms_are_read_off_the_template() -> None:
     by_name = {family.name: form_of(Chat(tokenizer(family))) for family in READABLE}
     assert by_name["phi-4-mini"] == Form('<|tool_call|>[{"name":"', '","arguments":', '},{"name":"', "}]<|/tool_call|>")

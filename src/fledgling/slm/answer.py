@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -323,11 +323,15 @@ def _answers(slm: Slm, works: Sequence[_Work], finished: Journal) -> Iterator[tu
             )
         ]
         finished.put_many(
-            (_key(work.run, unit), {"answers": [asdict(answer) for answer in parts]})
+            (_key(work.run, unit), {"answers": [_plain(answer) for answer in parts]})
             for work, unit, parts in units
             if all(answer.tokens is not None for answer in parts)  # out of memory may be over at the next run
         )
         yield from batch.values()
+
+
+def _plain(answer: Answer) -> Object:
+    return {"tokens": answer.tokens, "latency_s": answer.latency_s}
 
 
 def _key(run: str, rows: list[Asked]) -> str:

@@ -20,6 +20,16 @@ ID = re.compile(r"call\d{5}")  # what Chat makes up for a call without an id
 # An answer in words: nothing in it may be taken for a call.
 WORDS = r"[^\s<{\[(`\"][^<{\[(`]*"
 SPACES = {"compact": (",", ":"), "spaced": (", ", ": ")}
+# xgrammar takes any of these between quotes: bare control characters where a string is bounded, halves of a surrogate
+# pair everywhere, which are no JSON and no text; and in a bounded string no escape, so that no quote can be written.
+LOOSE = (r"(([^\"\\\r\n]))", r"[^\0-\x1f\"\\\r\n]")
+CHARACTER = r"[ !#-\[\]-\ud7ff\ue000-\U0010ffff]"
+BOUNDED = rf'(({CHARACTER}) | ("\\" bounded_escape))'
+HEX = "[A-Fa-f0-9]"
+# An escape is one character: no pair of surrogates, which would be counted as two.
+ESCAPE = rf"""
+bounded_escape ::= (([\"\\/bfnrt]) | ("u" [A-CE-Fa-ce-f0-9] {HEX} {HEX} {HEX}) | ("u" [Dd] [0-7] {HEX} {HEX}))
+"""
 
 Tag = Object
 
@@ -90,11 +100,17 @@ class Guides:
         text = json.dumps(schema, ensure_ascii=False)
         if (known := self._known.get(spaces + text)) is None:
             try:
-                made = xgrammar.Grammar.from_json_schema(text, any_whitespace=False, separators=SPACES[spaces])
+                made = str(xgrammar.Grammar.from_json_schema(text, any_whitespace=False, separators=SPACES[spaces]))
             except (RuntimeError, ValueError, TypeError) as error:
                 raise Unguided(" ".join(str(error).split())[:300]) from None
-            known = self._known[spaces + text] = str(made)
+            known = self._known[spaces + text] = strict(made)
         return {"type": "grammar", "grammar": known}
+
+
+def strict(grammar: str) -> str:
+    """A grammar of xgrammar's for a JSON Schema, with strings as RFC 8259 has them, bounded ones in whole characters."""
+    bounded, free = LOOSE
+    return grammar.replace(bounded, BOUNDED).replace(free, CHARACTER) + (ESCAPE if bounded in grammar else "")
 
 
 def form_of(chat: Chat) -> Form:

@@ -6,6 +6,7 @@ replica outlives the run that started it.
 """
 
 import contextlib
+import fcntl
 import json
 import logging
 import os
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 Lines = queue.SimpleQueue[tuple[int, Object | int]]  # (replica, what it said or its exit code)
 
 MODULE = "fledgling.slm.vllm_engine"
+PIPE = 1 << 20  # bytes between a replica and this process: no engine waits until an answer is read (Linux)
 MOST_SLOTS = 8  # adapters in a GPU's memory at once; others wait in main memory
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # what vLLM takes as max_lora_rank
 ENVIRONMENT = {
@@ -105,6 +107,9 @@ class VllmSlm:
                     elif "ready_s" in said:
                         log.info("the replica on card %s was ready after %.1f s", card, said["ready_s"])
                     elif "done" in said:
+                        log.info(
+                            "the replica on card %s answered %d rows in %.1f s", card, said["done"], said["took_s"]
+                        )
                         running.remove(number)
                     else:
                         rows.append(said)
@@ -124,9 +129,13 @@ class VllmSlm:
 
     def _start(self, card: str) -> subprocess.Popen[str]:
         environment = {**ENVIRONMENT, **os.environ, "CUDA_VISIBLE_DEVICES": card}
-        return subprocess.Popen(
+        replica = subprocess.Popen(
             [sys.executable, "-m", MODULE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
+        assert replica.stdout
+        with contextlib.suppress(OSError, AttributeError):  # not Linux, or the machine allows less: slower, no more
+            fcntl.fcntl(replica.stdout, fcntl.F_SETPIPE_SZ, PIPE)
+        return replica
 
 
 def _waiting(lines: "Lines") -> Iterator[tuple[int, Object | int]]:
@@ -188,7 +197,7 @@ def _talk(replica: "subprocess.Popen[str]", job: Object, number: int, lines: "Li
 def serve(job: Object, out: IO[str]) -> None:
     """Answer the rows of one job.
 
-    Writes {"ready_s"} once the engine is up, {"i", "tokens", "latency_s"} as a row ends, {"done"} after the last.
+    Writes {"ready_s"} once the engine is up, {"i", "tokens", "latency_s"} as a row ends, {"done", "took_s"} after the last.
     """
     begun = time.perf_counter()
     from vllm import LLM, SamplingParams
@@ -245,8 +254,9 @@ def serve(job: Object, out: IO[str]) -> None:
                     "tokens": list(output.outputs[0].token_ids),
                     "latency_s": (time.perf_counter() - start) / done,
                 }
-                print(json.dumps(row), file=out, flush=True)
-    print(json.dumps({"done": done}), file=out, flush=True)
+                print(json.dumps(row), file=out)
+        out.flush()  # once a step: what ends together is read together
+    print(json.dumps({"done": done, "took_s": time.perf_counter() - start}), file=out, flush=True)
 
 
 def quantized(precision: str) -> Object:
