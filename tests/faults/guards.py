@@ -628,7 +628,7 @@ GUARDS = [
         "answers",
         "a reply in several choices is one reply",
         "teacher/answers.py",
-        '    choice = _choice(body["choices"])\n',
+        '    choice = one_choice(body["choices"])\n',
         '    choice = body["choices"][0]\n',
         UNIT + "test_taxonomy.py::test_a_reply_in_several_choices_is_one_reply",
     ),

@@ -457,3 +457,23 @@ def test_times_of_every_kind(value, seconds):
         return
     with pytest.raises(Unusable, match="is no time"):
         moment(value, "t")
+
+
+def test_a_logged_reply_whose_calls_are_lost_is_no_abstention():
+    """Text that ends because a tool was called, without the call; and the call in the second of two choices."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+    tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+    words = {"index": 0, "message": {"role": "assistant", "content": "Let me look."}, "finish_reason": "tool_calls"}
+    calls = {"index": 1, "message": {"role": "assistant", "tool_calls": [call]}, "finish_reason": "tool_calls"}
+
+    def row(*choices):
+        asked = {"messages": [{"role": "user", "content": "hi"}], "tools": [tool], "model": "m"}
+        return {"id": "x", "object": "chat.completion", **asked, "choices": list(choices)}
+
+    with pytest.raises(Unusable) as lost:
+        parse(row(words), "toolcall")
+    assert lost.value.code == "reply_call_lost"
+    assert parse(row(words, calls), "toolcall").answer == [{"name": "f", "arguments": {"a": 1}}]
+    assert parse(row(words | {"finish_reason": "stop"}), "toolcall").answer == []
+    written = {"role": "assistant", "content": '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'}
+    assert parse(row(words | {"message": written}), "toolcall").answer == [{"name": "f", "arguments": {"a": 1}}]

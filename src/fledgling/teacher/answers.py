@@ -124,7 +124,7 @@ def _json(text: str) -> Any:
 
 
 def _read(body: Object) -> Answer | None:
-    choice = _choice(body["choices"])
+    choice = one_choice(body["choices"])
     finish = _text(choice.get("finish_reason"))
     ending = (finish or "").lower().rpartition(".")[2]  # some write FinishReason.STOP
     cut = ending in CUT_OFF | FILTERED | REFUSED  # then there may be nothing else
@@ -153,7 +153,7 @@ def _read(body: Object) -> Answer | None:
     )
 
 
-def _choice(choices: list[Object]) -> Object:
+def one_choice(choices: list[Object]) -> Object:
     """The one choice that was asked for. Of several, the others have what the first lacks: text in one, calls in the next.
 
     Raises:

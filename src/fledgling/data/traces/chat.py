@@ -7,7 +7,10 @@ from fledgling.artefacts import Json, JsonObject
 from fledgling.data.invalid import Unusable
 from fledgling.data.traces.record import Record, text
 from fledgling.data.values import as_list, as_object
+from fledgling.teacher.answers import one_choice
 from fledgling.teacher.answers import read as read_reply
+from fledgling.tracks.dialects import parse_calls
+from fledgling.tracks.toolcall import CALLED
 
 _THOUGHTS = frozenset(("reasoning", "thinking", "redacted_thinking"))
 _TEXTS = frozenset(("text", "input_text", "output_text"))
@@ -84,7 +87,7 @@ def reply_of(value: Json, key: str) -> JsonObject:
     if isinstance(found, dict):
         choices = found.get("choices")
         if isinstance(choices, list) and choices:
-            return as_object(choices[0], f"{key}.choices[0]")
+            return one_choice([as_object(choice, f"{key}.choices[{at}]") for at, choice in enumerate(choices)])
         if isinstance(found.get("message"), dict) and not isinstance(found.get("role"), str):
             return found
         if _SPEAKERS.get(str(found.get("role")), found.get("role")) == "assistant" and _MESSAGE & found.keys():
@@ -165,7 +168,8 @@ def require_success(record: Record) -> JsonObject:
     """The reply of a call that came to its end.
 
     Raises:
-        Unusable: it failed, was refused, filtered, cut off or is empty, or the log does not hold it; says which.
+        Unusable: it failed, was refused, filtered, cut off or is empty, or the log does not hold it or its calls; says
+            which.
     """
     if record.status is not None and not 200 <= record.status < 300:
         raise Unusable("reply_status", f"the call ended with HTTP {record.status}{_said(record.error)}")
@@ -180,6 +184,8 @@ def require_success(record: Record) -> JsonObject:
     if found.outcome != "ok":
         more = found.reason or (f"finish_reason {record.finish}" if record.finish else "")
         raise Unusable(f"reply_{found.outcome}", f"{FAILED[found.outcome]}{_said(more)}")
+    if found.finish_reason in CALLED and not found.tool_calls and not parse_calls(found.raw or ""):
+        raise Unusable("reply_call_lost", f"finish_reason {found.finish_reason}, and the log holds no call")
     return record.reply
 
 
