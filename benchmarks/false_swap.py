@@ -1,6 +1,6 @@
 """How often does the gate swap in a contender that is worse by exactly the margin?
 
-    python benchmarks/false_swap.py [gate] [family] [looks] [--draws 20000] [--alpha 0.05] [--power 0.8] [--seed 1]
+    python benchmarks/false_swap.py [gate] [family] [looks] [family_looks] [--draws 20000] [--alpha 0.05] [--power 0.8] [--seed 1]
     python benchmarks/false_swap.py family --scores f1 --rows 1000 --correlation 0.6    # a part of its table
 
 gate: draws pairs of contenders whose true gap is the margin, lets the gate judge them, and prints the share of swaps
@@ -11,6 +11,7 @@ passes"; then staircases, on which some contender is good, with the share of wor
 As in the graph, val says where building stops, and which contenders the sequence passes over.
 looks: the same for one contender whose teacher's rows are bought in looks, beside a gate that looks as often
 without paying for it, and the rows that are asked.
+family_looks: both at once, with the share of worlds in which any contender passes at any look.
 Exit code 1 where a share leaves its tolerance: alpha plus three standard errors, power minus five points (four, on staircases).
 """
 
@@ -324,6 +325,37 @@ def looks_drawn(draw: Callable[[], tuple[np.ndarray, np.ndarray | None]], alpha:
     return Bought(passed / draws, peeking / draws, once / draws, float(np.mean(ends)), float(np.median(ends)))
 
 
+def family_looks(
+    n: int, contenders: int, rho: float, scores: str, alpha: float, draws: int, rng: np.random.Generator
+) -> dict[str, tuple[float, float]]:
+    """Contenders at the margin whose teacher is bought in looks: how often any passes at any look, whatever ends the buying.
+
+    By family: the shares with the levels of the looks, and with the whole of alpha at each.
+    """
+    names = [f"c{place}" for place in range(contenders)]
+    results = {name: [0, 0] for name in ("sequence", "holm")}
+    for start in range(0, draws, step := 200 if scores != "binary" else max(50, 2_000_000 // n)):
+        size = min(step, draws - start)
+        made = world(size, n, [MARGIN] * contenders, rho, scores, rng)
+        planned = sequential.plan(n if made.groups is None else made.groups.tolist(), alpha=alpha)
+        passed = {name: np.zeros((2, size), bool) for name in results}
+        for look in planned.looks:
+            part = World(
+                made.differences[:, :, :look], None if made.groups is None else made.groups[:look], made.binary
+            )
+            p = np.maximum(p_values(part, alpha), 1e-3)  # no p of counts or of 1,000 resamples is below
+            for row, values in enumerate(p.tolist()):
+                found = [family.Evidence(*pair) for pair in zip(names, values, strict=True)]
+                for name in results:
+                    for place, at in enumerate((partial(sequential.level_for, planned, look), float)):
+                        settled = family.settle(name, found, alpha=alpha, nominee=names[-1], further=False, at=at)
+                        passed[name][place, row] |= settled.cheapest is not None
+        for name, both in passed.items():
+            for place in range(2):
+                results[name][place] += int(both[place].sum())
+    return {name: (both[0] / draws, both[1] / draws) for name, both in results.items()}
+
+
 def tolerance(alpha: float, draws: int) -> float:
     """The share above which false swaps are more than chance: three standard errors over alpha."""
     return alpha + 3 * math.sqrt(alpha * (1 - alpha) / draws)
@@ -479,7 +511,25 @@ def look_tables(args: argparse.Namespace, rng: np.random.Generator, check: Check
             print(f"| {n:,} | {100 * discordance:g} % | " + " | ".join(cells) + " |", flush=True)
 
 
-TABLES = {"gate": gate_tables, "family": family_tables, "looks": look_tables}
+def family_look_tables(args: argparse.Namespace, rng: np.random.Generator, check: Check, bad: list[str]) -> None:
+    draws = max(200, args.draws // 10)
+    print(
+        f"\n### Families bought in looks, all at the margin, correlation 0.85: in %, any passes at any look, and with all of "
+        f"alpha at each look; {draws:,} draws (half of it for F1 and groups)\n"
+    )
+    print("| scores | N | contenders | sequence | holm |")
+    print("|---|---|---|---|---|")
+    for scores, n in (("binary", 500), ("binary", 2000), ("f1", 1000), ("groups", 1000)):
+        for contenders in (2, 5):
+            own = draws if scores == "binary" else draws // 2
+            found = family_looks(n, contenders, 0.85, scores, args.alpha, own, rng)
+            for name, (paid, _) in found.items():
+                check(f"looks {name} {scores} {n} {contenders}", paid, own)
+            cells = " | ".join(f"{100 * paid:.1f}, {100 * free:.1f}" for paid, free in found.values())
+            print(f"| {scores} | {n:,} | {contenders} | {cells} |", flush=True)
+
+
+TABLES = {"gate": gate_tables, "family": family_tables, "looks": look_tables, "family_looks": family_look_tables}
 
 
 def main() -> int:

@@ -52,3 +52,12 @@ def test_looks_ask_for_few_rows_where_the_answer_is_plain(benchmark):
     assert equal.median <= 0.4 * 2000
     assert equal.passed > equal.once - 0.06
     assert benchmark.looks(2000, 0.2, 0.1, 0.05, 4000, rng).median <= 2000 / 8
+
+
+def test_a_family_bought_in_looks_keeps_the_promise_of_one_verdict(benchmark):
+    """Whatever ends the buying: any of three passes at any look. With all of alpha at each look it is two to three times that."""
+    draws = 600
+    found = benchmark.family_looks(1000, 3, 0.85, "binary", 0.05, draws, np.random.default_rng(8))
+    for paid, free in found.values():
+        assert paid <= benchmark.tolerance(0.05, draws)
+        assert free > 0.08
