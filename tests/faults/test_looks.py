@@ -170,9 +170,10 @@ async def _rights(data: Path, teacher: Teacher) -> list[bool]:
     return said
 
 
-@pytest.mark.parametrize(("gap", "most", "draws"), [(0.0, 0.4, 9), (0.1, 1 / 8, 5)])
+@pytest.mark.parametrize(("gap", "most", "draws"), [(0.0, 0.6, 3), (0.1, 1 / 8, 5)])
 def test_the_teachers_own_count_says_that_looks_save(tmp_path: Path, gap: float, most: float, draws: int) -> None:
-    """Medians over worlds of 2,000 rows, discordance 20 %: level with the teacher, and ten points behind."""
+    """2,000 rows, discordance 20 %: level with the teacher (tests/unit/test_buying.py has the median over many worlds),
+    and ten points behind."""
     asked = []
     for seed in range(draws):
         made = world(tmp_path / str(seed), 2000, 0.2, gap, seed)
@@ -180,7 +181,7 @@ def test_the_teachers_own_count_says_that_looks_save(tmp_path: Path, gap: float,
             record = made.buy()
             assert server.calls == record["rows"], "no row more than the record says"
         assert len(made.out.read_text().splitlines()) == record["rows"]
-        assert record["stopped"].startswith("the slm passed" if gap == 0 and record["rows"] < 2000 else "")
+        assert record["stopped"].startswith("no contender can catch up" if gap else "the slm passed")
         asked.append(server.calls)
     assert statistics.median(asked) <= most * 2000, asked
 

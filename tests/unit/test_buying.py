@@ -199,3 +199,22 @@ def test_a_split_that_has_grown_is_the_same_split_to_the_ledger(tmp_path: Path):
     assert looks.look(ledger, test="b", inputs="4") == 2, "the same rows, whoever looks"
     assert looks.look(tmp_path / "plain.jsonl", test="a", inputs="1") == 1
     assert (tmp_path / "plain.jsonl").read_text() == '{"test":"a","inputs":"1"}\n'
+
+
+@pytest.mark.parametrize(("gap", "most", "draws"), [(0.0, 0.4, 160), (0.1, 1 / 8, 20)])
+def test_half_of_all_worlds_are_settled_early(gap: float, most: float, draws: int) -> None:
+    """2,000 rows, discordance 20 %: more than half of the worlds end at a look over so small a part of the rows."""
+    planned = sequential.plan(2000, alpha=0.05)
+    lots, early = np.random.default_rng(11), 0
+    for _ in range(draws):
+        kind = lots.choice(4, 2000, p=[0.2 - (0.2 - gap) / 2, (0.2 - gap) / 2, 0.7, 0.1])
+        teacher, slm = (np.isin(kind, right).astype(int).tolist() for right in ((0, 2), (1, 2)))
+        for count in (look for look in planned.looks if look <= most * 2000):
+            made = Rows(
+                scored("teacher", teacher[:count]), (scored("slm", slm[:count]),), (scored("floor-empty", [0] * count),)
+            )
+            one = replace(rule(nominee="slm"), configured=(("slm", False),))
+            if buying.look(one, ladder()[:1], made, planned)[1].stop:
+                early += 1
+                break
+    assert early > draws / 2

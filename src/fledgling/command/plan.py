@@ -45,7 +45,7 @@ def call(args: argparse.Namespace) -> None:
 
 def _others(history: History, config: Config) -> list[str]:
     """What the jobs that ask nobody took last time."""
-    took = history.others(config["tracks"], ("ask", "answer", "answer_candidates", "choose_shots", "train"))
+    took = history.others(config["tracks"], ("ask", "buy", "answer", "answer_candidates", "choose_shots", "train"))
     if not took:
         return []
     each = ", ".join(f"{rule} {seconds:.0f} s" for rule, seconds in sorted(took.items(), key=lambda item: -item[1]))

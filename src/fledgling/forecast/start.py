@@ -45,9 +45,12 @@ def beyond_budget(config: Config, tracks: Collection[str], results: Path) -> lis
         return []
     only = {**config, "tracks": {track: config["tracks"][track] for track in tracks}}
     lines = [line for line in plan(only, results=results, journal=Path(config["journal"])) if line.rule == "ask"]
-    needed = sum(line.calls or 0 for line in lines)
+    likely = [
+        1.0 if line.expected is None else line.expected for line in lines
+    ]  # in looks: more may be bought, or less
+    needed = round(sum((line.calls or 0) * share for line, share in zip(lines, likely, strict=True)))
     cost, currency = (
-        sum(line.money or 0 for line in lines),
+        sum((line.money or 0) * share for line, share in zip(lines, likely, strict=True)),
         next((line.currency for line in lines if line.currency), ""),
     )
     problems = []
