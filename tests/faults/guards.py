@@ -172,7 +172,7 @@ GUARDS = [
         "F12",
         "the place of the answers is tried before the first call",
         "teacher/ask.py",
-        "    _require_folder(Path(out))\n",
+        "    require_folder(Path(out))\n",
         "",
         KILLS + "test_f12_a_place_that_cannot_be_written_is_found_before_the_first_call",
     ),
