@@ -36,7 +36,7 @@ test: env check
 	$(PYTEST) tests/console
 	$(PYTEST) tests/smoke tests/gpu
 
-# Needs Debian's slurmctld slurmd slurm-client munge; about ten minutes.
+# Needs Debian's slurmctld slurmd slurm-client munge.
 cluster: env
 	FLEDGLING_REQUIRE_SLURM=1 $(PYTEST) -n 4 tests/cluster
 

@@ -259,10 +259,8 @@ def script_of(job: Job, wrap: str) -> str:
     """What the batch script of a job does, in sh: nothing where it has no record any more or has ended well before."""
     record, done = (shlex.quote(str(path.absolute())) for path in (job.file, job.done))
     return f"""export {lease.RECORD}={record}
-if [ ! -e {record} ] || [ "$(cat {done} 2>/dev/null)" = "$SLURM_JOB_ID" ]; then
-  echo "slurm: {job.name} has ended or was replaced, and Slurm started it once more: nothing to do" >&2
-  exit 0
-fi
+[ -e {record} ] || {{ echo "slurm: {job.name} was replaced (no {record}): nothing to do" >&2; exit 1; }}
+[ "$(cat {done} 2>/dev/null)" != "$SLURM_JOB_ID" ] || {{ echo "slurm: {job.name} has ended well before" >&2; exit 0; }}
 ( {wrap}
 ) && echo "$SLURM_JOB_ID" > {done}.$$ && mv {done}.$$ {done}"""
 

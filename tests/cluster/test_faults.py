@@ -38,7 +38,8 @@ def test_a_job_that_was_killed_is_tried_again(slow):
 
 
 def test_ahead_of_the_time_limit_the_job_gets_term_and_goes_on_in_the_next(slow):
-    driver = slow.start("--set-resources", "fetch:runtime=1", extra="--signal=TERM@50")
+    # TERM comes 40 s after the start: a job on a busy machine has begun by then.
+    driver = slow.start("--set-resources", "fetch:runtime=2", extra="--signal=TERM@80")
     slow.started()
     until((slow.folder / "ended").exists, "TERM", 75)
     assert (slow.folder / "ended").read_text() == "SystemExit"
@@ -147,6 +148,17 @@ def test_the_next_driver_takes_a_live_job_over(slow, sent):
     time.sleep(3)
     slow.release()
     slow.done(again)
+    assert slow.starts() == [number]
+
+
+def test_what_ended_while_no_driver_lived_is_kept(slow):
+    driver = slow.start()
+    number = slow.started()
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait(30)
+    slow.release()
+    until(lambda: number not in slow.cluster.jobs(), "the end of the job", 40)
+    slow.done(slow.start())
     assert slow.starts() == [number]
 
 

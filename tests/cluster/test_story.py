@@ -1,4 +1,4 @@
-"""The embedded default on a cluster, small: both verdicts through each profile, GPUs that no two jobs share, paid once."""
+"""The graph on a cluster, over small tracks: paid once, trainings that go on, GPUs that no two jobs share."""
 
 import fcntl
 import json
@@ -49,58 +49,11 @@ def local(project, *targets):
     assert done.returncode == 0, done.stdout[-5000:]
 
 
-@dataclass(frozen=True)
-class Ran:
-    """When a job ran by Slurm's clock, where, and on which GPUs."""
-
-    start: datetime
-    end: datetime
-    node: str
-    gpus: frozenset[str]
-
-    @classmethod
-    def of(cls, cluster, number, log):
-        """What Slurm says of an ended job, and its own log of the GPUs that it claimed: as many as it was given."""
-        text = cluster.ask("scontrol", "show", "job", "-d", number)
-        said = dict(re.findall(r"(\S+?)=(\S*)", text))
-        gpus = frozenset(re.search(r"claimed GPU (.*)", log)[1].split(", "))
-        assert int(re.search(r"Tres\w+=gres:gpu\S*?:(\d+)", text)[1]) == len(gpus), text
-        times = [datetime.fromisoformat(said[key]) for key in ("StartTime", "EndTime")]
-        return cls(*times, said["NodeList"], gpus)
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize(("project", "gpus"), [("slurm-generic", 2), ("slurm", 4)], indirect=["project"])
-def test_both_verdicts_and_no_gpu_is_shared(project, gpus):
-    """Two trainings of two GPUs run side by side on a node of four, two of four one after another."""
-    files = overlay(project, "gpus.yaml", training={"gpus": gpus})
-    driver = project.start(*files, target="all")
-    assert driver.wait(580) == 0, project.log()[-8000:]
-    for track in TRACKS:
-        verdict = json.loads((project.folder / f"results/verdict/{track}.json").read_text())
-        assert verdict["deploy"] in ("slm", "tuned", "teacher", "inconclusive")
-        assert [rung["name"] for rung in verdict["ladder"]] == ["slm", "tuned"]
-        assert "<svg" in (project.folder / f"results/report/{track}.html").read_text()
-    names = [path.stem for path in (project.folder / ".snakemake/fledgling/jobs").rglob("*.json")]
-    assert sum("small" in name for name in names) <= 4, "the small jobs of a track go out together"
-    ran = {}
-    for path in (project.folder / ".snakemake/fledgling/jobs").rglob("fledgling-train-*.json"):
-        record = json.loads(path.read_text())
-        track = re.search(r"track=(\w+)", record["targets"][0])[1]
-        log = (project.folder / f"logs/train/{track}/sft.log").read_text()
-        ran[track] = Ran.of(project.cluster, record["id"], log)
-        assert len(ran[track].gpus) == gpus
-    one, other = (ran[track] for track in TRACKS)
-    at_once = one.node == other.node and one.start < other.end and other.start < one.end
-    assert at_once == (gpus == 2)
-    assert not at_once or not one.gpus & other.gpus
-
-
 @pytest.mark.timeout(120)
 def test_groups_of_small_jobs_never_wait_for_each_other(project):
     """With several candidates the scores of val come before a training's end, and those of test after it."""
     files = overlay(project, "two.yaml", recipe={"candidates": 2})
-    driver = project.start(*files, target="all")
+    driver = project.start(*files, targets=["all"])
     until(lambda: "Submitted" in project.log() or project.cluster.jobs() or driver.poll() is not None, "a submission")
     assert "depends on itself" not in project.log()
     assert driver.poll() is None, project.log()
@@ -116,7 +69,11 @@ def entries(journal):
 
 
 ASKED = "results/predictions/toolcall/teacher.jsonl"
-SLOWLY = {"simulated": {"error_rate": 0.06, "rate_429": 0.0, "latency_s": 0.4, "content_filter_rate": 0.0}}
+
+
+def slowly(latency_s):
+    """A simulated teacher who takes so long for a reply."""
+    return {"simulated": {"error_rate": 0.06, "rate_429": 0.0, "latency_s": latency_s, "content_filter_rate": 0.0}}
 
 
 @pytest.mark.timeout(240)
@@ -128,8 +85,8 @@ def test_two_drivers_on_two_nodes_with_one_journal_pay_once(project, root, tmp_p
     try:
         drivers = []
         for one, node in pair:
-            files = overlay(one, "shared.yaml", journal=str(journal), teacher=SLOWLY)
-            drivers.append(one.start(*files, target=ASKED, partition="all", extra=f"-w {node}"))
+            files = overlay(one, "shared.yaml", journal=str(journal), teacher=slowly(0.4))
+            drivers.append(one.start(*files, targets=[ASKED], partition="all", extra=f"-w {node}"))
         for (one, _), driver in zip(pair, drivers, strict=True):
             assert driver.wait(200) == 0, one.log()[-5000:]
     finally:
@@ -148,17 +105,17 @@ def test_two_drivers_on_two_nodes_with_one_journal_pay_once(project, root, tmp_p
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("project", ["slurm", "slurm-generic"], indirect=True)
 def test_an_ask_that_is_cancelled_pays_at_most_the_calls_in_flight_again(project):
-    files = overlay(project, "slowly.yaml", teacher=SLOWLY)
+    files = overlay(project, "slowly.yaml", teacher=slowly(1.5))
     local(project, "results/data/toolcall/test.jsonl")
-    driver = project.start(*files, target=ASKED)
+    driver = project.start(*files, targets=[ASKED])
     journal = project.folder / ".journal/teacher.jsonl"
     until(lambda: journal.exists() and '"result"' in journal.read_text(), "the first reply", 90, project.log)
-    jobs = project.folder / ".snakemake/fledgling/jobs"
-    project.cluster.ask("scancel", json.loads(next(jobs.rglob("*.json")).read_text())["id"])
+    number = number_of(project, "fledgling-ask-*.json")
+    project.cluster.ask("scancel", number)
     assert driver.wait(200) == 0, project.log()[-5000:]
     rows = len((project.folder / ASKED).read_text().splitlines())
     found = entries(journal.parent)
-    assert len(list(jobs.rglob("*.json"))) == 2
+    assert number_of(project, "fledgling-ask-*.json") != number, "another one went on"
     assert set(found["result"].values()) == {1}
     assert sum(found["intent"].values()) <= rows + 8
 
@@ -193,7 +150,8 @@ def whole(root, cluster, tmp_path_factory, worker_id):
             script = shared / "ready/scripts/train.py"
             script.write_text(SLOW_STEPS + script.read_text())
             ready = Project(shared / "ready", cluster, "slurm-generic")
-            local(ready, "results/data/toolcall/train.jsonl", "results/models/slm/manifest.json")
+            rows = [f"results/data/{track}/train.jsonl" for track in TRACKS]
+            local(ready, *rows, "results/models/slm/manifest.json")
             shutil.copytree(ready.folder, shared / "copy", symlinks=True)
             undisturbed = Project(shared / "copy", cluster, "slurm-generic")
             undisturbed.release()
@@ -238,7 +196,7 @@ def preempt(project):
 @pytest.mark.parametrize("trained", PROFILES, indirect=True)
 def test_a_training_that_was_preempted_twice_ends_like_an_undisturbed_one(trained):
     project, weights = trained
-    driver = project.start("--configfile", "small.yaml", target=TRAINING, partition="requeue")
+    driver = project.start("--configfile", "small.yaml", targets=[TRAINING], partition="requeue")
     for step in (5, 10):
         until(lambda step=step: max(sealed(project), default=0) >= step, f"step {step}", 120, project.log)
         preempt(project)
@@ -257,7 +215,7 @@ def test_ahead_of_the_time_limit_a_training_saves_its_step_and_the_next_try_goes
     files = overlay(project, "seldom.yaml", recipe={"save_steps": 1000})
     (project.folder / "pace").write_text("6")  # so that TERM, after 80 s, comes in the middle of it
     limit = ("--set-resources", "train:runtime=2")
-    driver = project.start(*files, *limit, target=TRAINING, extra="--signal=TERM@40")
+    driver = project.start(*files, *limit, targets=[TRAINING], extra="--signal=TERM@40")
     until(lambda: sealed(project), "a saved step", 200, project.log)
     (step,) = sealed(project)
     assert 0 < step < 20
@@ -265,3 +223,50 @@ def test_ahead_of_the_time_limit_a_training_saves_its_step_and_the_next_try_goes
     assert driver.wait(200) == 0, project.log()[-5000:]
     assert f"going on from checkpoint-{step}" in (project.folder / LOG).read_text()
     assert (project.folder / WEIGHTS).read_bytes() == weights
+
+
+@dataclass(frozen=True)
+class Ran:
+    """When a job ran by Slurm's clock, where, and on which GPUs."""
+
+    start: datetime
+    end: datetime
+    node: str
+    gpus: frozenset[str]
+
+    @classmethod
+    def of(cls, cluster, number, log):
+        """What Slurm says of an ended job, and its own log of the GPUs that it claimed: as many as it was given."""
+        text = cluster.ask("scontrol", "show", "job", "-d", number)
+        said = dict(re.findall(r"(\S+?)=(\S*)", text))
+        gpus = frozenset(re.search(r"claimed GPU (.*)", log)[1].split(", "))
+        assert int(re.search(r"Tres\w+=gres:gpu\S*?:(\d+)", text)[1]) == len(gpus), text
+        times = [datetime.fromisoformat(said[key]) for key in ("StartTime", "EndTime")]
+        return cls(*times, said["NodeList"], gpus)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("trained", "gpus"), [("slurm-generic", 2), ("slurm", 4)], indirect=["trained"])
+def test_no_gpu_is_shared(trained, gpus):
+    """On a node of four GPUs two trainings of two run at once, two of four one after another."""
+    project, _ = trained
+    files = overlay(project, "gpus.yaml", training={"gpus": gpus})
+    driver = project.start(*files, targets=[f"results/candidates/{track}/sft/training.json" for track in TRACKS])
+    logs = [project.folder / f"logs/train/{track}/sft.log" for track in TRACKS]
+
+    def claims():
+        return sum(log.exists() and "claimed GPU" in log.read_text() for log in logs)
+
+    until(lambda: claims() == 4 // gpus, f"{4 // gpus} claims", 120, project.log)
+    project.release()
+    assert driver.wait(200) == 0, project.log()[-5000:]
+    ran = {}
+    for path in (project.folder / ".snakemake/fledgling/jobs").rglob("fledgling-train-*.json"):
+        record = json.loads(path.read_text())
+        track = re.search(r"track=(\w+)", record["targets"][0])[1]
+        ran[track] = Ran.of(project.cluster, record["id"], logs[TRACKS.index(track)].read_text())
+        assert len(ran[track].gpus) == gpus
+    one, other = (ran[track] for track in TRACKS)
+    at_once = one.node == other.node and one.start < other.end and other.start < one.end
+    assert at_once == (gpus == 2)
+    assert not at_once or not one.gpus & other.gpus

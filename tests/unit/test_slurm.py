@@ -249,7 +249,9 @@ def test_what_failed_and_was_submitted_again_does_nothing_should_slurm_start_it_
     scheduler.word(number, "NODE_FAIL")
     assert submit() != number
     assert len(slurm.records()) == 1
-    assert batch(job, "touch worked").returncode == 0
+    started = batch(job, "touch worked")
+    assert started.returncode == 1
+    assert "was replaced" in started.stderr
     assert not Path("worked").exists()
 
 
