@@ -19,6 +19,8 @@ class Project:
     """A copy of the project in which the graph really runs."""
 
     folder: Path
+    printed: str = ""
+    """What its first build printed."""
 
     @classmethod
     def of(cls, root: Path, folder: Path) -> "Project":
@@ -59,7 +61,7 @@ class Project:
 def story(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """Everything built once on the embedded default; tests that change it work on a copy."""
     project = Project.of(root, tmp_path_factory.mktemp("story"))
-    project.build()
+    project.printed = project.build()
     return project
 
 

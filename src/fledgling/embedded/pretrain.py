@@ -23,7 +23,7 @@ from torch.nn import functional
 from fledgling import checkpoints
 from fledgling.embedded import architecture, world
 from fledgling.files import digest, sha256_file
-from fledgling.progress import progress
+from fledgling.progress import emit, progress
 from fledgling.prompting import template
 from fledgling.prompting.turns import Place, messages
 from fledgling.records import Example
@@ -158,6 +158,7 @@ class _State:
             part.load_state_dict(state)
         self.random.setstate(saved["random"])
         log.info("going on from %s", newest.name)
+        emit("note", message=f"went on from {newest.name}, which a run before had reached")
         return checkpoints.step(newest)
 
 

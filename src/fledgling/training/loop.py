@@ -20,7 +20,7 @@ from fledgling import checkpoints
 from fledgling.errors import DataError
 from fledgling.files import read_json, write_json
 from fledgling.models import adapter
-from fledgling.progress import progress_bar
+from fledgling.progress import emit, progress_bar
 from fledgling.training.objective import Batch, Objective
 from fledgling.training.recipe import Layout, Recipe, pack, rate
 from fledgling.training.tokens import IGNORED, Row
@@ -234,6 +234,8 @@ def _resume(work: Work, group: Group) -> Path | None:
         log.warning("%s is missing; starting over instead of going on from %s", lost[0], newest.name)
         return None
     log.info("going on from %s", newest.name)
+    if group.first:
+        emit("note", message=f"went on from {newest.name}, which a run before had reached")
     return newest
 
 
