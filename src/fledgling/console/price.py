@@ -103,8 +103,7 @@ class Price:
                 ("rows", "kept", "calls", "prompt_tokens", "completion_tokens", "money", "gpu_minutes")
             )
             return [{"rule": "ask", "track": "", "note": f"unknown: {error}", **unknown}]
-        rule = {"buy": "ask"}  # test, where it is bought in looks
-        now = {(rule.get(job["rule"], job["rule"]), job["track"], job["who"], job["part"]) for job in jobs}
+        now = {("ask" if job["rule"] == "buy" else job["rule"], job["track"], job["who"], job["part"]) for job in jobs}
         gates = {job["track"] for job in jobs if job["rule"] == "compare"}
 
         def runs(line: Object) -> bool:
