@@ -2,7 +2,7 @@
 
     python -m tests.container FOLDER
 
-FOLDER stands for the root of the image: what the steps write to /opt and /work goes below it. RUN is run, apt-get
+FOLDER stands for the root of the image: what the steps write to /opt, /work and /tmp goes below it. RUN is run, apt-get
 included (so: as root, on Debian, in a continuous integration), with a fresh environment in the place of the base image's
 Python. Then the entry point builds the rows of a track, as the user and in the surroundings of `podman run --user 54321`,
 with a checkout that it cannot write.
@@ -31,15 +31,20 @@ def instructions(text: str) -> list[tuple[str, str]]:
     return [(line.split(" ", 1)[0], line.split(" ", 1)[1]) for line in lines]
 
 
+def placed(text: str, inside: Path) -> str:
+    """A text whose paths of the image lie below `inside`."""
+    return re.sub(r"(?<![\w./])/(opt/fledgling|work|tmp)\b", lambda found: f"{inside}/{found[1]}", text)
+
+
 def as_script(steps: list[tuple[str, str]], inside: Path, context: Path) -> str:
-    """Bash that does what the steps do, with /opt/fledgling and /work below `inside`.
+    """Bash that does what the steps do, with /opt/fledgling, /work and /tmp below `inside`.
 
     Raises:
         ValueError: an instruction that has no meaning here.
     """
     lines = ["set -euo pipefail"]
     for name, rest in steps:
-        here = re.sub(r"(?<![\w.])/(opt/fledgling|work)\b", lambda found: f"{inside}/{found[1]}", rest)
+        here = placed(rest, inside)
         if name == "FROM":
             lines += [f"python3 -m venv {inside}/python", f"export PATH={inside}/python/bin:$PATH"]
         elif name == "ARG":
@@ -70,9 +75,9 @@ def command_of(steps: list[tuple[str, str]], inside: Path) -> list[str]:
     return [part.replace("/opt/fledgling", f"{inside}/opt/fledgling") for part in json.loads(entry)]
 
 
-def environment_of(steps: list[tuple[str, str]]) -> dict[str, str]:
+def environment_of(steps: list[tuple[str, str]], inside: Path) -> dict[str, str]:
     """What ENV says."""
-    return dict(part.split("=", 1) for name, rest in steps if name == "ENV" for part in rest.split())
+    return dict(part.split("=", 1) for name, rest in steps if name == "ENV" for part in placed(rest, inside).split())
 
 
 def other_user(work: Path, env: dict[str, str]) -> list[str]:
@@ -94,6 +99,8 @@ def main() -> None:
     inside = parser.parse_args().folder.absolute()
     shutil.rmtree(inside, ignore_errors=True)
     inside.mkdir(parents=True)
+    (inside / "tmp").mkdir()
+    (inside / "tmp").chmod(0o1777)
     steps = instructions((ROOT / "Containerfile").read_text())
     script = as_script(steps, inside, ROOT)
     print(script, flush=True)
@@ -101,7 +108,7 @@ def main() -> None:
     subprocess.run(["bash", "-c", script], env=os.environ | {"PIP_CACHE_DIR": cache}, check=True)
     work = inside / "work"
     (work / "small.yaml").write_text(json.dumps(SMALL))
-    env = environment_of(steps) | {"PATH": f"{inside}/python/bin:{os.environ['PATH']}"}
+    env = environment_of(steps, inside) | {"PATH": f"{inside}/python/bin:{os.environ['PATH']}"}
     as_user = other_user(work, env)
     command = [*as_user, *command_of(steps, inside), "--cores", "1", "--configfile", "small.yaml", "--", TARGET]
     print(shlex.join(command), flush=True)
