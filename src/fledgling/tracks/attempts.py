@@ -22,6 +22,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from fledgling import strict_json
 
+CALLED = ("tool_calls", "function_call", "tool_use")  # reasons to end a reply that say that it calls
 _MARKUP = re.compile(
     r"</?[|｜]?/?(?:tool[_▁]?calls?|function[_▁]?calls?|tool_use|tool_code|invoke|arg_key|minimax:tool_call|seed:tool_call)\b"
     r"|</?(?:function|parameter)(?:=|\s{1,4}name=)"

@@ -26,7 +26,7 @@ from fledgling import strict_json
 from fledgling.files import Object
 from fledgling.records import Example, Prediction
 from fledgling.tracks.assignment import best
-from fledgling.tracks.attempts import attempts_call
+from fledgling.tracks.attempts import CALLED, attempts_call
 from fledgling.tracks.bfcl import allowed_of, ast_match
 from fledgling.tracks.bounds import EXTRA_CALLS, NATIVE_CALLS, in_one_order, too_many
 from fledgling.tracks.declared import offered
@@ -37,7 +37,6 @@ from fledgling.tracks.spoken import is_visible, spoken
 
 __all__ = ["KIND", "Call", "accepts", "ast_match", "native_calls", "parse_calls"]
 
-CALLED = ("tool_calls", "function_call", "tool_use")  # reasons to end a reply that say so
 METRICS = (
     "valid_call_rate",
     "name_match_rate",

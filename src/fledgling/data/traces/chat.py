@@ -9,8 +9,8 @@ from fledgling.data.traces.record import Record, text
 from fledgling.data.values import as_list, as_object
 from fledgling.teacher.answers import one_choice
 from fledgling.teacher.answers import read as read_reply
+from fledgling.tracks.attempts import CALLED
 from fledgling.tracks.dialects import parse_calls
-from fledgling.tracks.toolcall import CALLED
 
 _THOUGHTS = frozenset(("reasoning", "thinking", "redacted_thinking"))
 _TEXTS = frozenset(("text", "input_text", "output_text"))
