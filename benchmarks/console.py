@@ -39,7 +39,7 @@ def copy(folder: Path) -> None:
 
 def run(folder: Path) -> float:
     """Build from nothing; seconds."""
-    for name in ("results", "logs", ".journal", ".snakemake"):
+    for name in ("results", "logs", ".journal", ".snakemake", ".fledgling/runs"):
         shutil.rmtree(folder / name, ignore_errors=True)
     began = time.monotonic()
     subprocess.run(
@@ -88,7 +88,7 @@ class Watched:
         while not self._over.wait(0.5):
             for place in sorted((folder / ".fledgling/runs").glob("*/run.json")):
                 name = place.parent.name
-                if name in seen:
+                if name in seen or self._over.is_set():
                     continue
                 seen.add(name)
                 with socket.create_connection(("127.0.0.1", self._port)) as stream:
