@@ -47,28 +47,14 @@ def main() -> None:
     model = architecture.model(tokens).to(args.device)
     chat = template.chat(tokens)
     model.set_attn_implementation("sdpa")
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    optimizers = [
-        torch.optim.Muon(matrices, lr=RATES[0], momentum=0.95, weight_decay=0.1),
-        torch.optim.AdamW(others, lr=RATES[1], betas=(0.9, 0.95), weight_decay=0.0),
-    ]
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: pretrain._rate(step, args.steps))
-        for optimizer in optimizers
-    ]
+    optimizers, schedules = pretrain.optimisation(model, args.steps, *RATES)
     random, losses = Random("medium"), []
     with torch.device(args.device):
         for _ in range(args.steps):
             packs = [pretrain.pack(chat, *rows) for rows in pretrain._draw(random)]
             with torch.autocast(args.device, torch.bfloat16):
                 loss = pretrain._loss(model, packs, tokens.pad_token_id)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer, schedule in zip(optimizers, schedules, strict=True):
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-                schedule.step()
+            pretrain.update(model, loss, optimizers, schedules)
             losses.append(loss.detach())
     args.folder.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(args.folder / "checkpoint")

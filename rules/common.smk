@@ -65,7 +65,7 @@ def before_start():
     from fledgling.forecast import start
 
     waiting = [(job.rule.name, job.wildcards.get("track")) for job in workflow.dag.needrun_jobs()]
-    asked = {track for rule, track in waiting if rule in ("ask", "buy")}
+    asked = {track for rule, track in waiting if rule in contenders.ASKING}
     start.require(
         config,
         asked=asked,

@@ -22,17 +22,22 @@ def order(groups: Sequence[Hashable], key: str) -> list[int]:
     return sorted(range(len(groups)), key=lambda place: (ranks[groups[place]], str(groups[place]), place))
 
 
+def ordered(data: str | os.PathLike[str], key: str) -> list[tuple[str, str]]:
+    """(id, group) of every row of a split, in the order in which they are bought."""
+    rows = [(example.id, example.group) for example in read_examples(data)]
+    return [rows[place] for place in order([group for _, group in rows], key)]
+
+
 def ids(data: str | os.PathLike[str], record: Bought) -> frozenset[str]:
     """The ids of the rows of a split that were bought.
 
     Raises:
         DataError: the record is about another number of rows than the split has.
     """
-    known = [(example.id, example.group) for example in read_examples(data)]
-    if len(known) != record["of"]:
-        raise DataError(f"{data}: has {len(known)} rows, and the looks were planned for {record['of']}; ask again")
-    places = order([group for _, group in known], record["key"])
-    return frozenset(known[place][0] for place in places[: record["rows"]])
+    rows = ordered(data, record["key"])
+    if len(rows) != record["of"]:
+        raise DataError(f"{data}: has {len(rows)} rows, and the looks were planned for {record['of']}; ask again")
+    return frozenset(name for name, _ in rows[: record["rows"]])
 
 
 def record_of(seal: str | os.PathLike[str]) -> Bought:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 from fledgling import artefacts
 from fledgling.artefacts import AtLook, Bought, Predictions, Rung
-from fledgling.bought import order
+from fledgling.bought import ordered
 from fledgling.contenders import TEACHER
 from fledgling.decision import buying, climb, evidence, sequential
 from fledgling.decision.choice import Rows
@@ -21,7 +21,6 @@ from fledgling.decision.rule import Rule
 from fledgling.decision.scored import Scored, read_rows
 from fledgling.failpoints import failpoint
 from fledgling.files import read_jsonl
-from fledgling.records import read_examples
 from fledgling.score import score
 from fledgling.sealing import seal_of, write_predictions
 from fledgling.teacher.ask import ask, require_folder
@@ -54,10 +53,9 @@ def buy(
         ConfigError, Unavailable, DataError: as `fledgling.teacher.ask.ask`; the same command goes on from there.
         DataError: predictions that their seal does not vouch for, or that are of other rows.
     """
-    examples = [(example.id, example.group) for example in read_examples(data)]
-    places = order([group for _, group in examples], buying.key(rule.track))
+    rows = ordered(data, buying.key(rule.track))
     assert rule.first_look is not None
-    planned = sequential.plan([examples[place][1] for place in places], alpha=rule.alpha, first=rule.first_look)
+    planned = sequential.plan([group for _, group in rows], alpha=rule.alpha, first=rule.first_look)
     names = [Path(path).stem for path in contenders]
     rule = climb.held(rule, evidence.read_trials([os.fspath(path) for path in ladder_files]), names)
     require_folder(Path(out))
@@ -67,7 +65,7 @@ def buy(
         looks: list[AtLook] = []
         answers = place / f"{TEACHER}.jsonl"
         for count in planned.looks:
-            wanted = frozenset(examples[one][0] for one in places[:count])
+            wanted = frozenset(name for name, _ in rows[:count])
             ask(
                 data=data,
                 teacher=teacher,
@@ -80,17 +78,17 @@ def buy(
             )
             failpoint("buy.after_a_look")
             asked = _scored(data, answers, rule, place)
-            rows = Rows(
+            here = Rows(
                 _taken(asked, wanted),
                 tuple(_taken(others[name], wanted) for name in names),
                 tuple(_taken(others[Path(path).stem], wanted) for path in floors),
             )
-            said, decided = buying.look(rule, ladder, rows, planned)
+            said, decided = buying.look(rule, ladder, here, planned)
             looks.append(said)
             log.info("%s: look at %d of %d rows: %s", rule.track, count, planned.rows, said["reason"])
             if decided.stop:
                 break
-        record = buying.record(rule, planned, (name for name, _ in examples), looks)
+        record = buying.record(rule, planned, (name for name, _ in rows), looks)
         _publish(answers, out, [data, *contenders, *floors, *ladder_files], record)
     log.info("%s", buying.in_words(record))
     return record

@@ -22,6 +22,7 @@ LABELS = {
     "tuned": "the tuned small model",
     "tuned_guided": "the tuned small model within the schema",
 }
+ASKING = ("ask", "buy")  # rules that ask the teacher: rows at once, and the test rows in looks
 CONDITION = "unless a cheaper contender promises to pass on val"
 
 

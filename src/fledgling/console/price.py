@@ -10,6 +10,7 @@ from pathlib import Path
 from fledgling.console.policy import Refused
 from fledgling.console.reading import Folder, Object, obj, text
 from fledgling.console.runs import Runs, end_of, spawn
+from fledgling.contenders import ASKING
 from fledgling.errors import FledglingError
 from fledgling.files import digest
 from fledgling.graph import runs as events
@@ -75,9 +76,7 @@ class Price:
                 "rule": events.text(event, "rule"),
                 "name": events.name(event),
                 "track": (names := events.wildcards(event)).get("track", ""),
-                "who": names.get("contender")
-                or names.get("adapter")
-                or ("teacher" if event["rule"] in ("ask", "buy") else ""),
+                "who": names.get("contender") or names.get("adapter") or ("teacher" if event["rule"] in ASKING else ""),
                 "part": names.get("part", ""),
                 "outputs": events.texts(event, "outputs"),
                 "reason": reason(events.text(event, "reason")),
@@ -103,7 +102,7 @@ class Price:
                 ("rows", "kept", "calls", "prompt_tokens", "completion_tokens", "money", "gpu_minutes")
             )
             return [{"rule": "ask", "track": "", "note": f"unknown: {error}", **unknown}]
-        now = {("ask" if job["rule"] == "buy" else job["rule"], job["track"], job["who"], job["part"]) for job in jobs}
+        now = {("ask" if job["rule"] in ASKING else job["rule"], job["track"], job["who"], job["part"]) for job in jobs}
         gates = {job["track"] for job in jobs if job["rule"] == "compare"}
 
         def runs(line: Object) -> bool:

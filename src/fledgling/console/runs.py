@@ -30,6 +30,7 @@ from fledgling.console.reading import (
     text,
     whole,
 )
+from fledgling.contenders import ASKING
 from fledgling.graph import runs
 from fledgling.graph.driver import identity
 from fledgling.graph.runs import FOLDER, Event, Tail
@@ -162,7 +163,7 @@ class Watch:
             job.loss.append((job.done, loss))
             if len(job.loss) > POINTS:
                 del job.loss[1::2]
-        if runs.text(event, "contender") == "teacher" and job.rule.startswith(("ask", "buy")) and job.done is not None:
+        if runs.text(event, "contender") == "teacher" and job.rule.startswith(ASKING) and job.done is not None:
             self._bought.setdefault(job.id, (job.done, job.done))
             self._bought[job.id] = (self._bought[job.id][0], job.done)
 

@@ -150,9 +150,8 @@ def summary(track: str, sources: Sequence[Counts], described: Mapping[str, Mappi
         f"{leaks:,} left out as copies of rows in a later split" if leaks else "",
         f"{beyond:,} beyond the limit" if beyond else "",
     ]
-    without, any_call = (
-        sum(column) for column in zip(*((counts.without, counts.any_call) for counts in sources), strict=True)
-    )
+    without = sum(counts.without for counts in sources)
+    any_call = sum(counts.any_call for counts in sources)
     return (
         f"{track}: {read:,} rows read, {used:,} used ("
         + ", ".join(f"{name} {part['rows']:,}" for name, part in described.items())

@@ -100,15 +100,7 @@ def _train(seed: int, steps: int, kept: Path | None) -> tuple[Any, Any]:
     # fp32 and the fused kernel; elsewhere they are slower.
     native = torch.cpu.get_capabilities().get("avx512_bf16", False)
     model.set_attn_implementation("eager" if native else "sdpa")
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    optimizers = [
-        torch.optim.Muon(matrices, lr=MATRIX_RATE, momentum=0.95, weight_decay=0.1),
-        torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.95), weight_decay=0.0),
-    ]
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps)) for optimizer in optimizers
-    ]
+    optimizers, schedules = optimisation(model, steps, MATRIX_RATE, OTHER_RATE)
     state = _State(model, optimizers, schedules, random)
     run = digest([seed, steps, native, torch.__version__, [sha256_file(path) for path in SOURCES]])
     done = 0 if kept is None else state.resume(kept, run)
@@ -116,15 +108,34 @@ def _train(seed: int, steps: int, kept: Path | None) -> tuple[Any, Any]:
         packs = [pack(chat, *rows) for rows in _draw(random)]
         with torch.autocast("cpu", torch.bfloat16, enabled=native):
             loss = _loss(model, packs, tokens.pad_token_id)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer, schedule in zip(optimizers, schedules, strict=True):
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            schedule.step()
+        update(model, loss, optimizers, schedules)
         if kept is not None and (step + 1) % KEEP_EVERY == 0 and step + 1 < steps:
             state.keep(kept, step + 1, run)
     return model.eval(), tokens
+
+
+def optimisation(model: Any, steps: int, matrix_rate: float, other_rate: float) -> tuple[list[Any], list[Any]]:
+    """Optimizers of a model's matrices and of the rest, and the schedules of their rates over so many steps."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    optimizers = [
+        torch.optim.Muon(matrices, lr=matrix_rate, momentum=0.95, weight_decay=0.1),
+        torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.95), weight_decay=0.0),
+    ]
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps)) for optimizer in optimizers
+    ]
+    return optimizers, schedules
+
+
+def update(model: Any, loss: Any, optimizers: list[Any], schedules: list[Any]) -> None:
+    """One step down the gradient of a loss, clipped to norm 1."""
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    for optimizer, schedule in zip(optimizers, schedules, strict=True):
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        schedule.step()
 
 
 @dataclass(frozen=True, slots=True)
