@@ -10,6 +10,7 @@ import argparse
 import json
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -49,12 +50,13 @@ def main() -> None:
     model.set_attn_implementation("sdpa")
     optimizers, schedules = pretrain.optimisation(model, args.steps, *RATES)
     random, losses = Random("medium"), []
-    with torch.device(args.device):
+    with torch.device(args.device), ThreadPoolExecutor(1) as threads:
         for _ in range(args.steps):
             packs = [pretrain.pack(chat, *rows) for rows in pretrain._draw(random)]
             with torch.autocast(args.device, torch.bfloat16):
                 loss = pretrain._loss(model, packs, tokens.pad_token_id)
-            pretrain.update(model, loss, optimizers, schedules)
+            loss.backward()
+            pretrain.update(model, optimizers, schedules, threads)
             losses.append(loss.detach())
     args.folder.mkdir(parents=True, exist_ok=True)
     model.to(torch.bfloat16).save_pretrained(args.folder / "checkpoint")

@@ -1,12 +1,14 @@
 """How often an engine starts for a track with three candidates, and how long that takes: the graph's own three commands.
 
-    python benchmarks/one_start.py [--folder DIR] [--test 400] [--val 100] [--rank 64] [--layers 32] [--apart]
+    python benchmarks/one_start.py [--folder DIR] [--test 400] [--val 100] [--rank 64] [--layers 32] [--how always]
 
-Makes three adapters with random weights for the checkpoint of benchmarks/phi4mini.py and runs what the graph runs: the
-model answers test; the three candidates answer val, and test ahead; the last of them, chosen, answers test. Prints the
-wall time of each command as it ends and how often an engine started; its log is kept beside its files. `--apart` runs
-the five answers one by one instead, each with a journal of its own, as the graph once did. Neither finds compiled code
-of an earlier run.
+Makes three adapters with random weights for the checkpoint of benchmarks/phi4mini.py and runs what the graph runs on one
+GPU. `--how always` is `finetune: always`: the three candidates answer val, and test ahead, and so does the model without
+adapter; then the model, and the last candidate, chosen, find their answers. `--how auto` has the model answer val and test
+first, as training waits for what they say. `--how apart` runs five answers one by one, each with a journal of its own, as
+the graph once did. Prints the wall time of each command as it ends and how often an engine started; its log is kept
+beside its files. None finds compiled code of an earlier run. What the model without adapter answers to test is kept as
+one-HOW.jsonl, and compared with that of an earlier HOW.
 """
 
 import argparse
@@ -72,7 +74,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--engine", default="vllm")
     parser.add_argument("--precision", default="bf16")
-    parser.add_argument("--apart", action="store_true", help="every answer with a start of its own")
+    parser.add_argument("--how", choices=["always", "auto", "apart"], default="always")
     args = parser.parse_args()
     folder = args.folder.resolve()
     model = phi4mini.make(folder / "model", args.layers)
@@ -92,18 +94,18 @@ def main() -> None:
     out = folder / f"one-{time.time_ns()}"
     val_files = [out / f"val/sft.{number}.jsonl" for number in (1, 2, 3)]
 
-    def command(data: Path, files: list[Path], adapters: list[Path], *more: object) -> dict[str, Any]:
+    def command(data: list[Path], files: list[Path], adapters: list[Path], *more: object) -> dict[str, Any]:
         """Run one job of the graph; how long it took, and how often an engine started."""
         start = time.time()
-        log = out / f"{files[0].stem}.log"
+        log = out / f"{files[-1].stem}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
             [
                 *(sys.executable, "-m", "fledgling.gpus", os.environ.get("BENCHMARK_GPUS", "1")),
                 *(sys.executable, str(ROOT / "scripts/answer.py"), "--track", "bench", "--contender", "slm"),
-                *("--data", str(data), "--model", str(model), "--settings", json.dumps(settings)),
+                *("--data", *map(str, data), "--model", str(model), "--settings", json.dumps(settings)),
                 *(["--adapter", *map(str, adapters)] if adapters else []),
-                *("--journal", str(out / (f"journal-{files[0].stem}" if args.apart else "journal"))),
+                *("--journal", str(out / (f"journal-{files[-1].stem}" if args.how == "apart" else "journal"))),
                 *("--out", *map(str, files), *map(str, more)),
             ],
             check=False,
@@ -121,14 +123,26 @@ def main() -> None:
         print(json.dumps(job), flush=True)
         return job
 
-    jobs = [command(test, [out / "slm.jsonl"], [])]
-    if args.apart:
-        jobs += [command(val, [file], [path]) for file, path in zip(val_files, made, strict=True)]
+    def both(name: str, adapters: list[Path]) -> dict[str, Any]:
+        return command([val, test], [out / f"val/{name}.jsonl", out / f"{name}.jsonl"], adapters)
+
+    if args.how == "apart":
+        jobs = [command([test], [out / "slm.jsonl"], [])]
+        jobs += [command([val], [file], [path]) for file, path in zip(val_files, made, strict=True)]
+        jobs.append(command([test], [out / "tuned.jsonl"], [made[-1]]))
     else:
-        jobs.append(command(val, val_files, made, "--ahead", test))
-    jobs.append(command(test, [out / "tuned.jsonl"], [made[-1]]))
+        jobs = [both("slm", [])] if args.how == "auto" else []
+        jobs.append(command([val], val_files, made, "--ahead", test, "--untuned"))
+        jobs += [both("slm", [])] if args.how == "always" else []
+        jobs.append(both("tuned", [made[-1]]))
     total = {"starts": sum(job["starts"] for job in jobs), "wall_s": round(sum(job["wall_s"] for job in jobs), 1)}
-    print(json.dumps({"name": "apart" if args.apart else "one_start", **total}), flush=True)
+    print(json.dumps({"name": args.how, **total}), flush=True)
+    answered = [json.loads(line)["raw"] for line in (out / "slm.jsonl").open()]
+    (folder / f"one-{args.how}.jsonl").write_text("".join(json.dumps(text) + "\n" for text in answered))
+    for other in sorted({"always", "auto", "apart"} - {args.how}):
+        if (before := folder / f"one-{other}.jsonl").exists():
+            same = sum(a == json.loads(b) for a, b in zip(answered, before.open(), strict=True))
+            print(json.dumps({f"answers of the model that are the same as under {other}": same}), flush=True)
     texts = [[json.loads(line)["raw"] for line in file.open()] for file in val_files]
     same = sum(a == b for a, b in zip(texts[0], texts[1], strict=True))
     print(json.dumps({"answers of candidates 1 and 2 that are the same": same}), flush=True)

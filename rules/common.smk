@@ -195,8 +195,8 @@ def settings(rule, **fixed):
 
     def of(wildcards):
         named = {key: wildcards[key] for key in ("track", "contender", "model", "adapter") if key in wildcards.keys()}
-        named |= {key: value.format(**wildcards) for key, value in fixed.items()}
-        repeat = int(wildcards.get("part") == "repeat/")
+        named |= {key: value.format(**wildcards) for key, value in fixed.items() if key != "part"}
+        repeat = int((fixed.get("part") or wildcards.get("part")) == "repeat/")
         if "track" in named:
             track_of(wildcards)
         return in_markup(canonical(sees.settings(config, rule, **named, repeat=repeat)))
@@ -368,6 +368,11 @@ def option(name, files):
         return f"{name} {found}" if found else ""
 
     return of
+
+
+def gpus_to_answer(wildcards):
+    """The GPUs that a contender's answers claim."""
+    return contenders.answering(config, wildcards.contender).get("gpus", 0)
 
 
 def shots_of(wildcards):

@@ -11,6 +11,7 @@ rule fetch:
         manifest="results/models/{model}/manifest.json",
     log:
         "logs/fetch/{model}.log",
+    priority: 1  # everything else waits for it
     conda:
         "../envs/base.yaml"
     threads: 1

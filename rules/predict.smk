@@ -68,37 +68,69 @@ rule buy:
 
 
 rule answer:
-    """Let a small local model answer, under its adapter if it has one; a killed run goes on where it stopped."""
+    """Let a small local model answer val and test in one start, under its adapter if it has one; a killed run goes on."""
     input:
-        data=rows_asked,
+        val="results/data/{track}/val.jsonl",
+        test="results/data/{track}/test.jsonl",
         datasheet=ancient("results/data/{track}/datasheet.json"),
         model=model_of,
         adapter=adapter_of,
         shots=shots_of,
-        ahead=lambda wildcards: f"results/data/{wildcards.track}/test.jsonl" if wildcards.part == "val/" else [],
     output:
-        predictions="results/predictions/{track}/{part}{contender}.jsonl",
-        seal="results/predictions/{track}/{part}{contender}.json",
+        val="results/predictions/{track}/val/{contender}.jsonl",
+        test="results/predictions/{track}/{contender}.jsonl",
+        seals=expand("results/predictions/{{track}}/{part}{{contender}}.json", part=["val/", ""]),
     log:
-        "logs/answer/{track}/{part}{contender}.log",
+        "logs/answer/{track}/{contender}.log",
     benchmark:
-        "logs/benchmarks/answer/{track}/{part}{contender}.tsv"
+        "logs/benchmarks/answer/{track}/{contender}.tsv"
     wildcard_constraints:
         contender=any_of(LOCAL),
     conda:
         TORCH_ENV
     resources:
-        **needs("answer", gpus=lambda wildcards: contenders.answering(config, wildcards.contender).get("gpus", 0)),
+        **needs("answer", gpus=gpus_to_answer, splits=["val", "test"]),
     params:
         adapter=lambda wildcards, input: (f"--adapter {input.adapter[0]}" if input.adapter else ""),
         shots=lambda wildcards, input: (f"--shots {input.shots[0]}" if input.shots else ""),
-        ahead=lambda wildcards, input: (f"--ahead {input.ahead}" if input.ahead else ""),
         settings=settings("answer"),
         code=code("scripts/answer.py"),
     shell:
         'python -m fledgling.gpus {resources.gpu} python "$FLEDGLING_SCRIPTS/answer.py" --track {wildcards.track}'
+        " --contender {wildcards.contender} --data {input.val} {input.test} --model {input.model} {params.adapter}"
+        " {params.shots} --settings {params.settings:q} --out {output.val} {output.test} 2> {log}"
+
+
+rule answer_again:
+    """Let a contender answer every test row a second time, to see how much it differs from itself."""
+    input:
+        data="results/data/{track}/test.jsonl",
+        datasheet=ancient("results/data/{track}/datasheet.json"),
+        model=model_of,
+        adapter=adapter_of,
+        shots=shots_of,
+    output:
+        predictions="results/predictions/{track}/repeat/{contender}.jsonl",
+        seal="results/predictions/{track}/repeat/{contender}.json",
+    log:
+        "logs/answer/{track}/repeat/{contender}.log",
+    benchmark:
+        "logs/benchmarks/answer/{track}/repeat/{contender}.tsv"
+    wildcard_constraints:
+        contender=any_of(LOCAL),
+    conda:
+        TORCH_ENV
+    resources:
+        **needs("answer", gpus=gpus_to_answer),
+    params:
+        adapter=lambda wildcards, input: (f"--adapter {input.adapter[0]}" if input.adapter else ""),
+        shots=lambda wildcards, input: (f"--shots {input.shots[0]}" if input.shots else ""),
+        settings=settings("answer", part="repeat/"),
+        code=code("scripts/answer.py"),
+    shell:
+        'python -m fledgling.gpus {resources.gpu} python "$FLEDGLING_SCRIPTS/answer.py" --track {wildcards.track}'
         " --contender {wildcards.contender} --data {input.data} --model {input.model} {params.adapter}"
-        " {params.shots} {params.ahead} --settings {params.settings:q} --out {output.predictions} 2> {log}"
+        " {params.shots} --settings {params.settings:q} --out {output.predictions} 2> {log}"
 
 
 rule choose_shots:
@@ -147,6 +179,7 @@ rule answer_candidates:
         "logs/answer/{track}/val/{adapter}.log",
     benchmark:
         "logs/benchmarks/answer/{track}/val/{adapter}.tsv"
+    priority: 1  # before the model without adapter, which then finds its answers (where no gate has asked it yet)
     conda:
         TORCH_ENV
     resources:
@@ -156,11 +189,14 @@ rule answer_candidates:
             splits=["val"] * len(CANDIDATES) + ["test"],
         ),
     params:
+        untuned=lambda wildcards: (
+            "--untuned" if contenders.untuned_of(config, wildcards.track, wildcards.adapter) else ""
+        ),
         settings=settings("answer", contender="{adapter}.1"),
         code=code("scripts/answer.py"),
     shell:
         'python -m fledgling.gpus {resources.gpu} python "$FLEDGLING_SCRIPTS/answer.py" --track {wildcards.track}'
-        " --contender {wildcards.adapter}.1 --data {input.data} --ahead {input.test} --model {input.model}"
+        " --contender {wildcards.adapter}.1 --data {input.data} --ahead {input.test} {params.untuned} --model {input.model}"
         " --adapter {input.adapters} --settings {params.settings:q} --out {output.predictions} 2> {log}"
 
 

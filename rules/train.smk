@@ -23,6 +23,7 @@ rule train:
         "logs/train/{track}/{adapter}.log",
     benchmark:
         "logs/benchmarks/train/{track}/{adapter}.tsv"
+    priority: 1  # what takes longest starts first, and answers of the model may come out of its candidates' start
     conda:
         TORCH_ENV
     resources:

@@ -10,6 +10,7 @@ only ones asked. An adapter of another base is refused.
 """
 
 import argparse
+import itertools
 from pathlib import Path
 
 from fledgling import contenders
@@ -24,7 +25,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--track", required=True, help="name of the track")
     parser.add_argument("--contender", required=True, help="name of the contender")
-    parser.add_argument("--data", required=True, type=Path, help="rows to answer (test.jsonl)")
+    parser.add_argument("--data", required=True, type=Path, nargs="+", help="rows to answer (val.jsonl test.jsonl)")
     parser.add_argument("--model", required=True, type=Path, help="results/models/{model}/manifest.json")
     parser.add_argument(
         "--adapter",
@@ -36,26 +37,35 @@ def main() -> None:
     parser.add_argument(
         "--ahead", type=Path, help="rows that one of the adapters will be asked next, answered where a start costs more"
     )
+    parser.add_argument(
+        "--untuned", action="store_true", help="the model without adapter will be asked --data and --ahead, too"
+    )
     parser.add_argument("--repeat", type=int, default=0, help="by hand: 1 asks everything a second time")
     parser.add_argument(
         "--shots", type=Path, help="results/shots/{track}/{contender}.jsonl: answered rows that are put before each row"
     )
     parser.add_argument("--journal", type=Path, help="folder of finished work")
     parser.add_argument(
-        "--out", required=True, type=Path, nargs="+", help="predictions to write (.jsonl), one file an adapter"
+        "--out",
+        required=True,
+        type=Path,
+        nargs="+",
+        help="predictions (.jsonl), a file for each of --data by each adapter",
     )
     args = parser.parse_args()
     settings = sees.of_arguments(args, "answer", contender=args.contender, repeat=args.repeat)
     adapters = args.adapter or [None]
-    if len(adapters) != len(args.out):
-        raise UsageError(f"--out: {len(args.out)} files for {len(adapters)} contenders; give one file an adapter")
+    asked = list(itertools.product(args.data, adapters))
+    if len(asked) != len(args.out):
+        raise UsageError(f"--out: {len(args.out)} files where {len(asked)} are answered; give one for each")
     answer_all(
-        [Ask(args.data, adapter, out, args.shots) for adapter, out in zip(adapters, args.out, strict=True)],
+        [Ask(data, adapter, out, args.shots) for (data, adapter), out in zip(asked, args.out, strict=True)],
         track=args.track,
         model=args.model,
         settings=settings,
         journal=args.journal or Path(where().get("journal", ".journal")),
         ahead=args.ahead,
+        untuned=args.untuned,
         spelled=lambda key: contenders.spelled(where().get("spelled", {}), args.contender, args.track, key),
     )
 

@@ -25,3 +25,11 @@ def write_sealed(path: str | Path, value: Mapping[str, object]) -> None:
     text = json.dumps({key: part for key, part in value.items() if key != seals.KEY}, indent=2) + "\n"
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(seals.sealed_json(text))
+
+
+def several_candidates(folder: Path) -> None:
+    """Let trainings of the embedded default keep two adapters to choose from, where it keeps one to be quick."""
+    path = folder / "config/config.yaml"
+    text = path.read_text()
+    assert text.count("  candidates: 1 #") == 1
+    path.write_text(text.replace("  candidates: 1 #", "  candidates: 2 #"))

@@ -23,6 +23,7 @@ LABELS = {
     "tuned_guided": "the tuned small model within the schema",
 }
 ASKING = ("ask", "buy")  # rules that ask the teacher: rows at once, and the test rows in looks
+ANSWERING = ("answer", "answer_again", "answer_candidates")  # rules that ask the slm
 CONDITION = "unless a cheaper contender promises to pass on val"
 
 
@@ -151,6 +152,18 @@ def answers_as(config: Config, name: str) -> str:
     return next(users, name)
 
 
+def untuned_of(config: Config, track: str, adapter: str) -> str | None:
+    """The contender whose answers the candidates of an adapter would give without it; None where there is none."""
+    candidate = f"{adapter}.1"
+
+    def how(name: str) -> tuple[object, ...]:
+        return answering(config, name), limits(config, name, track)
+
+    model = adapter_model(config, adapter)
+    alike = (one for one in ladder(config) if not one.adapter and not one.shots and one.model == model)
+    return next((one.name for one in alike if how(one.name) == how(candidate)), None)
+
+
 def spelled(own: Mapping[str, Mapping[str, str]], name: str, track: str, key: str) -> str:
     """How the configuration spells a key of `slm`, or of a track, that a contender answers with: where it is set.
 
@@ -187,16 +200,16 @@ class Job:
 def starts(config: Config, found: Iterable[Job], *, ahead: bool) -> list[list[Job]]:
     """These jobs by the start of an engine that does them, at most: the first of each group starts it.
 
-    On val all candidates of a training share one, and leave none to the contender that answers as they do. `ahead`: what
-    answers val answers test in the same start (fledgling.slm.answer).
+    A contender answers val and test in one, and so do all candidates of a training val; `ahead`: test as well, which
+    leaves none to the contender that answers as they do (fledgling.slm.answer).
     """
     shared: dict[tuple[object, ...], list[Job]] = {}
     for job in found:
         if job.rule == "choose_shots":
             shared[(job.track, job.contender, job.rule)] = [job]
         elif job.rule == "answer":
-            part = job.repeat if ahead or job.repeat else job.split
-            shared.setdefault((job.track, answers_as(config, job.contender), part), []).append(job)
+            apart = not ahead and candidate_of(config, job.contender) is not None
+            shared.setdefault((job.track, answers_as(config, job.contender), job.repeat, apart), []).append(job)
     return list(shared.values())
 
 
@@ -216,9 +229,7 @@ def jobs(config: Config, track: str) -> list[Job]:
             found += [Job("answer", track, each, "val", condition=condition) for each in kept if len(kept) > 1]
         if one.shots:
             found.append(Job("choose_shots", track, one.name, "val", condition=condition))
-        if on_val:
-            found.append(Job("answer", track, one.name, "val", condition=condition))
-        found.append(Job("answer", track, one.name, condition=condition))
+        found += [Job("answer", track, one.name, split, condition=condition) for split in ("val", "test")]
     if TEACHER in twice:
         found.append(Job("ask", track, TEACHER, repeat=1))
     for one in rungs:

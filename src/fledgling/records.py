@@ -1,7 +1,7 @@
 """The two records that flow through the graph: examples to answer, predictions that answer them."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, Literal, get_args
 
@@ -80,11 +80,8 @@ class Prediction:
 
     def to_json(self) -> Object:
         """The row as written to results/predictions, without a reason and calls in flight where there are none."""
-        row = asdict(self)
-        for name in ("reason", "in_flight"):
-            if row[name] is None:
-                del row[name]
-        return row
+        row = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {name: value for name, value in row.items() if value is not None or name not in ("reason", "in_flight")}
 
 
 _EXAMPLE_KEYS = frozenset(Example.__dataclass_fields__)

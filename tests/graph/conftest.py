@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.project import copy_project
+from tests.project import copy_project, several_candidates
 
 OUTPUTS = {
     "prepare": ["--train", "--val", "--test", "--datasheet"],
@@ -94,6 +94,7 @@ class Graph:
 def copy_graph(root: Path, folder: Path) -> Graph:
     """Copy the project's graph and put a placeholder before each script's own code."""
     copy_project(root, folder)
+    several_candidates(folder)
     for script in (folder / "scripts").glob("*.py"):
         options = OUTPUTS.get(script.stem, ["--out"])
         script.write_text(PLACEHOLDER.format(options=options, script=script.stem) + script.read_text())

@@ -21,11 +21,11 @@ def test_nothing_to_do(built):
     assert built.plan() == {}
 
 
-SLM_AGAIN = {"answer": 4, "score": 4, **AFTER_VAL}
+SLM_AGAIN = {"answer": 2, "score": 4, **AFTER_VAL}
 TRAIN_AGAIN = {
     "train": 2,
     "answer_candidates": 2,
-    "answer": 4,
+    "answer": 2,
     "score": 8,
     "select_adapter": 2,
     "try_on_val": 2,
@@ -45,7 +45,7 @@ TRAIN_AGAIN = {
             "max_new_tokens: 65\n    requests_per_month: 1000000 # invented",
             {
                 "answer_candidates": 1,
-                "answer": 4,
+                "answer": 2,
                 "score": 6,
                 "select_adapter": 1,
                 "try_on_val": 2,
@@ -58,13 +58,13 @@ TRAIN_AGAIN = {
         (
             "repeats: []",
             "repeats: [teacher, slm, tuned]",
-            {"ask": 2, "answer": 4, "score": 6, **AFTER_DECIDE},
+            {"ask": 2, "answer_again": 4, "score": 6, **AFTER_DECIDE},
         ),
         ("finetune: auto # auto", "finetune: never # auto", {"compare": 1, "decide": 1, "report": 1}),
         (
             "max_prompt_tokens: 2048",
             "max_prompt_tokens: 2047",
-            {"answer_candidates": 2, "answer": 8, "score": 12, "select_adapter": 2, **AFTER_VAL},
+            {"answer_candidates": 2, "answer": 4, "score": 12, "select_adapter": 2, **AFTER_VAL},
         ),
         # A contender's own keys ask that contender again, and whoever judges it.
         ("  slm: {}\n", "  slm: {batch_size: 16}\n", SLM_AGAIN),
@@ -72,7 +72,7 @@ TRAIN_AGAIN = {
         (
             "  slm: {}\n",
             "  slm: {}\n  short: {max_new_tokens: 8}\n",
-            {"answer": 4, "score": 4, "try_on_val": 2, **AFTER_COMPARE},
+            {"answer": 2, "score": 4, "try_on_val": 2, **AFTER_COMPARE},
         ),
         # Prices and what is judged later ask nobody again.
         ("input_per_million: 2.5", "input_per_million: 2.6", {"score": 4, **AFTER_VAL}),

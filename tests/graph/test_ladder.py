@@ -129,7 +129,7 @@ def test_a_rung_more_runs_itself_and_the_verdict(empty: Graph) -> None:
     build(empty)
     configure(empty, {"slm": {}, "guided": SIX["guided"], "longer": {"max_new_tokens": 99}})
     plan = empty.plan("--", VERDICT)
-    assert plan == {"answer": 2, "score": 2, "try_on_val": 1, "compare": 1, "decide": 1}
+    assert plan == {"answer": 1, "score": 2, "try_on_val": 1, "compare": 1, "decide": 1}
 
 
 def test_always_and_never_and_one_rung_ask_val_nothing_or_build_no_training(empty: Graph) -> None:
@@ -180,7 +180,7 @@ def test_what_looks_rest_on_buys_again(empty: Graph) -> None:
     configure(empty, {"slm": {"batch_size": 1, "max_new_tokens": 9}, "guided": SIX["guided"]}, looks=70, margin=0.06)
     assert empty.plan("--", VERDICT)["buy"] == 1
     configure(empty, two, looks=70, margin=0.06, repeats=("teacher", "slm"))
-    assert empty.plan("--", VERDICT) == {"ask": 1, "answer": 1, "score": 2, "decide": 1}
+    assert empty.plan("--", VERDICT) == {"ask": 1, "answer_again": 1, "score": 2, "decide": 1}
     configure(empty, two)
     plan = empty.plan("--", VERDICT)
     assert (plan["ask"], "buy" in plan) == (1, False)

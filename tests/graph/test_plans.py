@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 import yaml
@@ -23,7 +24,7 @@ STAGES = {
     "results/ladder/toolcall/slm.json": {"ask", "answer", "score", "try_on_val"},
     "results/compare/toolcall.json": {"compare"},
     "results/predictions/toolcall/val/teacher.jsonl": {"ask"},
-    "results/predictions/toolcall/repeat/slm.jsonl": {"answer"},
+    "results/predictions/toolcall/repeat/slm.jsonl": {"answer_again"},
     "results/candidates/structured/sft/training.json": {"train"},
     "results/metrics/structured/val/sft.2.json": {"train", "answer_candidates", "score"},
     "results/adapters/structured/sft/manifest.json": {"train", "answer_candidates", "score", "select_adapter"},
@@ -63,7 +64,7 @@ def test_the_historical_setting_is_an_overlay_of_the_real_configuration(empty):
 def test_always_shows_the_upper_bound(empty, overlay):
     plan = empty.plan("--configfile", overlay({"tracks": {"toolcall": {"finetune": "always"}}}), "--", "all")
     assert plan["train"] == 1
-    assert plan["answer"] == 2 + 2, "slm and tuned of this track on test; the other track's slm on val and test"
+    assert plan["answer"] == 2 + 1, "slm and tuned of this track, the other track's slm; each val and test by one start"
     assert plan["answer_candidates"] == 1
 
 
@@ -161,8 +162,13 @@ def test_the_plan_lists_the_jobs_of_a_dry_run(empty, overlay):
     jobs = [job for track in config["tracks"] for job in contenders.jobs(config, track)]
     candidates = [job for job in jobs if contenders.candidate_of(config, job.contender)]
     assert len(candidates) == config["recipe"]["candidates"] * planned["answer_candidates"], "all of one by one start"
-    for rule in ("ask", "answer", "train", "choose_shots"):
-        assert planned[rule] == sum(job.rule == rule and job not in candidates for job in jobs), rule
+    asked = [job for job in jobs if job not in candidates]
+    for rule in ("ask", "train", "choose_shots"):
+        assert planned[rule] == sum(job.rule == rule for job in asked), rule
+    answers = Counter((job.track, job.contender, job.repeat) for job in asked if job.rule == "answer")
+    assert planned["answer"] == sum(repeat == 0 for _, _, repeat in answers), "val and test by one start"
+    assert planned["answer_again"] == sum(repeat == 1 for _, _, repeat in answers)
+    assert all(splits == 2 - repeat for (_, _, repeat), splits in answers.items())
 
 
 @pytest.mark.parametrize(

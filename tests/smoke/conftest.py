@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.project import copy_project
+from tests.project import copy_project, several_candidates
 
 
 @dataclass
@@ -59,8 +59,9 @@ class Project:
 
 @pytest.fixture(scope="session")
 def story(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Everything built once on the embedded default; tests that change it work on a copy."""
+    """Everything built once on the embedded default, with candidates to choose from; tests that change it work on a copy."""
     project = Project.of(root, tmp_path_factory.mktemp("story"))
+    several_candidates(project.folder)
     project.printed = project.build()
     return project
 

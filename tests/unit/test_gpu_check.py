@@ -235,13 +235,13 @@ def sized(monkeypatch: pytest.MonkeyPatch, shape: Shape = PHI4_MINI) -> None:
 
 def test_what_is_not_fetched_is_unknown_and_never_0(tmp_path: Path) -> None:
     report = asked(tmp_path, Machine([], BASE), tracks={})
-    whole = ["slm on val", "slm", "sft", "sft.1 on val", "sft.2 on val", "tuned on val", "tuned"]
+    whole = ["slm on val", "slm", "sft", "tuned on val", "tuned"]
     assert [stage.who for stage in report.stages] == whole
-    assert [stage.bytes for stage in report.stages] == [None] * 7
+    assert [stage.bytes for stage in report.stages] == [None] * 5
     assert (report.refusals, report.stages[0].engine, report.stages[2].engine) == ([], "transformers", "peft")
     said = text(report)
     assert "not built yet" in said
-    assert said.count("memory  unknown") == said.count("unknown until it has run once") == 7
+    assert said.count("memory  unknown") == said.count("unknown until it has run once") == 5
     assert "0.00 GiB" not in said
     assert "none is visible: everything runs on the CPU" in said
     assert "vllm not installed" in said
@@ -278,7 +278,8 @@ def test_a_checkpoint_of_another_shape_is_unknown(tmp_path: Path, tiny_checkpoin
 
 REAL = {
     "slm": {"engine": "auto", "precision": "bf16", "gpus": 1, "batch_size": 8, "max_prompt_tokens": 4096},
-    "recipe": {"backend": "auto", "gradient_checkpointing": True, "global_batch": 32, "dropout": 0.0},
+    "recipe": {"backend": "auto", "gradient_checkpointing": True, "global_batch": 32, "dropout": 0.0}
+    | {"rank": 64, "candidates": 2},
     "training": {"gpus": 1, "micro_batch_tokens": 8192},
 }
 
@@ -356,7 +357,7 @@ def test_each_refusal_names_its_key(
 ) -> None:
     report = asked(tmp_path, machine, **changed)
     assert any(named in refusal for refusal in report.refusals), report.refusals
-    assert len(report.stages) == 7, "the rest is said all the same"
+    assert len(report.stages) == 5, "the rest is said all the same"
     assert text(report)
 
 
@@ -379,7 +380,7 @@ def test_prepared_rows_and_earlier_runs_count(tmp_path: Path, tiny_model: Path, 
     summary = training(seconds=90, base_fingerprint=fingerprint)
     write_sealed(adapter / "training.json", summary)
     after = asked(tmp_path, Machine([], BASE), model=checkpoint)
-    assert [stage.seconds for stage in after.stages] == [24 * 5.0, 24 * 5.0, 90, *[None] * 4]
+    assert [stage.seconds for stage in after.stages] == [24 * 5.0, 24 * 5.0, 90, *[None] * 2]
     for rough, exact in zip(before.stages, after.stages, strict=True):
         assert rough.bytes
         assert exact.bytes

@@ -87,7 +87,7 @@ def run(folder: Path, given: dict[str, Any], repeat: int = 0) -> dict[str, Any]:
 
 def planned(folder: Path, given: dict[str, Any]) -> Line:
     lines = plan(given, results=folder, journal=folder / "journal")
-    assert [line.rule for line in lines] == ["ask", "answer"]
+    assert [line.rule for line in lines] == ["ask", "answer", "answer"]
     return lines[0]
 
 
@@ -122,11 +122,12 @@ def test_a_second_run_is_planned_and_paid_like_the_first(tmp_path: Path) -> None
     run(tmp_path, config())
     given = config() | {"repeats": ["teacher", "slm"]}
     lines = plan(given, results=tmp_path, journal=tmp_path / "journal")
-    assert [(line.rule, line.repeat) for line in lines] == [("ask", 0), ("answer", 0), ("ask", 1), ("answer", 1)]
-    assert (lines[0].calls, lines[2].calls) == (0, 40)
-    assert f"total: {lines[2].money:.4f} EUR" in table(lines)
+    first, _, _, again, last = lines
+    assert [(line.rule, line.repeat) for line in (first, again, last)] == [("ask", 0), ("ask", 1), ("answer", 1)]
+    assert (first.calls, again.calls) == (0, 40)
+    assert f"total: {again.money:.4f} EUR" in table(lines)
     happened = run(tmp_path, config(), repeat=1)
-    assert happened["money"] == pytest.approx(lines[2].money, rel=0.1)
+    assert happened["money"] == pytest.approx(again.money, rel=0.1)
     assert run(tmp_path, config(), repeat=1)["calls"] == 0
 
 
@@ -259,18 +260,21 @@ def test_minutes_and_this_machines_money_are_those_of_the_last_time(tmp_path: Pa
     prepare(results, 5)
     events = tmp_path / ".fledgling/runs/1/events.jsonl"
     events.parent.mkdir(parents=True)
-    job = {"job": 1, "rule": "answer", "outputs": ["results/predictions/t/slm.jsonl"]}
+    job = {"job": 1, "rule": "answer", "outputs": [f"results/predictions/t/{part}slm.jsonl" for part in ("val/", "")]}
     started = {"at": "2026-01-01T10:00:00+00:00", "event": "job_started", **job}
     ended = {"at": "2026-01-01T10:30:00+00:00", "event": "job_finished", "job": 1}
     events.write_text(f"{json.dumps(started)}\n{json.dumps(ended)}\n")
-    ask_line, answer = plan(config() | {"slm": {"gpus": 0, "price_per_hour": 0.5}}, results=results, journal=tmp_path)
-    assert (answer.minutes, answer.machine, answer.built) == (30, 0.25, False)
+    ask_line, val, answer = plan(
+        config() | {"slm": {"gpus": 0, "price_per_hour": 0.5}}, results=results, journal=tmp_path
+    )
+    assert (answer.minutes, answer.machine, answer.built) == (15, 0.125, False), "half of one start for two splits"
+    assert (val.minutes, val.machine) == (15, 0.125)
     assert ask_line.minutes is None
-    text = table([ask_line, answer])
-    assert "(0.2500)" in text
-    assert "last time 30.0 minutes, of this machine 0.2500 EUR (1 of 2 jobs have not run yet)" in text
-    on_gpus = plan(config() | {"slm": {"gpus": 2}}, results=results, journal=tmp_path)[1]
-    assert on_gpus.gpu_minutes == 60
+    text = table([ask_line, val, answer])
+    assert "(0.1250)" in text
+    assert "last time 30.0 minutes, of this machine 0.2500 EUR (1 of 3 jobs have not run yet)" in text
+    on_gpus = plan(config() | {"slm": {"gpus": 2}}, results=results, journal=tmp_path)[1:]
+    assert [line.gpu_minutes for line in on_gpus] == [30, 30]
 
 
 def test_the_starts_of_an_engine_are_said() -> None:
@@ -288,7 +292,7 @@ def test_the_starts_of_an_engine_are_said() -> None:
         Job("answer", "t", "tuned", repeat=1),
     ]
     groups = contenders.starts(made, asked, ahead=False)
-    assert [group[0].contender for group in groups] == ["slm", "slm", "sft.1", "tuned", "tuned"]
+    assert [group[0].contender for group in groups] == ["slm", "sft.1", "tuned", "tuned"]
     groups = contenders.starts(made, asked, ahead=True)
     assert [group[0].contender for group in groups] == ["slm", "sft.1", "tuned"]
     (said,) = starts.sentences(made)

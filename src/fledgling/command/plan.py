@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from fledgling.config import Config
-from fledgling.contenders import ASKING
+from fledgling.contenders import ANSWERING, ASKING
 from fledgling.forecast import starts
 from fledgling.forecast.enough import sentences
 from fledgling.forecast.history import History
@@ -46,7 +46,7 @@ def call(args: argparse.Namespace) -> None:
 
 def _others(history: History, config: Config) -> list[str]:
     """What the jobs that ask nobody took last time."""
-    took = history.others(config["tracks"], (*ASKING, "answer", "answer_candidates", "choose_shots", "train"))
+    took = history.others(config["tracks"], (*ASKING, *ANSWERING, "choose_shots", "train"))
     if not took:
         return []
     each = ", ".join(f"{rule} {seconds:.0f} s" for rule, seconds in sorted(took.items(), key=lambda item: -item[1]))

@@ -102,13 +102,18 @@ class Price:
                 ("rows", "kept", "calls", "prompt_tokens", "completion_tokens", "money", "gpu_minutes")
             )
             return [{"rule": "ask", "track": "", "note": f"unknown: {error}", **unknown}]
-        now = {("ask" if job["rule"] in ASKING else job["rule"], job["track"], job["who"], job["part"]) for job in jobs}
+        now = {
+            ("ask" if job["rule"] in ASKING else job["rule"], job["track"], job["who"], part)
+            for job in jobs
+            for part in (["val/", ""] if job["rule"] == "answer" else [job["part"]])
+        }
         gates = {job["track"] for job in jobs if job["rule"] == "compare"}
 
         def runs(line: Object) -> bool:
             part = "repeat/" if line["repeat"] else "val/" if line["split"] == "val" else ""
             candidates = ("answer_candidates", line["track"], text(line["contender"]).rpartition(".")[0], "")
-            asked_for = (line["rule"], line["track"], line["contender"], part) in now or (
+            again = "answer_again" if line["rule"] == "answer" and line["repeat"] else line["rule"]
+            asked_for = (again, line["track"], line["contender"], "" if again == "answer_again" else part) in now or (
                 line["split"] == "val" and candidates in now
             )
             return asked_for or (line["track"] in gates and "gate" in text(line["note"]))

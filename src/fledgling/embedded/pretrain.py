@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -80,7 +81,7 @@ def build(folder: str | os.PathLike[str], *, seed: int, steps: int = STEPS) -> N
 def train(*, seed: int, steps: int = STEPS, kept: Path | None = None) -> tuple[Any, Any]:
     """A trained Phi3ForCausalLM in fp32, and its tokenizer; states to go on from are kept in a folder, if one is named.
 
-    On one thread: sums in another order give other weights, and another verdict, on a machine with other cores.
+    Each sum is one thread's: in another order it gives other weights, and another verdict, on a machine with other cores.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -104,22 +105,41 @@ def _train(seed: int, steps: int, kept: Path | None) -> tuple[Any, Any]:
     state = _State(model, optimizers, schedules, random)
     run = digest([seed, steps, native, torch.__version__, [sha256_file(path) for path in SOURCES]])
     done = 0 if kept is None else state.resume(kept, run)
-    for step in progress(range(done, steps), desc="embedded checkpoint", unit="step"):
-        packs = [pack(chat, *rows) for rows in _draw(random)]
-        with torch.autocast("cpu", torch.bfloat16, enabled=native):
-            loss = _loss(model, packs, tokens.pad_token_id)
-        update(model, loss, optimizers, schedules)
-        if kept is not None and (step + 1) % KEEP_EVERY == 0 and step + 1 < steps:
-            state.keep(kept, step + 1, run)
+    with ThreadPoolExecutor(len(REQUESTS)) as threads:
+        for step in progress(range(done, steps), desc="embedded checkpoint", unit="step"):
+            backward(model, [pack(chat, *rows) for rows in _draw(random)], threads, autocast=native)
+            update(model, optimizers, schedules, threads)
+            if kept is not None and (step + 1) % KEEP_EVERY == 0 and step + 1 < steps:
+                state.keep(kept, step + 1, run)
     return model.eval(), tokens
+
+
+def backward(model: Any, packs: list[Pack], threads: ThreadPoolExecutor, *, autocast: bool) -> None:
+    """Gradients of the mean cross-entropy of the packs' answers: a thread takes a pack, all by itself.
+
+    They are summed in the order of the packs, so that the number of cores and who comes first change no bit.
+    """
+    weights = list(model.parameters())
+    learned = sum(sum(pack.answer) for pack in packs)
+
+    def gradients(pack: Pack) -> Any:
+        with torch.autocast(
+            "cpu", torch.bfloat16, enabled=autocast, cache_enabled=False
+        ):  # threads would share a cache
+            loss = _loss(model, [pack], pad=0) * (sum(pack.answer) / learned)
+        return torch.autograd.grad(loss, weights)
+
+    for weight, *parts in zip(weights, *threads.map(gradients, packs), strict=True):
+        weight.grad = torch.stack(parts).sum(0)
 
 
 def optimisation(model: Any, steps: int, matrix_rate: float, other_rate: float) -> tuple[list[Any], list[Any]]:
     """Optimizers of a model's matrices and of the rest, and the schedules of their rates over so many steps."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    halves = matrices[: len(matrices) // 2], matrices[len(matrices) // 2 :]
     optimizers = [
-        torch.optim.Muon(matrices, lr=matrix_rate, momentum=0.95, weight_decay=0.1),
+        *(torch.optim.Muon(half, lr=matrix_rate, momentum=0.95, weight_decay=0.1) for half in halves),
         torch.optim.AdamW(others, lr=other_rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
     schedules = [
@@ -128,12 +148,11 @@ def optimisation(model: Any, steps: int, matrix_rate: float, other_rate: float) 
     return optimizers, schedules
 
 
-def update(model: Any, loss: Any, optimizers: list[Any], schedules: list[Any]) -> None:
-    """One step down the gradient of a loss, clipped to norm 1."""
-    loss.backward()
+def update(model: Any, optimizers: list[Any], schedules: list[Any], threads: ThreadPoolExecutor) -> None:
+    """One step down the gradient, clipped to norm 1; each optimizer has weights, and a thread, of its own."""
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    list(threads.map(lambda optimizer: optimizer.step(), optimizers))
     for optimizer, schedule in zip(optimizers, schedules, strict=True):
-        optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         schedule.step()
 

@@ -3,7 +3,7 @@
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -67,7 +67,10 @@ class _Split:
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """One `Ask`, ready: `identity` names what answers, `run` its place in the journal, `known` what is answered."""
+    """One `Ask`, ready: `identity` names what answers, `run` its place in the journal, `known` what is answered.
+
+    What is answered becomes a line of the file as it comes, while the engine works on the rest.
+    """
 
     ask: Ask
     rows: list[Asked]
@@ -76,7 +79,7 @@ class _Work:
     identity: str
     run: str
     fitting: dict[str, Asked]
-    known: dict[str, Answer]
+    known: dict[str, Prediction]
 
     @property
     def todo(self) -> list[Asked]:
@@ -108,6 +111,7 @@ def answer_all(
     settings: Object,
     journal: Path,
     ahead: Path | None = None,
+    untuned: bool = False,
     spelled: Callable[[str], str] | None = None,
 ) -> None:
     """For every ask, write one prediction a row in the order of its rows, and what settings alone decided.
@@ -117,9 +121,9 @@ def answer_all(
     or a whole batch where rows of a batch influence each other (int8): then other rows make other batches, which are
     asked again. `repeat` in the settings asks everything a second time, in another order and so in other batches.
     `spelled` says how the configuration spells a key that this contender answers with, for what is said of it.
-    `ahead` are rows that one of the
-    adapters will be asked next: where an engine has to start anyway and an own start for them would cost more, all
-    adapters answer them as well, into the journal.
+    `ahead` are rows that one of the adapters will be asked next: where an engine has to start anyway and an own start for
+    them would cost more, all answer them as well, into the journal; if `untuned`, so does the model without one, and the
+    rows of the asks.
 
     Raises:
         DataError: the checkpoint or an adapter is damaged, an adapter belongs to another base, or the chat template
@@ -147,8 +151,13 @@ def answer_all(
         pad=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
     )
     unit = "batch" if slm["precision"] == "int8" else "row"
+    name = adapter.name_of(base)
     splits: dict[tuple[Path, Path | None], _Split] = {}
     with Journal(journal, SLM) as finished:
+
+        def take(work: _Work, rows: Iterable[Asked], answers: Iterable[Answer]) -> None:
+            for row, given in zip(rows, answers, strict=True):
+                work.known[row.digest] = prediction(row, given, tokenizer, decoding, name, work.identity)
 
         def ready(each: Ask) -> _Work:
             place = (each.data, each.shots)
@@ -156,7 +165,11 @@ def answer_all(
                 splits[place] = _split(each, track, chat, decoding, settings, keys)
             tuned = adapter.load(each.adapter, base) if each.adapter else None
             identity = fingerprint(engine, slm["precision"], base.fingerprint, tuned.digest if tuned else None)
-            work = _work(each, splits[place], tuned, identity, settings, finished)
+            work = _work(each, splits[place], tuned, identity, settings)
+            if unit == "row":
+                for row in work.fitting.values():
+                    if (found := finished.get(_key(work.run, [row]))) is not None:
+                        take(work, [row], [Answer(**found["answers"][0])])
             how = (track, each.data.stem, len(work.rows), len(work.todo), slm["precision"], engine)
             log.info("%s: %s: %d rows, %d of them to be asked, %s on %s", *how)
             return work
@@ -166,21 +179,25 @@ def answer_all(
             if ahead and engine == "vllm" and _worth(ahead, len(asks)):
                 log.info("%s: %s is answered ahead, by this start of the engine", track, ahead.stem)
                 works += [ready(Ask(ahead, each.adapter, None, each.shots)) for each in asks]
+                if untuned:
+                    works += [ready(Ask(data, None, None)) for data in dict.fromkeys([*(a.data for a in asks), ahead])]
             folders = {work.adapter: None for work in works if work.adapter and work.todo}
             loaded = load(engine, base.checkpoint, decoding, settings, list(folders))
             assert loaded.unit == unit
             total, done = sum(len(work.fitting) for work in works), sum(len(work.known) for work in works)
             bar = progress_bar(desc=f"slm {track}", total=total, initial=done)
             for work, batch, answered in _answers(loaded, works, finished):
-                work.known.update(zip((row.digest for row in batch), answered, strict=True))
+                take(work, batch, answered)
                 bar.update(len(batch))
             bar.close()
-    name = adapter.name_of(base)
     for work in works:
         if work.ask.out is None:
             continue
         made = [
-            prediction(row, work.known.get(row.digest), tokenizer, decoding, name, work.identity) for row in work.rows
+            replace(found, id=row.id)
+            if (found := work.known.get(row.digest))
+            else prediction(row, None, tokenizer, decoding, name, work.identity)
+            for row in work.rows
         ]
         cut = sum(row.outcome == "length" and row.finish_reason == "length" for row in made)
         limits = work.limits + _limit(
@@ -224,20 +241,13 @@ def _split(
     return _Split(rows, limits + _limit(track, len(rows), unguided, keys("schema_guided"), 1, what))
 
 
-def _work(
-    each: Ask, split: _Split, tuned: adapter.Adapter | None, identity: str, settings: Object, finished: Journal
-) -> _Work:
-    """One ask with its requests, and the answers that the journal holds."""
+def _work(each: Ask, split: _Split, tuned: adapter.Adapter | None, identity: str, settings: Object) -> _Work:
+    """One ask with its requests."""
     slm, folder = settings[SLM], tuned.folder if tuned else None
     rows = [replace(row, request=row.request and replace(row.request, adapter=folder)) for row in split.rows]
     run = digest([identity, settings["repeat"]]) if settings.get("repeat") else identity
     fitting = {row.digest: row for row in rows if row.request and len(row.request.prompt) <= slm["max_prompt_tokens"]}
-    known = {}
-    if slm["precision"] != "int8":
-        for row in fitting.values():
-            if (found := finished.get(_key(run, [row]))) is not None:
-                known[row.digest] = Answer(**found["answers"][0])
-    return _Work(each, rows, split.limits, folder, identity, run, fitting, known)
+    return _Work(each, rows, split.limits, folder, identity, run, fitting, {})
 
 
 def before_asking(
