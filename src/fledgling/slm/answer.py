@@ -174,6 +174,24 @@ def answer_all(
             log.info("%s: %s: %d rows, %d of them to be asked, %s on %s", *how)
             return work
 
+        def write(works: Sequence[_Work]) -> None:
+            for work in works:
+                if work.ask.out is None:
+                    continue
+                made = [
+                    replace(found, id=row.id)
+                    if (found := work.known.get(row.digest))
+                    else prediction(row, None, tokenizer, decoding, name, work.identity)
+                    for row in work.rows
+                ]
+                cut = sum(row.outcome == "length" and row.finish_reason == "length" for row in made)
+                limits = work.limits + _limit(
+                    track, len(made), cut, keys("max_new_tokens"), max_new_tokens, "answers were cut off"
+                )
+                parts = [work.ask.data, model, *([work.ask.adapter] if work.ask.adapter else [])]
+                parts += [work.ask.shots] if work.ask.shots else []
+                write_predictions(work.ask.out, (row.to_json() for row in made), made_from=parts, limits=limits)
+
         works = [ready(each) for each in asks]
         if any(work.todo for work in works):
             if ahead and engine == "vllm" and _worth(ahead, len(asks)):
@@ -189,23 +207,13 @@ def answer_all(
             for work, batch, answered in _answers(loaded, works, finished):
                 take(work, batch, answered)
                 bar.update(len(batch))
+                done += len(batch)
+                if done == total:  # before the engine is taken down, which takes a second of the whole machine
+                    write(works)
             bar.close()
-    for work in works:
-        if work.ask.out is None:
-            continue
-        made = [
-            replace(found, id=row.id)
-            if (found := work.known.get(row.digest))
-            else prediction(row, None, tokenizer, decoding, name, work.identity)
-            for row in work.rows
-        ]
-        cut = sum(row.outcome == "length" and row.finish_reason == "length" for row in made)
-        limits = work.limits + _limit(
-            track, len(made), cut, keys("max_new_tokens"), max_new_tokens, "answers were cut off"
-        )
-        parts = [work.ask.data, model, *([work.ask.adapter] if work.ask.adapter else [])]
-        parts += [work.ask.shots] if work.ask.shots else []
-        write_predictions(work.ask.out, (row.to_json() for row in made), made_from=parts, limits=limits)
+            assert done == total, "an engine answers every row"
+        else:
+            write(works)
 
 
 def _worth(ahead: Path, adapters: int) -> bool:

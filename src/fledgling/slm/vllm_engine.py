@@ -2,7 +2,7 @@
 
 `python -m fledgling.slm.vllm_engine` is one replica. It reads a job (one JSON line) from standard
 input and writes one JSON line a finished row; it ends when its standard input does, so that no
-replica outlives the run that started it.
+replica outlives the run that started it: after its last row, once the caller has taken the answers.
 """
 
 import contextlib
@@ -121,6 +121,10 @@ class VllmSlm:
                 replica.kill()
                 replica.wait()
             raise
+        for replica in replicas:
+            assert replica.stdin
+            with contextlib.suppress(BrokenPipeError):
+                replica.stdin.close()  # what it waits for when it is done
         if failed:
             raise Unavailable("; ".join(failed) + "; its reason is above; the same command goes on from here")
 
@@ -270,20 +274,25 @@ def quantized(precision: str) -> Object:
     return {"quantization": "fp8", "linear_backend": "marlin"}
 
 
-def _end_with_input() -> None:
+def _end_with_input(done: threading.Event) -> None:
     sys.stdin.read()
-    os._exit(143)
+    sys.stderr.flush()
+    os._exit(
+        0 if done.is_set() else 143
+    )  # taking the engine down in order costs seconds and frees what the kernel frees
 
 
 def main() -> None:
     """Run one replica."""
     job = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    done = threading.Event()
+    waiting = threading.Thread(target=_end_with_input, args=(done,), daemon=True)
+    waiting.start()
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # whatever vLLM prints belongs into the log
     serve(job, out)
-    sys.stderr.flush()
-    os._exit(0)  # taking the engine down in order costs seconds and frees what the kernel frees
+    done.set()
+    waiting.join()  # until the answers are in their files: the end of an engine keeps the whole machine busy for a second
 
 
 if __name__ == "__main__":
