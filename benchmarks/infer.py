@@ -35,6 +35,7 @@ NEW_TOKENS = 46
 HISTORICAL_ROWS = 48
 ANSWERED = re.compile(r"answered ([0-9]+) rows in ([0-9.]+) s")
 READY = re.compile(r"([-0-9]{10} [:,0-9]{12}) INFO [^\n]* was ready after")
+WRITTEN = re.compile(r"([-0-9]{10} [:,0-9]{12}) INFO [^\n]* is written")
 
 
 def historical(model: Path, data: Path) -> dict[str, float]:
@@ -142,7 +143,7 @@ def fledgling(model: Path, data: Path, folder: Path, gpus: int, precision: str) 
     written = sum(row.usage["completion_tokens"] for row in rows)  # under fp8 random weights end an answer now and then
     assert written >= 0.999 * NEW_TOKENS * len(rows), "the work is not the same"
     ready = READY.findall(done.stderr)
-    asking = out.stat().st_mtime - started(ready)
+    asking = asked_for(done.stderr)
     return {
         "rows": len(rows),
         "requests_per_s": round(len(rows) / asking, 2),
@@ -184,7 +185,7 @@ def graph(model: Path, data: Path, folder: Path, *overlays: str) -> dict[str, An
     log = (place / "logs/answer/bench/slm.log").read_text()
     ready = READY.findall(log)
     # Without replicas, a row's latency is its share of its batch's time.
-    asking = out.stat().st_mtime - started(ready) if ready else sum(row.latency_s or 0 for row in rows)
+    asking = asked_for(log) if ready else sum(row.latency_s or 0 for row in rows)
     return {
         "rows": len(rows),
         "requests_per_s": round(len(rows) / asking, 2),
@@ -194,9 +195,16 @@ def graph(model: Path, data: Path, folder: Path, *overlays: str) -> dict[str, An
     }
 
 
-def started(ready: list[str]) -> float:
-    """When the first replica was ready, in seconds since 1970."""
-    return min(datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp() for stamp in ready)
+def asked_for(log: str) -> float:
+    """Seconds from the first replica's being ready to the last file's being published, by the stage's own log.
+
+    Not by the file's time: Snakemake sets it anew when the job's process, and the engine with it, is gone.
+    """
+    first, last = (
+        [datetime.strptime(stamp, "%Y-%m-%d %H:%M:%S,%f").timestamp() for stamp in pattern.findall(log)]
+        for pattern in (READY, WRITTEN)
+    )
+    return max(last) - min(first)
 
 
 def main() -> None:

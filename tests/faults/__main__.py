@@ -1,9 +1,10 @@
-"""The long form of the fault bench: python -m tests.faults [kills|guards|races|edits|stages] [--kills N] [--seed N].
+"""The long form of the fault bench: python -m tests.faults [kills|guards|races|edits|stages|looks] [--kills N] [--seed N].
 
 kills    seeded random kills of worker and driver, invariants after each
 races    the three races: kill -9 with calls in flight, one row added, two runs at once
 guards   every guard removed once in a copy; its test must fail
 stages   200 kills over all stages of a built tree (--tree FOLDER); each then makes what an undisturbed one made
+looks    what a teacher is asked, by its own count, where test rows are bought in looks: medians over 101 worlds and 21
 edits    500 edits of one byte in a built tree (--tree FOLDER): each is named, and stops every rule that reads it
 """
 
@@ -14,12 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 from . import harness
 from .edits import storm as storm_of_edits
 from .guards import GUARDS, Guard
 from .kills import storm
+from .looks import BEHIND, PASSED, many
 from .stages import storm as storm_of_stages
 
 
@@ -127,6 +130,20 @@ def stages(tree: Path, count: int, seed: int, files: list[Path], only: str) -> N
         raise SystemExit(1)
 
 
+def looks(seed: int) -> None:
+    """The medians that docs/decision.md promises: level with the teacher, and ten points behind."""
+    for worlds, gap, reason, most in ((101, 0.0, PASSED, 0.4), (21, 0.1, BEHIND, 1 / 8)):
+        start = time.monotonic()
+        found = many(worlds, gap, seed, reason)
+        counts = ", ".join(f"{calls} calls {number} times" for calls, number in sorted(Counter(found.calls).items()))
+        print(
+            f"gap {gap:.0%}, 2,000 rows, discordance 20 %: median {found.median:.0f} calls of {worlds} worlds, at most "
+            f"{most * 2000:.0f} wanted; {counts}; stopped otherwise: {found.otherwise}; {time.monotonic() - start:.0f} s",
+            flush=True,
+        )
+        assert found.median <= most * 2000
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("part", nargs="*", default=["races", "guards", "kills"])
@@ -147,6 +164,8 @@ def main() -> None:
         stages(options.tree, options.kills, options.seed, options.configfile, options.only)
     if "edits" in options.part:
         edits(options.tree, options.edits, options.seed)
+    if "looks" in options.part:
+        looks(options.seed)
     if "kills" in options.part:
         kills(options.kills, options.seed)
 

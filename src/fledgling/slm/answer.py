@@ -191,6 +191,7 @@ def answer_all(
                 parts = [work.ask.data, model, *([work.ask.adapter] if work.ask.adapter else [])]
                 parts += [work.ask.shots] if work.ask.shots else []
                 write_predictions(work.ask.out, (row.to_json() for row in made), made_from=parts, limits=limits)
+                log.info("%s: %s is written", track, work.ask.out)
 
         works = [ready(each) for each in asks]
         if any(work.todo for work in works):
