@@ -8,7 +8,8 @@ adapter; then the model, and the last candidate, chosen, find their answers. `--
 first, as training waits for what they say. `--how apart` runs five answers one by one, each with a journal of its own, as
 the graph once did. Prints the wall time of each command as it ends and how often an engine started; its log is kept
 beside its files. None finds compiled code of an earlier run. What the model without adapter answers to test is kept as
-one-HOW.jsonl, and compared with that of an earlier HOW.
+one-HOW.jsonl, and compared with that of an earlier HOW: random weights say little about that, so `--model DIR/manifest.json
+--data DIR/toolcall.jsonl` takes another checkpoint and its tool calls, those of benchmarks/medium.py say.
 """
 
 import argparse
@@ -72,14 +73,23 @@ def main() -> None:
     parser.add_argument("--val", type=int, default=100)
     parser.add_argument("--rank", type=int, default=64)
     parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--model", type=Path)
+    parser.add_argument("--data", type=Path)
     parser.add_argument("--engine", default="vllm")
     parser.add_argument("--precision", default="bf16")
     parser.add_argument("--how", choices=["always", "auto", "apart"], default="always")
     args = parser.parse_args()
     folder = args.folder.resolve()
-    model = phi4mini.make(folder / "model", args.layers)
-    test = phi4mini.write(folder / "one-test.jsonl", phi4mini.examples(args.test))
-    val = phi4mini.write(folder / "one-val.jsonl", phi4mini.examples(args.val, seed=5))
+    test, val = folder / "one-test.jsonl", folder / "one-val.jsonl"
+    if args.model:
+        folder.mkdir(parents=True, exist_ok=True)
+        model, lines = args.model.resolve(), args.data.read_text().splitlines(keepends=True)
+        test.write_text("".join(lines[: args.test]))
+        val.write_text("".join(lines[: args.val]))
+    else:
+        model = phi4mini.make(folder / "model", args.layers)
+        phi4mini.write(test, phi4mini.examples(args.test))
+        phi4mini.write(val, phi4mini.examples(args.val, seed=5))
     made = [adapter(folder / "candidates", model, number, args.rank) for number in (1, 2, 3)]
     settings = {
         "slm": {
@@ -88,7 +98,7 @@ def main() -> None:
             "batch_size": 8,
             "max_prompt_tokens": 4096 - NEW_TOKENS,
         },
-        "track": {"kind": "structured", "max_new_tokens": NEW_TOKENS},
+        "track": {"kind": "toolcall" if args.model else "structured", "max_new_tokens": NEW_TOKENS},
         "seed": 0,
     }
     out = folder / f"one-{time.time_ns()}"
