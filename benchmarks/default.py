@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+VERDICTS = [f"results/verdict/{track}.json" for track in ("toolcall", "structured")]
 STAGES = ("answer", "predict", "predict_tuned", "train")  # those that load a model, by their logs
 
 
@@ -33,14 +35,16 @@ def unpack(ref: str, place: Path) -> Path:
 def run(ref: str, tree: Path, cores: int) -> dict[str, Any]:
     """The default configuration, from nothing."""
     load, before, start = os.getloadavg()[0], resource.getrusage(resource.RUSAGE_CHILDREN), time.time()
-    with tempfile.TemporaryDirectory(prefix="default-") as place:
-        words = ["-m", "snakemake", "--snakefile", tree / "Snakefile", "--directory", place, "--cores", str(cores)]
+    with tempfile.TemporaryDirectory(prefix="default-") as name:
+        place = Path(name, "project")  # a whole copy: early Snakefiles look for their configuration beside the results
+        shutil.copytree(tree, place)
         done = subprocess.run(
-            [sys.executable, *words, "--", "all"],
+            [sys.executable, "-m", "snakemake", "--cores", str(cores), "--", *VERDICTS],
             check=False,
+            cwd=place,
             env=os.environ
             | {
-                "PYTHONPATH": f"{tree / 'src'}:{os.environ.get('PYTHONPATH', '')}",
+                "PYTHONPATH": f"{place / 'src'}:{os.environ.get('PYTHONPATH', '')}",
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             },
             stdout=subprocess.DEVNULL,
