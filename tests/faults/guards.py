@@ -84,7 +84,7 @@ GUARDS = [
         "F5",
         "the slm's finished rows are kept",
         "slm/answer.py",
-        "if (found := finished.get(_key(run, [row]))) is not None:",
+        "if (found := finished.get(_key(work.run, [row]))) is not None:",
         "if (found := None) is not None:",
         UNIT + "test_predict.py::test_killed_and_started_again_asks_only_what_is_missing",
     ),
