@@ -45,7 +45,7 @@ def test_the_graph_stops_and_the_remedy_mends_it(copied, name: str):
     path = copied.folder / "results" / name
     whole = path.read_bytes()
     at = whole.index(b"1", len(whole) // 2)
-    path.write_bytes(whole[:at] + b"0" + whole[at + 1 :])
+    path.write_bytes(whole[:at] + b"2" + whole[at + 1 :])  # still JSON, wherever that is
     made = ("verdict/toolcall.json", "report/toolcall.html")
     before = {each: (copied.folder / "results" / each).read_bytes() for each in made}
     done = copied.run("results/report/toolcall.html")
