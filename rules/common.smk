@@ -32,7 +32,7 @@ except FledglingError as error:
     raise WorkflowError(str(error))
 
 adopt_jobs(
-    where(config),
+    where(config) | {"untuned": contenders.untuned(config)},
     source=f"{workflow.basedir}/src",
     mode=workflow.exec_mode.name.lower(),
     config=digest({name: section(config, name) for name in config}),
@@ -360,12 +360,12 @@ def bought(*parts):
     return of
 
 
-def option(name, files):
-    """An option of a command with the input files of a name; nothing where there are none."""
+def option(name, files, first=False):
+    """An option of a command with the input files of a name, or the first of several; nothing where there are none."""
 
     def of(wildcards, input):
         found = getattr(input, files)
-        return f"{name} {found}" if found else ""
+        return f"{name} {found[0] if first else found}" if found else ""
 
     return of
 

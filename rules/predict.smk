@@ -91,8 +91,8 @@ rule answer:
     resources:
         **needs("answer", gpus=gpus_to_answer, splits=["val", "test"]),
     params:
-        adapter=lambda wildcards, input: (f"--adapter {input.adapter[0]}" if input.adapter else ""),
-        shots=lambda wildcards, input: (f"--shots {input.shots[0]}" if input.shots else ""),
+        adapter=option("--adapter", "adapter", first=True),
+        shots=option("--shots", "shots", first=True),
         settings=settings("answer"),
         code=code("scripts/answer.py"),
     shell:
@@ -123,8 +123,8 @@ rule answer_again:
     resources:
         **needs("answer", gpus=gpus_to_answer),
     params:
-        adapter=lambda wildcards, input: (f"--adapter {input.adapter[0]}" if input.adapter else ""),
-        shots=lambda wildcards, input: (f"--shots {input.shots[0]}" if input.shots else ""),
+        adapter=option("--adapter", "adapter", first=True),
+        shots=option("--shots", "shots", first=True),
         settings=settings("answer", part="repeat/"),
         code=code("scripts/answer.py"),
     shell:
@@ -154,7 +154,7 @@ rule choose_shots:
     resources:
         **needs("answer", gpus=lambda wildcards: contenders.gpus_for_shots(config, wildcards.contender)),
     params:
-        adapter=lambda wildcards, input: (f"--adapter {input.adapter[0]}" if input.adapter else ""),
+        adapter=option("--adapter", "adapter", first=True),
         settings=settings("choose_shots"),
         code=CODE["choose_shots"],
     shell:
@@ -189,14 +189,11 @@ rule answer_candidates:
             splits=["val"] * len(CANDIDATES) + ["test"],
         ),
     params:
-        untuned=lambda wildcards: (
-            "--untuned" if contenders.untuned_of(config, wildcards.track, wildcards.adapter) else ""
-        ),
         settings=settings("answer", contender="{adapter}.1"),
         code=code("scripts/answer.py"),
     shell:
         'python -m fledgling.gpus {resources.gpu} python "$FLEDGLING_SCRIPTS/answer.py" --track {wildcards.track}'
-        " --contender {wildcards.adapter}.1 --data {input.data} --ahead {input.test} {params.untuned} --model {input.model}"
+        " --contender {wildcards.adapter}.1 --data {input.data} --ahead {input.test} --model {input.model}"
         " --adapter {input.adapters} --settings {params.settings:q} --out {output.predictions} 2> {log}"
 
 

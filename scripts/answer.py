@@ -38,7 +38,9 @@ def main() -> None:
         "--ahead", type=Path, help="rows that one of the adapters will be asked next, answered where a start costs more"
     )
     parser.add_argument(
-        "--untuned", action="store_true", help="the model without adapter will be asked --data and --ahead, too"
+        "--untuned",
+        action="store_true",
+        help="by hand: the model without adapter will be asked --data and --ahead, too",
     )
     parser.add_argument("--repeat", type=int, default=0, help="by hand: 1 asks everything a second time")
     parser.add_argument(
@@ -65,7 +67,7 @@ def main() -> None:
         settings=settings,
         journal=args.journal or Path(where().get("journal", ".journal")),
         ahead=args.ahead,
-        untuned=args.untuned,
+        untuned=args.untuned or args.contender.rpartition(".")[0] in where().get("untuned", {}).get(args.track, ()),
         spelled=lambda key: contenders.spelled(where().get("spelled", {}), args.contender, args.track, key),
     )
 

@@ -152,16 +152,24 @@ def answers_as(config: Config, name: str) -> str:
     return next(users, name)
 
 
-def untuned_of(config: Config, track: str, adapter: str) -> str | None:
-    """The contender whose answers the candidates of an adapter would give without it; None where there is none."""
-    candidate = f"{adapter}.1"
+def untuned(config: Config) -> dict[str, list[str]]:
+    """{track: adapters without which their model answers, too, as a contender that differs from theirs in nothing else}."""
 
-    def how(name: str) -> tuple[object, ...]:
+    def how(name: str, track: str) -> tuple[object, ...]:
         return answering(config, name), limits(config, name, track)
 
-    model = adapter_model(config, adapter)
-    alike = (one for one in ladder(config) if not one.adapter and not one.shots and one.model == model)
-    return next((one.name for one in alike if how(one.name) == how(candidate)), None)
+    plain = [one for one in ladder(config) if not one.adapter and not one.shots]
+    return {
+        track: [
+            adapter
+            for adapter in config["adapters"]
+            if any(
+                one.model == adapter_model(config, adapter) and how(one.name, track) == how(f"{adapter}.1", track)
+                for one in plain
+            )
+        ]
+        for track in config["tracks"]
+    }
 
 
 def spelled(own: Mapping[str, Mapping[str, str]], name: str, track: str, key: str) -> str:

@@ -75,7 +75,7 @@ def serving(data: Path, error_rate: float = ERRS) -> Iterator[tuple[Counted, str
 
 @dataclass
 class World:
-    """Rows, a teacher that is wrong about an eighth of them, and a contender that differs from it as it is told to."""
+    """Rows, a teacher that is wrong about a seventh of them, and a contender that differs from it as it is told to."""
 
     folder: Path
     settings: dict[str, Any]

@@ -229,6 +229,12 @@ def test_one_candidate_is_kept_without_asking_val(empty, overlay):
     assert (plan["train"], plan["select_adapter"], plan["answer"]) == (1, 1, 2)
 
 
+def test_what_the_untuned_model_answers_with_asks_no_candidate_again(built):
+    """Candidates answer for it where it answers as they do, which is no part of what they answer."""
+    built.edit("config/config.yaml", "  slm: {}\n", "  slm: {batch_size: 16}\n")
+    assert built.plan("results/predictions/structured/val/sft.1.jsonl") == {}
+
+
 ADAPTER = "results/adapters/toolcall/sft/manifest.json"
 
 

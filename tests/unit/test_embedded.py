@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -69,6 +70,22 @@ def test_a_pack_teaches_what_its_rows_teach_alone() -> None:
         total -= chances.gather(1, ids[1:, None])[learned[1:]].sum().item()
         count += int(learned.sum())
     assert together.item() == pytest.approx(total / count, rel=1e-4)
+
+
+def test_threads_learn_what_one_loss_over_all_packs_teaches() -> None:
+    """The gradient is that of the mean over all answers, whichever pack they are in and however long that is."""
+    import torch
+
+    torch.manual_seed(0)
+    model = architecture.model(TOKENS)
+    learned = [pretrain.pack(CHAT, *rows) for rows in packs()[:2]]
+    assert len({sum(pack.answer) for pack in learned}) == 2, "each has another weight"
+    pretrain._loss(model, learned, TOKENS.pad_token_id).backward()
+    together = [weight.grad for weight in model.parameters()]
+    with ThreadPoolExecutor(2) as threads:
+        pretrain.backward(model, learned, threads, autocast=False)
+    for weight, grad in zip(model.parameters(), together, strict=True):
+        assert torch.allclose(weight.grad, grad, rtol=1e-3, atol=1e-6)
 
 
 def test_rows_of_other_tools_do_not_pack() -> None:

@@ -277,6 +277,14 @@ def test_minutes_and_this_machines_money_are_those_of_the_last_time(tmp_path: Pa
     assert [line.gpu_minutes for line in on_gpus] == [30, 30]
 
 
+def test_a_model_answers_in_its_adapters_start_where_nothing_else_differs() -> None:
+    made = config()
+    assert contenders.untuned(made) == {"t": ["sft"]}
+    for change in ({"batch_size": 16}, {"max_new_tokens": 9}, {"shots": 2}):
+        assert contenders.untuned(made | {"contenders": made["contenders"] | {"slm": change}}) == {"t": []}, change
+    assert contenders.untuned(made | {"adapters": {"sft": {"model": "other"}}}) == {"t": []}
+
+
 def test_the_starts_of_an_engine_are_said() -> None:
     made = config()
     made["tracks"]["t"]["finetune"] = "always"

@@ -534,9 +534,12 @@ def adapters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return made
 
 
-def start(tmp_path: Path, model: Path, asks: list[stage.Ask], ahead: Path | None = None, **slm: Any) -> None:
+def start(
+    tmp_path: Path, model: Path, asks: list[stage.Ask], ahead: Path | None = None, *, untuned: bool = False, **slm: Any
+) -> None:
     given = SETTINGS | {"slm": SETTINGS["slm"] | slm}
-    stage.answer_all(asks, track="t", model=model, settings=given, journal=tmp_path / "journal", ahead=ahead)
+    journal = tmp_path / "journal"
+    stage.answer_all(asks, track="t", model=model, settings=given, journal=journal, ahead=ahead, untuned=untuned)
 
 
 def test_candidates_answer_val_and_one_of_them_test_in_one_start(
@@ -564,6 +567,40 @@ def test_candidates_answer_val_and_one_of_them_test_in_one_start(
         start(tmp_path, tiny_model, [stage.Ask(test, chosen, tmp_path / "tuned.jsonl")], **vllm)
     assert fake.starts == 1
     assert [row.id for row in read_predictions(tmp_path / "tuned.jsonl")] == [row.id for row in read_examples(test)]
+
+
+def test_the_model_without_adapter_answers_in_the_start_of_the_candidates(
+    tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake, adapters: list[Path]
+) -> None:
+    lines = tiny_rows.read_text().splitlines(keepends=True)
+    val, test = tmp_path / "val.jsonl", tmp_path / "test.jsonl"
+    val.write_text("".join(lines[:8]))
+    test.write_text("".join(lines[8:]))
+    vllm = {"engine": "vllm", "precision": "bf16"}
+    asks = [stage.Ask(val, path, tmp_path / f"sft.{number}.jsonl") for number, path in enumerate(adapters, 1)]
+    start(tmp_path, tiny_model, asks, test, untuned=True, **vllm)
+    assert (fake.starts, len(fake.asked)) == (1, 4 * len(lines))
+    assert fake.adapters.count(None) == len(lines)
+    both = [stage.Ask(data, None, tmp_path / f"slm-{data.name}") for data in (val, test)]
+    start(tmp_path, tiny_model, both, **vllm)
+    assert (fake.starts, len(fake.asked)) == (1, 4 * len(lines)), "val and test lay in the journal"
+    for each in both:
+        assert each.out
+        assert [row.id for row in read_predictions(each.out)] == [row.id for row in read_examples(each.data)]
+
+
+def test_the_files_are_there_before_the_engine_is_taken_down(
+    tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, seen = tmp_path / "slm.jsonl", []
+
+    def answers(*given: Any) -> Iterator[Any]:
+        yield from Fake.answers(fake, *given)
+        seen.append(out.exists())  # here an engine's replicas are told to end
+
+    monkeypatch.setattr(fake, "answers", answers)
+    start(tmp_path, tiny_model, [stage.Ask(tiny_rows, None, out)])
+    assert seen == [True]
 
 
 @pytest.mark.parametrize(

@@ -102,23 +102,27 @@ class Price:
                 ("rows", "kept", "calls", "prompt_tokens", "completion_tokens", "money", "gpu_minutes")
             )
             return [{"rule": "ask", "track": "", "note": f"unknown: {error}", **unknown}]
-        now = {
-            ("ask" if job["rule"] in ASKING else job["rule"], job["track"], job["who"], part)
-            for job in jobs
-            for part in (["val/", ""] if job["rule"] == "answer" else [job["part"]])
-        }
+        now = {(rule, job["track"], job["who"], part) for job in jobs for rule, part in _does(job)}
         gates = {job["track"] for job in jobs if job["rule"] == "compare"}
 
         def runs(line: Object) -> bool:
             part = "repeat/" if line["repeat"] else "val/" if line["split"] == "val" else ""
             candidates = ("answer_candidates", line["track"], text(line["contender"]).rpartition(".")[0], "")
-            again = "answer_again" if line["rule"] == "answer" and line["repeat"] else line["rule"]
-            asked_for = (again, line["track"], line["contender"], "" if again == "answer_again" else part) in now or (
+            asked_for = (line["rule"], line["track"], line["contender"], part) in now or (
                 line["split"] == "val" and candidates in now
             )
             return asked_for or (line["track"] in gates and "gate" in text(line["note"]))
 
         return [line for line in lines if runs(line)]
+
+
+def _does(job: Object) -> list[tuple[str, str]]:
+    """What a job of the graph is in the forecast: rules, and the part of their files."""
+    if job["rule"] == "answer":
+        return [("answer", "val/"), ("answer", "")]
+    if job["rule"] == "answer_again":
+        return [("answer", "repeat/")]
+    return [("ask" if job["rule"] in ASKING else text(job["rule"]), text(job["part"]))]
 
 
 def reason(said: str) -> str:

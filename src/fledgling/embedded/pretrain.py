@@ -123,9 +123,8 @@ def backward(model: Any, packs: list[Pack], threads: ThreadPoolExecutor, *, auto
     learned = sum(sum(pack.answer) for pack in packs)
 
     def gradients(pack: Pack) -> Any:
-        with torch.autocast(
-            "cpu", torch.bfloat16, enabled=autocast, cache_enabled=False
-        ):  # threads would share a cache
+        # Without a cache of what was cast, which threads would share.
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast, cache_enabled=False):
             loss = _loss(model, [pack], pad=0) * (sum(pack.answer) / learned)
         return torch.autograd.grad(loss, weights)
 

@@ -87,6 +87,47 @@ class _Work:
         return [row for row in self.fitting.values() if row.digest not in self.known]
 
 
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Makes answers the lines of a track's files; `model` is the checkpoint's manifest, `name` what its rows call it."""
+
+    track: str
+    model: Path
+    name: str
+    tokenizer: Any
+    decoding: Decoding
+    keys: Callable[[str], str]
+
+    def take(self, work: _Work, rows: Iterable[Asked], answers: Iterable[Answer]) -> None:
+        """Keep what was answered to some rows of a work."""
+        for row, given in zip(rows, answers, strict=True):
+            work.known[row.digest] = self._prediction(work, row, given)
+
+    def write(self, works: Iterable[_Work]) -> None:
+        """Publish the file of each work that has one, its rows in their order."""
+        for work in works:
+            if work.ask.out is None:
+                continue
+            made = [
+                replace(found, id=row.id)
+                if (found := work.known.get(row.digest))
+                else self._prediction(work, row, None)
+                for row in work.rows
+            ]
+            cut = sum(row.outcome == "length" and row.finish_reason == "length" for row in made)
+            most = self.decoding.max_new_tokens
+            limits = work.limits + _limit(
+                self.track, len(made), cut, self.keys("max_new_tokens"), most, "answers were cut off"
+            )
+            parts = [work.ask.data, self.model, *([work.ask.adapter] if work.ask.adapter else [])]
+            parts += [work.ask.shots] if work.ask.shots else []
+            write_predictions(work.ask.out, (row.to_json() for row in made), made_from=parts, limits=limits)
+            log.info("%s: %s is written", self.track, work.ask.out)
+
+    def _prediction(self, work: _Work, row: Asked, answer: Answer | None) -> Prediction:
+        return prediction(row, answer, self.tokenizer, self.decoding, self.name, work.identity)
+
+
 def answer(
     *,
     track: str,
@@ -151,13 +192,9 @@ def answer_all(
         pad=tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id,
     )
     unit = "batch" if slm["precision"] == "int8" else "row"
-    name = adapter.name_of(base)
+    writer = _Writer(track, model, adapter.name_of(base), tokenizer, decoding, keys)
     splits: dict[tuple[Path, Path | None], _Split] = {}
     with Journal(journal, SLM) as finished:
-
-        def take(work: _Work, rows: Iterable[Asked], answers: Iterable[Answer]) -> None:
-            for row, given in zip(rows, answers, strict=True):
-                work.known[row.digest] = prediction(row, given, tokenizer, decoding, name, work.identity)
 
         def ready(each: Ask) -> _Work:
             place = (each.data, each.shots)
@@ -169,29 +206,10 @@ def answer_all(
             if unit == "row":
                 for row in work.fitting.values():
                     if (found := finished.get(_key(work.run, [row]))) is not None:
-                        take(work, [row], [Answer(**found["answers"][0])])
+                        writer.take(work, [row], [Answer(**found["answers"][0])])
             how = (track, each.data.stem, len(work.rows), len(work.todo), slm["precision"], engine)
             log.info("%s: %s: %d rows, %d of them to be asked, %s on %s", *how)
             return work
-
-        def write(works: Sequence[_Work]) -> None:
-            for work in works:
-                if work.ask.out is None:
-                    continue
-                made = [
-                    replace(found, id=row.id)
-                    if (found := work.known.get(row.digest))
-                    else prediction(row, None, tokenizer, decoding, name, work.identity)
-                    for row in work.rows
-                ]
-                cut = sum(row.outcome == "length" and row.finish_reason == "length" for row in made)
-                limits = work.limits + _limit(
-                    track, len(made), cut, keys("max_new_tokens"), max_new_tokens, "answers were cut off"
-                )
-                parts = [work.ask.data, model, *([work.ask.adapter] if work.ask.adapter else [])]
-                parts += [work.ask.shots] if work.ask.shots else []
-                write_predictions(work.ask.out, (row.to_json() for row in made), made_from=parts, limits=limits)
-                log.info("%s: %s is written", track, work.ask.out)
 
         works = [ready(each) for each in asks]
         if any(work.todo for work in works):
@@ -206,15 +224,15 @@ def answer_all(
             total, done = sum(len(work.fitting) for work in works), sum(len(work.known) for work in works)
             bar = progress_bar(desc=f"slm {track}", total=total, initial=done)
             for work, batch, answered in _answers(loaded, works, finished):
-                take(work, batch, answered)
+                writer.take(work, batch, answered)
                 bar.update(len(batch))
                 done += len(batch)
                 if done == total:  # before the engine is taken down, which takes a second of the whole machine
-                    write(works)
+                    writer.write(works)
             bar.close()
             assert done == total, "an engine answers every row"
         else:
-            write(works)
+            writer.write(works)
 
 
 def _worth(ahead: Path, adapters: int) -> bool:

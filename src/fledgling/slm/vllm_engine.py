@@ -277,9 +277,8 @@ def quantized(precision: str) -> Object:
 def _end_with_input(done: threading.Event) -> None:
     sys.stdin.read()
     sys.stderr.flush()
-    os._exit(
-        0 if done.is_set() else 143
-    )  # taking the engine down in order costs seconds and frees what the kernel frees
+    # Taking the engine down in order costs seconds and frees what the kernel frees.
+    os._exit(0 if done.is_set() else 143)
 
 
 def main() -> None:
