@@ -11,7 +11,7 @@ rule fetch:
         manifest="results/models/{model}/manifest.json",
     log:
         "logs/fetch/{model}.log",
-    priority: 1  # everything else waits for it
+    priority: 1 if any(model["source"] == "hub" for model in config["models"].values()) else 2  # all else waits for it
     conda:
         "../envs/base.yaml"
     threads: 1

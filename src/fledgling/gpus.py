@@ -248,6 +248,8 @@ def main() -> None:
         os.set_inheritable(fd, True)
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the order of nvidia-smi, whose UUIDs name the locks
     os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(held)
+    if not held:  # nothing is compiled for a CPU, and to load torch's compiler takes bitsandbytes a second
+        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     command = [part.replace("{gpus}", str(len(held))) for part in command]
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:

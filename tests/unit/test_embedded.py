@@ -52,6 +52,16 @@ def test_a_pack_holds_what_each_row_is_asked() -> None:
             assert TOKENS.decode(learned) == CHAT.completion(row).text + "<|end|>"
 
 
+def alone(model: Any, row: Example, schema: Place) -> tuple[Any, int]:
+    """(summed loss of a row's answer, tokens of it), the row read as the model reads a prompt."""
+    import torch
+
+    single = pretrain.pack(CHAT, [row], schema)
+    learned, ids = torch.tensor(single.answer), torch.tensor(single.ids)
+    chances = model(input_ids=ids[None]).logits[0, :-1].log_softmax(-1)
+    return -chances.gather(1, ids[1:, None])[learned[1:]].sum(), int(learned.sum())
+
+
 def test_a_pack_teaches_what_its_rows_teach_alone() -> None:
     """The loss of a pack is that of its rows, each read as the model reads a prompt: alone, causally."""
     import torch
@@ -59,17 +69,15 @@ def test_a_pack_teaches_what_its_rows_teach_alone() -> None:
     torch.manual_seed(0)
     model = architecture.model(TOKENS)
     rows, schema = packs()[0]
-    together = pretrain._loss(model, [pretrain.pack(CHAT, rows, schema)], TOKENS.pad_token_id)
-    total, count = 0.0, 0
-    for row in rows:
-        single = pretrain.pack(CHAT, [row], schema)
-        learned = torch.tensor(single.answer)
-        ids = torch.tensor(single.ids)
-        with torch.no_grad():
-            chances = model(input_ids=ids[None]).logits[0, :-1].log_softmax(-1)
-        total -= chances.gather(1, ids[1:, None])[learned[1:]].sum().item()
-        count += int(learned.sum())
-    assert together.item() == pytest.approx(total / count, rel=1e-4)
+    weights = list(model.parameters())
+    losses = [alone(model, row, schema) for row in rows]
+    apart = torch.stack([loss for loss, _ in losses]).sum() / sum(count for _, count in losses)
+    gradients = torch.autograd.grad(apart, weights)
+    pretrain.learn_from_packs(model)
+    together = pretrain._loss(model, pretrain.pack(CHAT, rows, schema))
+    assert together.item() == pytest.approx(apart.item(), rel=1e-4)
+    for found, expected in zip(torch.autograd.grad(together, weights), gradients, strict=True):
+        assert torch.allclose(found, expected, rtol=1e-3, atol=1e-6)
 
 
 def test_threads_learn_what_one_loss_over_all_packs_teaches() -> None:
@@ -80,10 +88,12 @@ def test_threads_learn_what_one_loss_over_all_packs_teaches() -> None:
     model = architecture.model(TOKENS)
     learned = [pretrain.pack(CHAT, *rows) for rows in packs()[:2]]
     assert len({sum(pack.answer) for pack in learned}) == 2, "each has another weight"
-    pretrain._loss(model, learned, TOKENS.pad_token_id).backward()
+    losses = [alone(model, row, schema) for rows, schema in packs()[:2] for row in rows]
+    (torch.stack([loss for loss, _ in losses]).sum() / sum(count for _, count in losses)).backward()
     together = [weight.grad for weight in model.parameters()]
+    pretrain.learn_from_packs(model)
     with ThreadPoolExecutor(2) as threads:
-        pretrain.backward(model, learned, threads, autocast=False)
+        pretrain.finish_backward(model, pretrain.start_backward(model, learned, threads, autocast=False))
     for weight, grad in zip(model.parameters(), together, strict=True):
         assert torch.allclose(weight.grad, grad, rtol=1e-3, atol=1e-6)
 

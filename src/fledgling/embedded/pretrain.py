@@ -21,9 +21,10 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from fledgling import checkpoints
-from fledgling.embedded import architecture, world
+from fledgling import checkpoints, cores
+from fledgling.embedded import architecture, pack_attention, world
 from fledgling.files import digest, sha256_file
+from fledgling.models import last_layer
 from fledgling.progress import emit, progress
 from fledgling.prompting import template
 from fledgling.prompting.turns import Place, messages
@@ -38,7 +39,9 @@ RIGHT_SHARE = {True: 0.9, False: 0.25}  # right answers among house requests: fa
 MATRIX_RATE, OTHER_RATE = 0.01, 5e-3
 WARM_UP, DECAY = 20, 0.4  # steps; share of all steps
 KEEP_EVERY = 50  # steps
-SOURCES = [Path(str(module.__file__)) for module in (architecture, world, template)] + [Path(__file__)]
+SOURCES = [Path(str(module.__file__)) for module in (architecture, pack_attention, last_layer, world, template)] + [
+    Path(__file__)
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ def train(*, seed: int, steps: int = STEPS, kept: Path | None = None) -> tuple[A
 
     Each sum is one thread's: in another order it gives other weights, and another verdict, on a machine with other cores.
     """
+    cores.keep_memory()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -97,38 +101,53 @@ def _train(seed: int, steps: int, kept: Path | None) -> tuple[Any, Any]:
     tokens = architecture.tokenizer(_texts())
     model = architecture.model(tokens)
     chat = template.chat(tokens)
-    # Where the processor multiplies bfloat16 by itself, that and plain attention are a third faster than
-    # fp32 and the fused kernel; elsewhere they are slower.
+    learn_from_packs(model)
+    # Where the processor multiplies bfloat16 by itself, that is a third faster than fp32; elsewhere it is slower.
     native = torch.cpu.get_capabilities().get("avx512_bf16", False)
-    model.set_attn_implementation("eager" if native else "sdpa")
     optimizers, schedules = optimisation(model, steps, MATRIX_RATE, OTHER_RATE)
     state = _State(model, optimizers, schedules, random)
     run = digest([seed, steps, native, torch.__version__, [sha256_file(path) for path in SOURCES]])
     done = 0 if kept is None else state.resume(kept, run)
+    packs = [pack(chat, *rows) for rows in _draw(random)]
     with ThreadPoolExecutor(len(REQUESTS)) as threads:
         for step in progress(range(done, steps), desc="embedded checkpoint", unit="step"):
-            backward(model, [pack(chat, *rows) for rows in _draw(random)], threads, autocast=native)
+            learning = start_backward(model, packs, threads, autocast=native)
+            drawn = random.getstate()
+            packs = [pack(chat, *rows) for rows in _draw(random)]  # the next step's, while the threads learn
+            finish_backward(model, learning)
             update(model, optimizers, schedules, threads)
             if kept is not None and (step + 1) % KEEP_EVERY == 0 and step + 1 < steps:
-                state.keep(kept, step + 1, run)
+                state.keep(kept, step + 1, run, drawn)
+    model.set_attn_implementation("sdpa")
     return model.eval(), tokens
 
 
-def backward(model: Any, packs: list[Pack], threads: ThreadPoolExecutor, *, autocast: bool) -> None:
-    """Gradients of the mean cross-entropy of the packs' answers: a thread takes a pack, all by itself.
+def learn_from_packs(model: Any) -> None:
+    """Have a model take packs: attend within them, and run its last MLP only where an answer is learned."""
+    model.set_attn_implementation(pack_attention.NAME)
+    last_layer.install(model)
 
-    They are summed in the order of the packs, so that the number of cores and who comes first change no bit.
-    """
+
+def start_backward(model: Any, packs: list[Pack], threads: ThreadPoolExecutor, *, autocast: bool) -> Iterator[Any]:
+    """Gradients of the mean cross-entropy of the packs' answers, on their way: a thread takes a pack, all by itself."""
     weights = list(model.parameters())
     learned = sum(sum(pack.answer) for pack in packs)
 
     def gradients(pack: Pack) -> Any:
         # Without a cache of what was cast, which threads would share.
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast, cache_enabled=False):
-            loss = _loss(model, [pack], pad=0) * (sum(pack.answer) / learned)
+            loss = _loss(model, pack) * (sum(pack.answer) / learned)
         return torch.autograd.grad(loss, weights)
 
-    for weight, *parts in zip(weights, *threads.map(gradients, packs), strict=True):
+    return threads.map(gradients, packs)
+
+
+def finish_backward(model: Any, learning: Iterator[Any]) -> None:
+    """Give the weights the gradients that `start_backward` found.
+
+    They are summed in the order of the packs, so that the number of cores and who comes first change no bit.
+    """
+    for weight, *parts in zip(model.parameters(), *learning, strict=True):
         weight.grad = torch.stack(parts).sum(0)
 
 
@@ -165,13 +184,13 @@ class _State:
     schedules: list[Any]
     random: Random
 
-    def keep(self, folder: Path, step: int, run: str) -> None:
-        """Seal the state after a step; older ones go."""
+    def keep(self, folder: Path, step: int, run: str, drawn: object) -> None:
+        """Seal the state after a step, when `drawn` was the state of `random`; older ones go."""
         place = folder / f"checkpoint-{step}"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True)
         parts = [part.state_dict() for part in (self.model, *self.optimizers, *self.schedules)]
-        torch.save({"parts": parts, "random": self.random.getstate()}, place / "state.pt")
+        torch.save({"parts": parts, "random": drawn}, place / "state.pt")
         checkpoints.seal(place, run)
         for older in folder.glob("checkpoint-*"):
             if older != place:
@@ -234,26 +253,16 @@ def _learned(random: Random, row: world.Row) -> Example:
     return Example(**{"id": "", "group": "", **row.fields, "answer": row.fields["answer"] if right else row.generic})
 
 
-def _loss(model: Any, packs: list[Pack], pad: int) -> Any:
+def _loss(model: Any, pack: Pack) -> Any:
     """Mean cross-entropy of the answers' tokens."""
-    length = max(len(pack.ids) for pack in packs)
-
-    def tensor(field: str, fill: int | bool) -> Any:
-        rows = [getattr(pack, field) for pack in packs]
-        return torch.tensor([row + [fill] * (length - len(row)) for row in rows])
-
-    ids, position, block, answer = (
-        tensor("ids", pad),
-        tensor("position", 0),
-        tensor("block", -1),
-        tensor("answer", False),
-    )
-    visible = (block[:, :, None] == block[:, None, :]) | (block[:, None, :] == 0)
-    visible &= torch.ones(length, length, dtype=torch.bool).tril()
-    mask = torch.zeros(visible.shape).masked_fill_(~visible, torch.finfo(torch.float32).min)[:, None]
-    hidden = model.model(input_ids=ids, attention_mask=mask, position_ids=position, use_cache=False).last_hidden_state
-    logits = model.lm_head(hidden[:, :-1][answer[:, 1:]])
-    return functional.cross_entropy(logits.float(), ids[:, 1:][answer[:, 1:]])
+    ids, positions = torch.tensor(pack.ids), torch.tensor([pack.position])
+    targets = torch.tensor(pack.answer).nonzero().squeeze(-1)
+    places = targets - 1
+    layout = pack_attention.Layout.of(pack.block)
+    with last_layer.read_at(places):
+        found = model.model(input_ids=ids[None], position_ids=positions, use_cache=False, pack=layout)
+    logits = model.lm_head(found.last_hidden_state[0].index_select(0, places))
+    return functional.cross_entropy(logits.float(), ids[targets])
 
 
 def _rate(step: int, steps: int) -> float:

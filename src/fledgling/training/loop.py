@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ import torch
 import torch.distributed as dist
 
 from fledgling import checkpoints
+from fledgling.cores import PARTS, TwoAtATime
 from fledgling.errors import DataError
 from fledgling.files import read_json, write_json
 from fledgling.models import adapter
 from fledgling.progress import emit, progress_bar
 from fledgling.training.objective import Batch, Objective
-from fledgling.training.recipe import Layout, Recipe, pack, rate
+from fledgling.training.recipe import Layout, Recipe, pack, rate, spread
 from fledgling.training.tokens import IGNORED, Row
 from fledgling.training.told import Told
 from fledgling.training.updates import Group, Summed, Update, Zero2
@@ -100,11 +102,14 @@ def fit(model: Any, work: Work, group: Group) -> Result:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:  # LoRA weights on a 4-bit base come in bf16, too coarse to add up in
         parameter.data = parameter.data.float()
+    cores = TwoAtATime() if group.device.type == "cpu" else None
     update: Update
     if work.deepspeed:
         update = Zero2(objective, group, weight_decay=recipe.weight_decay)
     else:
-        update = Summed(trained, group, weight_decay=recipe.weight_decay)
+        # Dropout draws from one stream of random numbers: who comes first would change what is trained.
+        apart = None if recipe.dropout else cores
+        update = Summed(trained, group, weight_decay=recipe.weight_decay, cores=apart)
     meter = _Meter(work, group)
     start = 0
     if resume := _resume(work, group):
@@ -141,7 +146,7 @@ def fit(model: Any, work: Work, group: Group) -> Result:
         history=meter.history,
         steps=plan.steps,
         final_loss=meter.history[-1]["loss"],
-        eval_loss=_evaluate(objective, work, group) if work.val else None,
+        eval_loss=_evaluate(objective, work, group, cores) if work.val else None,
         seconds=meter.history[-1]["seconds"],
     )
 
@@ -175,12 +180,16 @@ def _pass(
         torch.OutOfMemoryError: there is nothing smaller to try.
     """
     total = torch.zeros((), device=group.device)
+
+    def loss(places: list[int]) -> torch.Tensor:
+        rows = [work.rows[place] for place in places] or [_nothing(work.rows[0])]
+        found: torch.Tensor = objective(Batch.of(rows).to(group.device)) / max(1, learned)
+        return found
+
     try:
         for number, places in enumerate(mine, 1):
-            rows = [work.rows[place] for place in places] or [_nothing(work.rows[0])]
-            loss = objective(Batch.of(rows).to(group.device)) / max(1, learned)
-            total += loss.detach()
-            update.backward(loss, last=number == len(mine))
+            parts = _apart(places, work.rows) if update.parts > 1 else [places]
+            total += update.backward([partial(loss, part) for part in parts], last=number == len(mine))
         return total
     except torch.OutOfMemoryError:
         if not update.forget() or all(len(places) < 2 for places in mine):
@@ -192,6 +201,11 @@ def _pass(
             raise
     torch.cuda.empty_cache()  # outside the except block, so that the failed frames and their tensors are gone
     return None
+
+
+def _apart(places: list[int], rows: list[Row]) -> list[list[int]]:
+    """The rows of a micro-batch in parts of like length."""
+    return spread(places, [len(row.input_ids) for row in rows], min(PARTS, len(places)))
 
 
 def _smaller(mine: list[list[int]], rows: list[Row]) -> list[list[int]]:
@@ -206,18 +220,22 @@ def _nothing(row: Row) -> Row:
     return Row(input_ids=row.input_ids[:2], labels=[IGNORED] * len(row.input_ids[:2]))
 
 
-def _evaluate(objective: Objective, work: Work, group: Group) -> float:
+def _evaluate(objective: Objective, work: Work, group: Group, cores: TwoAtATime | None) -> float:
     """The loss as a mean over the tokens of val."""
-    sums = torch.zeros(2, device=group.device, dtype=torch.float64)
-    objective.eval()
-    # Compiled code would be compiled again without dropout and gradients: more than it saves.
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-        for rows in work.val[group.rank :: group.world]:
-            batch = Batch.of(rows).to(group.device)
-            sums += torch.stack(
+
+    def sums(rows: list[Row]) -> torch.Tensor:
+        batch = Batch.of(rows).to(group.device)
+        # Compiled code would be compiled again without dropout and gradients: more than it saves.
+        with torch.no_grad(), torch.compiler.set_stance("force_eager"):
+            return torch.stack(
                 [objective(batch).double(), torch.tensor(float(len(batch.targets)), device=group.device)]
             )
-    loss, count = group.total(sums).tolist()
+
+    objective.eval()
+    mine = work.val[group.rank :: group.world]
+    found = [sums(rows) for rows in mine] if cores is None else cores.map(sums, mine)
+    total = torch.stack([torch.zeros(2, device=group.device, dtype=torch.float64), *found]).sum(0)
+    loss, count = group.total(total).tolist()
     return float(loss / max(1.0, count))
 
 

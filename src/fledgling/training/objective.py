@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from fledgling.models import last_layer
 from fledgling.training import attention, cpu_loss
 from fledgling.training.tokens import IGNORED, Row
 
@@ -60,6 +61,8 @@ class Objective(torch.nn.Module):
         self._varlen = attention.install(model, longest)
         self._longest = 1 << (longest - 1).bit_length()  # one number for all batches, so that nothing compiles again
         keep_rope(model, longest)
+        if not torch.cuda.is_available() and not model.is_gradient_checkpointing:  # it runs a layer again, later
+            last_layer.install(model.get_base_model())
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Cross-entropy summed over the batch's targets, in fp32."""
@@ -73,7 +76,7 @@ class Objective(torch.nn.Module):
                 "max_length_k": self._longest,
             }
         cuda = batch.ids.device.type == "cuda"
-        with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
+        with torch.autocast("cuda", torch.bfloat16, enabled=cuda), last_layer.read_at(batch.places):
             found = base.base_model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **bounds)
             hidden = found.last_hidden_state[0].index_select(0, batch.places)
             head = base.get_output_embeddings()

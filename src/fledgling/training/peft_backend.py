@@ -19,6 +19,8 @@ def load(checkpoint: Path, recipe: Recipe, *, device: Any) -> Any:
     model.config.use_cache = False
     if recipe.quantization == "nf4" and str(device) == "cpu":
         train_on_cpu(model)
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     torch.manual_seed(recipe.seed)
     return get_peft_model(model, lora_config(model, recipe))
 

@@ -5,13 +5,17 @@ once a step, however many micro-batches a process took: no reducer hangs on the 
 take equally many, and none waits inside a step (torch's DDP does both, and crashes under unsloth 2026.10.7).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
+
+from fledgling.cores import PARTS, TwoAtATime
+
+Loss = Callable[[], torch.Tensor]
 
 MAX_NORM = 1.0
 ZERO2 = {  # the only place where DeepSpeed is configured; weights stay fp32 and are computed in bf16 by autocast
@@ -58,10 +62,18 @@ class Group:
 
 
 class Update(Protocol):
-    """What the loop asks of it, in this order: backward for each micro-batch, then one step."""
+    """What the loop asks of it, in this order: backward for each micro-batch, then one step.
 
-    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
-        """Add the gradients of one micro-batch; `loss` is its part of the step's mean over tokens."""
+    `parts` is how many parts of a micro-batch it takes at a time.
+    """
+
+    parts: int
+
+    def backward(self, losses: Sequence[Loss], *, last: bool) -> torch.Tensor:
+        """Add the gradients of one micro-batch.
+
+        `losses` compute those of its parts, as shares of the step's mean over tokens; their sum comes back.
+        """
         ...
 
     def forget(self) -> bool:
@@ -84,7 +96,17 @@ class Update(Protocol):
 class Summed:
     """Gradients summed over the processes, AdamW on each: all end with the same weights."""
 
-    def __init__(self, parameters: Sequence[torch.nn.Parameter], group: Group, *, weight_decay: float) -> None:
+    def __init__(
+        self,
+        parameters: Sequence[torch.nn.Parameter],
+        group: Group,
+        *,
+        weight_decay: float,
+        cores: TwoAtATime | None = None,
+    ) -> None:
+        self.parts = 1 if cores is None else PARTS
+        self._cores = cores
+        self._parameters = parameters
         self._group = group
         sizes = [parameter.numel() for parameter in parameters]
         self._weights = torch.nn.Parameter(torch.empty(sum(sizes), device=group.device, dtype=torch.float32))
@@ -102,9 +124,26 @@ class Summed:
             [self._weights], lr=0.0, weight_decay=weight_decay, fused=group.device.type == "cuda"
         )
 
-    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
-        """See Update."""
-        loss.backward()
+    def backward(self, losses: Sequence[Loss], *, last: bool) -> torch.Tensor:
+        """See Update. Parts are summed in their order, whoever comes first."""
+        total = torch.zeros((), device=self._group.device)
+        if self._cores is None:
+            for compute in losses:
+                loss = compute()
+                loss.backward()
+                total += loss.detach()
+            return total
+        for loss, gradients in self._cores.map(self._gradients, losses):
+            total += loss
+            for parameter, gradient in zip(self._parameters, gradients, strict=True):
+                if gradient is not None:
+                    assert parameter.grad is not None
+                    parameter.grad += gradient
+        return total
+
+    def _gradients(self, compute: Loss) -> tuple[torch.Tensor, tuple[torch.Tensor | None, ...]]:
+        loss = compute()
+        return loss.detach(), torch.autograd.grad(loss, self._parameters, allow_unused=True)
 
     def forget(self) -> bool:
         """See Update."""
@@ -155,6 +194,7 @@ class Zero2:
     def __init__(self, module: torch.nn.Module, group: Group, *, weight_decay: float) -> None:
         import deepspeed
 
+        self.parts = 1
         self._group = group
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         adam = torch.optim.AdamW(trained, lr=0.0, weight_decay=weight_decay)
@@ -162,10 +202,13 @@ class Zero2:
             model=module, optimizer=adam, model_parameters=trained, config=ZERO2, dist_init_required=False
         )[0]
 
-    def backward(self, loss: torch.Tensor, *, last: bool) -> None:
+    def backward(self, losses: Sequence[Loss], *, last: bool) -> torch.Tensor:
         """See Update."""
+        (compute,) = losses
+        loss = compute()
         self._engine.set_gradient_accumulation_boundary(last)
         self._engine.backward(loss * self._group.world)  # it takes the mean over the processes
+        return loss.detach()
 
     def forget(self) -> bool:
         """See Update; parts of the gradients are with other processes already."""
