@@ -174,7 +174,10 @@ def measure_embedded(folder: Path, gpus: list[int]) -> Iterator[tuple[str, bool]
         if done.returncode:
             sys.exit(done.stderr[-5000:])
         verdicts = {path.stem: json.loads(path.read_text())["deploy"] for path in place.glob("results/verdict/*.json")}
-        claims = [line for log in place.glob("logs/train/**/*.log") for line in log.open() if "claimed" in line]
+        claims = {
+            log.parent.name: re.findall(r"claimed GPU (.+)", log.read_text())[-1].split(", ")
+            for log in place.glob("logs/train/**/*.log")
+        }
         tell(
             part="embedded",
             training_gpus=count,
@@ -183,6 +186,10 @@ def measure_embedded(folder: Path, gpus: list[int]) -> Iterator[tuple[str, bool]
             claims=claims,
         )
         yield f"both verdicts with training.gpus {count}", len(verdicts) == 2
+        claimed = [gpu for track in claims.values() for gpu in track]
+        yield f"{count} GPUs a training", all(len(track) == count for track in claims.values())
+        if 2 * count <= most:
+            yield "two trainings side by side claim GPUs of their own", len(claimed) == len(set(claimed)) == 2 * count
 
 
 def main() -> None:
