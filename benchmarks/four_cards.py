@@ -18,13 +18,14 @@ within 1e-2. A part that this machine has too few GPUs for is named as not run.
 import argparse
 import contextlib
 import json
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,15 @@ SMALL_LAYERS = 2
 
 def tell(**measured: object) -> None:
     print(json.dumps(measured), flush=True)
+
+
+def make(folder: Path, layers: int) -> None:
+    """The checkpoint, by a process of its own: of what torch keeps on a card, none would be free for what is measured."""
+    maker = multiprocessing.get_context("spawn").Process(target=phi4mini.make, args=(folder, layers))
+    maker.start()
+    maker.join()
+    if maker.exitcode:
+        sys.exit("the checkpoint could not be made")
 
 
 def train(folder: Path, data: Path, run: str) -> dict[str, Any]:
@@ -153,9 +163,8 @@ def workers(out: Path) -> list[int]:
     return [found[place] for place in sorted(found)]
 
 
-def measure_embedded(folder: Path, gpus: list[int]) -> Iterator[tuple[str, bool]]:
-    most = max(gpus)
-    for count in sorted({most, max(1, most // 2)}, reverse=True):
+def measure_embedded(folder: Path, most: int, counts: Iterable[int]) -> Iterator[tuple[str, bool]]:
+    for count in counts:
         place = folder / f"embedded-{count}"
         place.mkdir(parents=True, exist_ok=True)
         overlay = place / "gpus.yaml"
@@ -213,13 +222,14 @@ def main() -> None:
     tell(gpu=torch.cuda.get_device_name(0), visible=here, torch=torch.__version__)
     args.folder.mkdir(parents=True, exist_ok=True)
     if {"training", "pairs", "predict"} & set(args.parts):
-        phi4mini.make(args.folder / "model", args.layers)
+        make(args.folder / "model", args.layers)
     data = phi4mini.write(args.folder / "train.jsonl", phi4mini.training_examples(args.rows))
     phi4mini.write(args.folder / "val.jsonl", phi4mini.training_examples(64, seed=4))
     met: list[tuple[str, bool]] = []
     for part in args.parts:
         if part == "embedded":
-            met += measure_embedded(args.folder, gpus)
+            most = max(gpus)
+            met += measure_embedded(args.folder, most, sorted({most, max(1, most // 2)}, reverse=True))
         elif part == "training":
             met += measure_training(args.folder, data, gpus)
         elif part == "pairs":
@@ -229,7 +239,7 @@ def main() -> None:
             met += measure_predict(args.folder, rows, gpus)
         else:
             small = args.folder / "small"
-            phi4mini.make(small / "model", SMALL_LAYERS)
+            make(small / "model", SMALL_LAYERS)
             phi4mini.write(small / "val.jsonl", phi4mini.training_examples(64, seed=4))
             met += measure_kills(small, gpus)
     for target, reached in met:
