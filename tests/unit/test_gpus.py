@@ -106,6 +106,12 @@ def test_none_claims_and_shows_none(environment: dict[str, str], tmp_path: Path)
     assert not (tmp_path / "locks").exists()
 
 
+@pytest.mark.parametrize(("wanted", "said"), [(0, "1"), (1, "")])
+def test_only_with_a_gpu_is_the_compiler_loaded(environment: dict[str, str], wanted: int, said: str) -> None:
+    job = start(environment, wanted, "sh", "-c", "echo $TORCHDYNAMO_DISABLE")
+    assert job.communicate(timeout=20)[0] == f"{said}\n"
+
+
 def test_no_gpu_at_all_is_refused(environment: dict[str, str]) -> None:
     job = start(environment | {"CUDA_VISIBLE_DEVICES": ""}, 1, "true")
     assert "set gpus to 0" in job.communicate(timeout=20)[1]

@@ -305,14 +305,39 @@ def test_padding_is_on_the_left() -> None:
         left_padded([[], [1]], 0)
 
 
+def test_answers_are_what_the_model_writes_by_itself(decoding: Decoding, tiny_checkpoint: Path) -> None:
+    """Two parts of a batch at a time, and the last MLP for the last token alone: neither changes an answer."""
+    import torch
+
+    from fledgling.models.loading import load_model
+    from fledgling.slm.transformers_engine import TransformersSlm
+
+    requests = [Request(prompt=[*range(3, 9 + i), 5 * i % 50]) for i in range(9)]
+    slm = TransformersSlm(tiny_checkpoint, precision="fp32", batch_size=4, decoding=decoding)
+    answers: dict[int, list[int] | None] = {}
+    for places, batch in slm.answers(requests, lambda _: None):
+        answers |= {place: answer.tokens for place, answer in zip(places, batch, strict=True)}
+    model = load_model(tiny_checkpoint, "fp32").eval()
+    for place, request in enumerate(requests):
+        ids = torch.tensor([request.prompt])
+        how = {"do_sample": False, "max_new_tokens": 6, "eos_token_id": list(decoding.stops), "pad_token_id": 0}
+        written = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **how)
+        assert answers[place] == written[0, ids.shape[1] :].tolist()
+
+
+@pytest.mark.parametrize(
+    ("apart", "expected"), [(False, [8, 4, 2, 2, 2, 2, 1]), (True, [4, 4, 2, 2, 2, 2, 1])], ids=["whole", "two parts"]
+)
 def test_out_of_memory_in_generate_halves_the_batch(
-    decoding: Decoding, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    decoding: Decoding, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch, apart: bool, expected: list[int]
 ) -> None:
     import torch
 
     from fledgling.slm.transformers_engine import TransformersSlm
 
     slm = TransformersSlm(tiny_checkpoint, precision="fp32", batch_size=8, decoding=decoding)
+    if not apart:  # as on a GPU
+        monkeypatch.setattr(slm, "_cores", None)
     generate, sizes = slm._model.generate, []
 
     def crowded(input_ids: Any, **rest: Any) -> Any:
@@ -325,7 +350,7 @@ def test_out_of_memory_in_generate_halves_the_batch(
     requests = [Request(prompt=[5, 6, 7 + i]) for i in range(9)]
     done = [i for positions, _ in slm.answers(requests, lambda _: None) for i in positions]
     assert sorted(done) == list(range(9))
-    assert sizes == [8, 4, 2, 2, 2, 2, 1]
+    assert sizes == expected
 
     def broken(**_: Any) -> Any:
         raise RuntimeError("shape mismatch")

@@ -356,6 +356,46 @@ def test_layouts_train_the_same_model(trained: Runner, chosen: dict[str, Any], t
     assert trained.summary(name)["eval_loss"] == pytest.approx(trained.summary("layout")["eval_loss"], abs=1e-4)
 
 
+def test_without_dropout_parts_are_learned_at_a_time_and_the_bytes_stay(
+    trained: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fledgling.cores import TwoAtATime
+
+    parts: list[int] = []
+    plain = TwoAtATime.map
+
+    def counted(cores: TwoAtATime, work: Any, given: Any) -> Any:
+        parts.append(len(given))
+        return plain(cores, work, given)
+
+    monkeypatch.setattr(TwoAtATime, "map", counted)
+    for name in ("apart", "apart-again"):
+        trained(name, settings_with(recipe=PLAIN))
+    assert parts.count(2) >= 2 * trained.summary("apart")["steps"]
+    assert trained.weights("apart").read_bytes() == trained.weights("apart-again").read_bytes()
+    parts.clear()
+    trained("dropped", settings_with(recipe=PLAIN | {"dropout": 0.1}))
+    assert len(parts) == 1, "val alone: dropout draws from one stream of random numbers"
+
+
+def test_gradient_checkpointing_computes_layers_again(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers.models.phi3.modeling_phi3 import Phi3MLP
+
+    calls: dict[bool, int] = {}
+    forward = Phi3MLP.forward
+    for checkpointing in (False, True):
+        calls[checkpointing] = 0
+
+        def counted(mlp: Any, hidden: Any, checkpointing: bool = checkpointing) -> Any:
+            calls[checkpointing] += 1
+            return forward(mlp, hidden)
+
+        monkeypatch.setattr(Phi3MLP, "forward", counted)
+        chosen = PLAIN | {"gradient_checkpointing": checkpointing}
+        trained(f"counted-{checkpointing}", settings_with(recipe=chosen))
+    assert calls[True] > 1.5 * calls[False] > 0
+
+
 def test_rows_of_a_micro_batch_lie_in_one_sequence(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers.models.phi3.modeling_phi3 import Phi3Model
 

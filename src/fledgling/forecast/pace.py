@@ -18,9 +18,10 @@ ROWS_A_SECOND = {
     ("transformers", "int8"): 1.1,
 }
 START_S = {"vllm": 85, "transformers": 20}
-# Tokens a second of a training on one H100 with the shipped recipe, its layers compiled; what a second GPU makes of it.
+# Tokens a second of a training on one H100 with the shipped recipe, its layers compiled, and what more GPUs make of it:
+# four have a quarter of its 32 rows each, too few to keep an H100 from waiting for its host.
 TOKENS_A_SECOND = {"unsloth": 28_000.0, "peft": 26_600.0}
-TWICE = 1.8
+TIMES = {1: 1.0, 2: 1.8, 4: 2.4}
 TRAINING_START_S = 100
 FAST = ROWS_A_SECOND["vllm", "bf16"]
 
@@ -81,18 +82,28 @@ def training(backend: str, gpus: int, shape: Shape, *, checkpointing: bool) -> s
         return f"{backend} on {where}: a small model, whose start takes most of the time"
     if not gpus:
         return f"{backend} on {where} (slow): training needs a GPU; set training.gpus"
-    each = TOKENS_A_SECOND[backend] * TWICE ** math.log2(gpus) * MEASURED_WEIGHTS / weights
+    each = TOKENS_A_SECOND[backend] * times(gpus) * MEASURED_WEIGHTS / weights
     said = f"{backend} on {where}, about {each:,.0f} tokens a second after a start of {TRAINING_START_S} s"
     if checkpointing:
         return f"{said} without recipe.gradient_checkpointing, which makes it a half or less (slow): set it to false"
     return said
 
 
+def times(gpus: int) -> float:
+    """How many times as fast as one so many GPUs train: measured, between and beyond as if each doubling did alike."""
+    below = max(count for count in TIMES if count <= gpus)
+    above = min((count for count in TIMES if count > below), default=below)
+    if above == below:
+        below //= 2
+        above = max(TIMES)
+    return float(TIMES[below] * (TIMES[above] / TIMES[below]) ** (math.log2(gpus / below) / math.log2(above / below)))
+
+
 def side_by_side(trainings: int, gpus: int, cards: Sequence[Gpu] | int) -> str | None:
     """What to set where equal trainings finish sooner side by side; None where there is nothing to gain.
 
     One after another on all GPUs each pays its start, and n GPUs are less than n times as fast as one; side by side
-    neither is paid (docs/performance.md: starts of 100 s, two GPUs 1.8 times one).
+    neither is paid (docs/performance.md: starts of 100 s, two GPUs 1.8 times one, four 2.4 times).
     """
     here = cards if isinstance(cards, int) else len(cards)
     together = min(trainings, max(1, here))
@@ -101,5 +112,6 @@ def side_by_side(trainings: int, gpus: int, cards: Sequence[Gpu] | int) -> str |
         return None
     return (
         f"{trainings} trainings on {gpus} GPUs each run one after another on {here} GPUs; training.gpus: {share} runs "
-        f"{together} side by side, which is faster: their starts overlap, and two GPUs are 1.8 times one"
+        f"{together} side by side, which is faster: their starts overlap, and {gpus} GPUs are about {times(gpus):.1f} times "
+        f"one, {share} about {times(share):.1f} times"
     )

@@ -43,8 +43,9 @@ class TransformersSlm:
         self._grammars: Grammars | None = None
         self._repeat = repeat
         model = load_model(checkpoint, precision)
-        # Rows of an int8 batch influence each other, so it stays whole.
-        self._cores = TwoAtATime() if model.device.type == "cpu" and self.unit == "row" else None
+        # int8 finds its outliers over the whole batch, and 4-bit kernels on a CPU add up by its size: both stay whole.
+        apart = model.device.type == "cpu" and precision in ("fp32", "bf16")
+        self._cores = TwoAtATime() if apart else None
         if self._cores is not None:
             last_layer.install(model)
         self._names = {adapter: f"adapter-{number}" for number, adapter in enumerate(adapters)}
