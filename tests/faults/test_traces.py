@@ -4,6 +4,7 @@ Real processes, as the rule runs them, against a local server that speaks Langfu
 """
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -110,8 +111,10 @@ def test_results_stay_and_nobody_waits(mode: str, sources: Sources, server: Lang
             break
     assert min(delays) <= LONGEST_DELAY_S, f"{delays} (tries: the machine may be busy)"
     kept = Outbox(folder / "outbox").kept("langfuse")
-    if kept:
-        assert f"{kept:,} kept in the outbox (" in done.stderr
+    if kept:  # a batch that was on its way when it was said may have been taken since
+        told = re.search(r"([0-9,]+) kept in the outbox \(", done.stderr)
+        assert told
+        assert int(told[1].replace(",", "")) >= kept
     else:
         assert mode == "ok"
     assert done.stderr.count("401") <= 1
