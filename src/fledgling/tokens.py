@@ -1,6 +1,5 @@
 """About how many tokens a text has, without a tokenizer: for limits, prices and plans."""
 
-import functools
 import math
 import re
 
@@ -13,7 +12,6 @@ def text_tokens(text: str) -> int:
     return sum(_piece_tokens(piece) for piece in PIECE.findall(text))
 
 
-@functools.lru_cache(maxsize=1 << 16)
 def _piece_tokens(piece: str) -> int:
     if piece.isdigit():
         return math.ceil(len(piece) / 3)
