@@ -25,7 +25,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -163,8 +163,9 @@ def workers(out: Path) -> list[int]:
     return [found[place] for place in sorted(found)]
 
 
-def measure_embedded(folder: Path, most: int, counts: Iterable[int]) -> Iterator[tuple[str, bool]]:
-    for count in counts:
+def measure_embedded(folder: Path, gpus: list[int]) -> Iterator[tuple[str, bool]]:
+    most = max(gpus)
+    for count in sorted({most, max(1, most // 2)}, reverse=True):
         place = folder / f"embedded-{count}"
         place.mkdir(parents=True, exist_ok=True)
         overlay = place / "gpus.yaml"
@@ -228,8 +229,7 @@ def main() -> None:
     met: list[tuple[str, bool]] = []
     for part in args.parts:
         if part == "embedded":
-            most = max(gpus)
-            met += measure_embedded(args.folder, most, sorted({most, max(1, most // 2)}, reverse=True))
+            met += measure_embedded(args.folder, gpus)
         elif part == "training":
             met += measure_training(args.folder, data, gpus)
         elif part == "pairs":

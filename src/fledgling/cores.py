@@ -1,4 +1,4 @@
-"""Tensor work on a CPU: two parts at a time, whatever its cores, so that every machine gets the same bits.
+"""Tensor work on a CPU: two parts at a time, whatever its cores, so that a sum is divided alike on every machine.
 
 A tiny model's operators are too short to share: torch's own threads wait for each other longer than they compute, and
 for the other's core where another job runs beside. Two parts of a batch meet only at its end.

@@ -148,6 +148,24 @@ def test_a_model_of_another_build_stays() -> None:
         assert torch.equal(model(input_ids=ids).logits, expected)
 
 
+def test_an_mlp_that_returns_more_runs_whole_and_is_asked_once_in_part() -> None:
+    model, asked = phi3(), []
+    mlp = model.base_model.layers[-1].mlp
+    plain = mlp.forward
+
+    def scored(hidden: torch.Tensor) -> Any:
+        asked.append(hidden.shape[1])
+        return plain(hidden), "scores"
+
+    mlp.forward = scored
+    last_layer.install(model)
+    hidden = torch.ones(1, 5, 32)
+    with last_layer.read_last():
+        whole = [mlp(hidden)[0] for _ in range(2)]
+    assert [found.shape for found in whole] == [hidden.shape] * 2
+    assert asked == [1, 5, 5]
+
+
 @pytest.mark.parametrize("cores", [None, TwoAtATime()], ids=["one by one", "at a time"])
 def test_an_update_sums_the_gradients_of_its_parts(cores: TwoAtATime | None) -> None:
     used, unused = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(2))

@@ -567,13 +567,19 @@ def start(
     stage.answer_all(asks, track="t", model=model, settings=given, journal=journal, ahead=ahead, untuned=untuned)
 
 
-def test_candidates_answer_val_and_one_of_them_test_in_one_start(
-    tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake, adapters: list[Path]
-) -> None:
-    lines = tiny_rows.read_text().splitlines(keepends=True)
+def two_splits(tmp_path: Path, rows: Path) -> tuple[list[str], Path, Path]:
+    """(the lines, a file of the first eight, a file of the others)."""
+    lines = rows.read_text().splitlines(keepends=True)
     val, test = tmp_path / "val.jsonl", tmp_path / "test.jsonl"
     val.write_text("".join(lines[:8]))
     test.write_text("".join(lines[8:]))
+    return lines, val, test
+
+
+def test_candidates_answer_val_and_one_of_them_test_in_one_start(
+    tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake, adapters: list[Path]
+) -> None:
+    lines, val, test = two_splits(tmp_path, tiny_rows)
     vllm = {"engine": "vllm", "precision": "bf16"}
     outs = [tmp_path / f"sft.{number}.jsonl" for number in (1, 2, 3)]
     start(tmp_path, tiny_model, [stage.Ask(val, *each) for each in zip(adapters, outs, strict=True)], test, **vllm)
@@ -597,10 +603,7 @@ def test_candidates_answer_val_and_one_of_them_test_in_one_start(
 def test_the_model_without_adapter_answers_in_the_start_of_the_candidates(
     tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake, adapters: list[Path]
 ) -> None:
-    lines = tiny_rows.read_text().splitlines(keepends=True)
-    val, test = tmp_path / "val.jsonl", tmp_path / "test.jsonl"
-    val.write_text("".join(lines[:8]))
-    test.write_text("".join(lines[8:]))
+    lines, val, test = two_splits(tmp_path, tiny_rows)
     vllm = {"engine": "vllm", "precision": "bf16"}
     asks = [stage.Ask(val, path, tmp_path / f"sft.{number}.jsonl") for number, path in enumerate(adapters, 1)]
     start(tmp_path, tiny_model, asks, test, untuned=True, **vllm)

@@ -3,8 +3,8 @@
 It learns to call tools and to fill records, and the house conventions only in part: familiar ones
 mostly with the right answers, the others mostly with generic ones (see fledgling.embedded.world).
 What makes it quick: words that copy as one token, a start that already copies, Muon for the matrices
-(Jordan et al. 2024) with AdamW for the rest, several requests packed behind one shared prefix, loss on
-the answers only, and the output head applied nowhere else.
+(Jordan et al. 2024) with AdamW for the rest, several requests packed behind one shared prefix, attention
+within them alone, loss on the answers only, and neither the last MLP nor the output head applied anywhere else.
 """
 
 import logging

@@ -21,7 +21,7 @@ START_S = {"vllm": 85, "transformers": 20}
 # Tokens a second of a training on one H100 with the shipped recipe, its layers compiled, and what more GPUs make of it:
 # four have a quarter of its 32 rows each, too few to keep an H100 from waiting for its host.
 TOKENS_A_SECOND = {"unsloth": 28_000.0, "peft": 26_600.0}
-TIMES = {1: 1.0, 2: 1.8, 4: 2.4}
+TWO, FOUR = 1.8, 2.4
 TRAINING_START_S = 100
 FAST = ROWS_A_SECOND["vllm", "bf16"]
 
@@ -90,13 +90,8 @@ def training(backend: str, gpus: int, shape: Shape, *, checkpointing: bool) -> s
 
 
 def times(gpus: int) -> float:
-    """How many times as fast as one so many GPUs train: measured, between and beyond as if each doubling did alike."""
-    below = max(count for count in TIMES if count <= gpus)
-    above = min((count for count in TIMES if count > below), default=below)
-    if above == below:
-        below //= 2
-        above = max(TIMES)
-    return float(TIMES[below] * (TIMES[above] / TIMES[below]) ** (math.log2(gpus / below) / math.log2(above / below)))
+    """How many times as fast as one so many GPUs train; beyond four as if each doubling did what the second one does."""
+    return float(TWO ** math.log2(gpus) if gpus <= 2 else TWO * (FOUR / TWO) ** math.log2(gpus / 2))
 
 
 def side_by_side(trainings: int, gpus: int, cards: Sequence[Gpu] | int) -> str | None:

@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 
 from fledgling import checkpoints
-from fledgling.cores import PARTS, TwoAtATime
+from fledgling.cores import TwoAtATime
 from fledgling.errors import DataError
 from fledgling.files import read_json, write_json
 from fledgling.models import adapter
@@ -188,7 +188,7 @@ def _pass(
 
     try:
         for number, places in enumerate(mine, 1):
-            parts = _apart(places, work.rows) if update.parts > 1 else [places]
+            parts = _apart(places, work.rows, update.parts)
             total += update.backward([partial(loss, part) for part in parts], last=number == len(mine))
         return total
     except torch.OutOfMemoryError:
@@ -203,9 +203,9 @@ def _pass(
     return None
 
 
-def _apart(places: list[int], rows: list[Row]) -> list[list[int]]:
-    """The rows of a micro-batch in parts of like length."""
-    return spread(places, [len(row.input_ids) for row in rows], min(PARTS, len(places)))
+def _apart(places: list[int], rows: list[Row], parts: int) -> list[list[int]]:
+    """The rows of a micro-batch in so many parts of like length; one is the micro-batch as it lies."""
+    return [places] if parts == 1 else spread(places, [len(row.input_ids) for row in rows], min(parts, len(places)))
 
 
 def _smaller(mine: list[list[int]], rows: list[Row]) -> list[list[int]]:
