@@ -32,7 +32,7 @@ def until(condition: Callable[[], object], what: str, timeout: float = 60, log: 
     """Wait for something; the test fails after the timeout, with a log."""
     deadline = time.monotonic() + timeout
     while not condition():
-        assert time.monotonic() < deadline, f"gave up waiting for {what}\n{log()[-3000:]}"
+        assert time.monotonic() < deadline, f"gave up waiting for {what}\n{log()[-6000:]}"
         time.sleep(0.1)
 
 
@@ -72,10 +72,51 @@ class Cluster:
         """The ids of live jobs."""
         return self.ask("squeue", "--noheader", "--format=%i").split()
 
-    def mend(self) -> None:
-        """Give nodes back that Slurm holds for broken, as an administrator would."""
-        for node in self.ask("sinfo", "--noheader", "-N", "--partition=all", "--states=drain", "--format=%N").split():
+    def mend(self) -> list[str]:
+        """Give nodes back that Slurm holds for broken, as an administrator would; their names."""
+        nodes = self.ask("sinfo", "--noheader", "-N", "--partition=all", "--states=drain", "--format=%N").split()
+        for node in nodes:
             self.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+        return nodes
+
+    def wrote(self, name: str) -> bool:
+        """Whether the scheduler has written down that it knows a job of this name, as it does each 5 s at most."""
+        path = self.folder / "state/job_state"
+        return path.exists() and name.encode() in path.read_bytes()
+
+    def remember(self) -> None:
+        """Wait until the scheduler has written down all that it knows."""
+        name = f"remembered-{time.monotonic_ns()}"
+        number = self.ask("sbatch", "--parsable", "--hold", "-o/dev/null", f"--job-name={name}", "--wrap", "true")
+        until(lambda: self.wrote(name), "the scheduler to write its state", 20)
+        self.ask("scancel", number)
+
+    def settle(self) -> None:
+        """End all jobs and wait until one has run on n1.
+
+        A scheduler that forgot a number gives it away again, and its node is drained.
+        """
+
+        def ran() -> bool:
+            nonlocal number
+            word = self.ask("squeue", "--noheader", "--states=all", "-j", number, "--format=%T")
+            if self.mend():
+                self.ask("scancel", number)
+                number = self.ask(*probe)
+            return word == "COMPLETED"
+
+        probe = ("sbatch", "--parsable", "-w", "n1", "-o/dev/null", "--wrap", "true")
+        self.ask("scancel", f"--user={os.getuid()}")
+        number = self.ask(*probe)
+        until(ran, "a job on n1", log=self.log)
+
+    def log(self) -> str:
+        """Jobs, nodes, and what the scheduler wrote last."""
+        try:
+            seen = [self.ask("squeue", "--states=all"), self.ask("sinfo", "-N", "--format=%N %T %E")]
+        except (AssertionError, subprocess.TimeoutExpired) as error:
+            seen = [str(error)]
+        return "\n".join([*seen, (self.folder / "log/slurmctld.log").read_text()[-1500:]])
 
     def pids(self, **having: str) -> list[int]:
         """Processes whose environment has all of these values, those of this Slurm only."""
@@ -187,6 +228,10 @@ class Project:
         """What the last driver printed."""
         return (self.folder / f"driver-{len(self.drivers) - 1}.log").read_text()
 
+    def seen(self) -> str:
+        """`log`, and the state of the cluster."""
+        return f"{self.log()}\n{self.cluster.log()}"
+
     def starts(self) -> list[str]:
         """Slurm's id of each start of the slow job."""
         path = self.folder / "starts"
@@ -194,10 +239,10 @@ class Project:
 
     def started(self, times: int = 1, timeout: float = 90) -> str:
         """Wait until the slow job has started so many times and works; its id."""
-        until(lambda: len(self.starts()) >= times, f"start {times}", timeout, self.log)
+        until(lambda: len(self.starts()) >= times, f"start {times}", timeout, self.seen)
         beats = self.folder / "beats"
         size = beats.stat().st_size if beats.exists() else 0
-        until(lambda: beats.exists() and beats.stat().st_size > size, "work", timeout, self.log)
+        until(lambda: beats.exists() and beats.stat().st_size > size, "work", timeout, self.seen)
         return self.starts()[-1]
 
     def followed(self, driver: "subprocess.Popen[bytes]") -> bool:

@@ -4,6 +4,7 @@ One slow job stands for any: it keeps its steps beside its output, as a training
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,24 +107,40 @@ def _command(pid):
         return ""
 
 
-def test_a_scheduler_that_is_away_is_no_end_of_a_job(slow):
-    """It dies before it has written that the job began, so it holds it pending afterwards, and its node for broken."""
+@pytest.mark.parametrize("state", ["old", "lost"])
+def test_a_scheduler_that_is_away_is_no_end_of_a_job(slow, state):
+    """It comes back with a state in which the job has not ended, or with one from before it was submitted.
+
+    Then it gives the job's number to the next one, and holds the node for broken that knows the number already.
+    """
+    folder = slow.cluster.folder
+    slow.cluster.remember()
+    shutil.copytree(folder / "state", folder / "before")
     driver = slow.start()
     number = slow.started()
+    if state == "old":
+        name = slow.cluster.ask("squeue", "--noheader", "-j", number, "--format=%j")
+        until(lambda: slow.cluster.wrote(name), "the scheduler to write its state")
     slow.cluster.script("scheduler", "stop")
     try:
         time.sleep(12)
         slow.release()
         time.sleep(3)
         assert driver.poll() is None, slow.log()
+        if state == "lost":
+            shutil.rmtree(folder / "state")
+            shutil.move(folder / "before", folder / "state")
     finally:
         slow.cluster.script("scheduler", "start")
+        shutil.rmtree(folder / "before", ignore_errors=True)
     slow.done(driver)
     assert slow.starts() == [number]
     until(lambda: number not in slow.cluster.jobs(), "the job to leave the queue")
+    slow.cluster.settle()
 
 
 def test_a_job_is_submitted_when_the_scheduler_is_back(slow):
+    slow.cluster.remember()
     slow.cluster.script("scheduler", "stop")
     try:
         driver = slow.start()
@@ -135,6 +152,7 @@ def test_a_job_is_submitted_when_the_scheduler_is_back(slow):
     slow.release()
     slow.done(driver)
     assert len(slow.starts()) == 1
+    slow.cluster.settle()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGHUP])
