@@ -11,7 +11,7 @@ from fledgling.errors import ConfigError, DataError, FledglingError, Unavailable
 from fledgling.files import sha256_file
 from fledgling.models import checkpoint
 from fledgling.models.checkpoint import Model
-from fledgling.models.offline import offline_and_quiet
+from fledgling.models.offline import importing, offline_and_quiet
 from fledgling.models.soundness import said
 from fledgling.progress import ByteBar, emit
 from fledgling.prompting.template import Chat
@@ -49,7 +49,8 @@ def fetch(settings: dict[str, Any], out: Path, *, seed: int) -> Model:
 
 def embedded(folder: Path, *, seed: int, steps: int | None = None) -> Model:
     """Train the embedded checkpoint into a folder."""
-    from fledgling.embedded import pretrain
+    with importing():
+        from fledgling.embedded import pretrain
 
     pretrain.build(folder, seed=seed, steps=steps or pretrain.STEPS)
     return checkpoint.describe(folder, source="embedded")

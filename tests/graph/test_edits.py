@@ -38,7 +38,7 @@ TRAIN_AGAIN = {
     [
         ("margin: 0.05", "margin: 0.06", AFTER_VAL),
         ("power: 0.8", "power: 0.9", AFTER_VAL),
-        ("learning_rate: 0.005", "learning_rate: 0.004", TRAIN_AGAIN),
+        ("learning_rate: 0.007", "learning_rate: 0.004", TRAIN_AGAIN),
         ("  sft: {}", "  sft: {rank: 32}", TRAIN_AGAIN),
         (
             "max_new_tokens: 64\n    requests_per_month: 1000000 # invented",

@@ -1,5 +1,6 @@
 """The slm stage: every row gets its own answer, once, whatever the batches, the kills and the engine."""
 
+import gc
 import itertools
 import json
 import os
@@ -60,12 +61,14 @@ class Fake:
     def __init__(self, unit: Literal["row", "batch"] = "row") -> None:
         self.unit = unit
         self.starts = 0
+        self.collected: list[bool] = []  # whether the garbage collector was on: at the start, at each batch
         self.asked: list[list[int]] = []
         self.adapters: list[Path | None] = []
         self.order: Callable[[list[Request]], list[int]] = longest_first
 
     def answers(self, requests: list[Request], found: Found) -> Iterator[tuple[list[int], list[Answer]]]:
         def generate(batch: list[Request]) -> list[Answer]:
+            self.collected.append(gc.isenabled())
             self.asked += [request.prompt for request in batch]
             self.adapters += [request.adapter for request in batch]
             return [Answer(tokens=[request.prompt[-1], 0], latency_s=0.0) for request in batch]
@@ -79,6 +82,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Fake:
 
     def load(*args: Any) -> Fake:
         slm.starts += 1
+        slm.collected.append(gc.isenabled())
         slm.unit = "batch" if args[3]["slm"]["precision"] == "int8" else "row"
         slm.order = (lambda rows: shuffled(rows, 1)) if args[3].get("repeat") else longest_first
         return slm
@@ -183,6 +187,13 @@ def test_a_finished_row_is_never_asked_again(tmp_path: Path, tiny_model: Path, t
     assert len(fake.asked) == 24
     assert [row.id for row in grown] == [row.id for row in read_examples(tiny_rows)]
     assert grown[:14] == first
+
+
+def test_the_engine_starts_without_the_garbage_collector_and_answers_with_it(
+    tmp_path: Path, tiny_model: Path, tiny_rows: Path, fake: Fake
+) -> None:
+    run(tmp_path, tiny_model, tiny_rows)
+    assert fake.collected == [False, *[True] * 6]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])

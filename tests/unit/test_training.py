@@ -1,5 +1,6 @@
 """Training: the same rows on any layout, loss where it belongs, resume that changes nothing."""
 
+import gc
 import itertools
 import json
 import math
@@ -394,6 +395,24 @@ def test_gradient_checkpointing_computes_layers_again(trained: Runner, monkeypat
         chosen = PLAIN | {"gradient_checkpointing": checkpointing}
         trained(f"counted-{checkpointing}", settings_with(recipe=chosen))
     assert calls[True] > 1.5 * calls[False] > 0
+
+
+def test_the_model_is_loaded_without_the_garbage_collector_and_trained_with_it(
+    trained: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fledgling.training import loop, peft_backend
+
+    seen = []
+    for module, name in ((peft_backend, "load"), (loop, "fit")):
+        real = getattr(module, name)
+
+        def noted(*args: Any, name: str = name, real: Any = real, **more: Any) -> Any:
+            seen.append((name, gc.isenabled()))
+            return real(*args, **more)
+
+        monkeypatch.setattr(module, name, noted)
+    trained("collected")
+    assert seen == [("load", False), ("fit", True)]
 
 
 def test_rows_of_a_micro_batch_lie_in_one_sequence(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:

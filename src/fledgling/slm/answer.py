@@ -16,7 +16,7 @@ from fledgling.errors import ConfigError, DataError
 from fledgling.files import Object, digest, read_json
 from fledgling.journal import Journal
 from fledgling.models import adapter, checkpoint
-from fledgling.models.offline import offline_and_quiet
+from fledgling.models.offline import importing, offline_and_quiet
 from fledgling.progress import progress_bar
 from fledgling.prompting import template
 from fledgling.prompting.turns import schema_place
@@ -182,7 +182,8 @@ def answer_all(
     keys = spelled or partial(contenders.spelled, {}, "", track)
     require_context(base.checkpoint, slm["max_prompt_tokens"], max_new_tokens, keys)
 
-    from transformers import AutoTokenizer
+    with importing():
+        from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(base.checkpoint.resolve(), local_files_only=True)
     chat = template.chat(tokenizer, slm.get("tool_dialect", "auto"))
@@ -219,7 +220,8 @@ def answer_all(
                 if untuned:
                     works += [ready(Ask(data, None, None)) for data in dict.fromkeys([*(a.data for a in asks), ahead])]
             folders = {work.adapter: None for work in works if work.adapter and work.todo}
-            loaded = load(engine, base.checkpoint, decoding, settings, list(folders))
+            with importing():
+                loaded = load(engine, base.checkpoint, decoding, settings, list(folders))
             assert loaded.unit == unit
             total, done = sum(len(work.fitting) for work in works), sum(len(work.known) for work in works)
             bar = progress_bar(desc=f"slm {track}", total=total, initial=done)

@@ -16,7 +16,7 @@ from fledgling.errors import ConfigError
 from fledgling.files import Object, copy_file, digest, read_json, sha256_file
 from fledgling.gpus import die_with_launcher
 from fledgling.models import adapter, checkpoint, memory, tensors
-from fledgling.models.offline import offline_and_quiet
+from fledgling.models.offline import importing, offline_and_quiet
 from fledgling.prompting import template
 from fledgling.prompting.turns import Place, schema_place
 from fledgling.records import read_examples
@@ -52,13 +52,13 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
             "training.deepspeed is true and deepspeed is not installed: pip install fledgling[gpu], or set it to false"
         )
     backend = choose_backend(recipe.backend, unsloth=find_spec("unsloth") is not None, cards=_cards())
-    load = _loader(backend)  # unsloth comes before torch's libraries
-    from fledgling.training import loop, objective
+    with importing():
+        load = _loader(backend)  # unsloth comes before torch's libraries
+        from transformers import AutoTokenizer
+
+        from fledgling.training import loop, objective
 
     group = loop.join(deepspeed=deepspeed)
-
-    from transformers import AutoTokenizer
-
     tokenizer = AutoTokenizer.from_pretrained(base.checkpoint.resolve(), local_files_only=True)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -98,7 +98,8 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
         deepspeed=deepspeed,
         candidates=weights,
     )
-    slm = load(base.checkpoint, recipe, device=group.device)
+    with importing():
+        slm = load(base.checkpoint, recipe, device=group.device)
     if compiled:
         objective.compile_layers(slm)
     result = loop.fit(slm, work, group)
