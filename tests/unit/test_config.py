@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from fledgling import config
+from fledgling import config, contenders
 from fledgling.errors import ConfigError
 
 
@@ -65,6 +65,18 @@ def test_a_file_that_names_all_contenders_gives_their_order(root, default, tmp_p
     whole = config.load(default, root / "config/ladder.yaml", root=root)["contenders"]
     assert list(whole) == ["slm", "guided", "fewshot", "fewshot_guided", "tuned", "tuned_guided"]
     assert list(config.load(default, root / "config/phi4-mini.yaml", root=root)["contenders"]) == list(whole)
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["phi4-mini.yaml", "examples/azure-four-gpus.yaml", "examples/one-24gb-gpu.yaml", "examples/openai-vllm.yaml"],
+)
+def test_a_configuration_for_a_real_model_says_what_each_track_is_trained_with(root, default, file):
+    """Nothing of the embedded default's own tuning gets into a training of Phi-4-mini."""
+    shipped = config.load(default, root / "config" / file, root=root)
+    for track in shipped["tracks"]:
+        recipe = contenders.recipe(shipped, "sft", track)
+        assert (recipe["epochs"], recipe["learning_rate"], recipe["global_batch"], recipe["rank"]) == (1, 2e-4, 32, 64)
 
 
 def test_a_missing_file_is_named(root):
