@@ -13,7 +13,7 @@ from fledgling.config import SLM
 from fledgling.errors import DataError
 from fledgling.files import Object, sha256_file, write_jsonl
 from fledgling.models import checkpoint
-from fledgling.models.offline import offline_and_quiet
+from fledgling.models.offline import importing, offline_and_quiet
 from fledgling.prompting import shots, template
 from fledgling.prompting.turns import schema_place
 from fledgling.records import Example, read_examples
@@ -127,7 +127,8 @@ class _Fit:
     """Whether rows of val still fit with shots before them."""
 
     def __init__(self, model: Path, val: Path, settings: Object) -> None:
-        from transformers import AutoTokenizer
+        with importing():
+            from transformers import AutoTokenizer
 
         folder = checkpoint.load(model, verify=False).checkpoint
         tokenizer = AutoTokenizer.from_pretrained(folder.resolve(), local_files_only=True)

@@ -199,8 +199,9 @@ def require_usable(folder: Path) -> None:
         ConfigError: there is no chat template.
     """
     offline_and_quiet()
-    import transformers
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    with importing():
+        import transformers
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     where = folder.resolve()
     with said(folder / "config.json", "no configuration of a model that is known here"):

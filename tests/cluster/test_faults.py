@@ -113,9 +113,11 @@ def test_a_scheduler_that_is_away_is_no_end_of_a_job(slow, state):
 
     Then it gives the job's number to the next one, and holds the node for broken that knows the number already.
     """
-    folder = slow.cluster.folder
-    slow.cluster.remember()
-    shutil.copytree(folder / "state", folder / "before")
+    kept, before = slow.cluster.folder / "state", slow.folder / "before"
+    if state == "lost":
+        slow.cluster.remember()
+        time.sleep(1)  # its other files follow, and are renamed
+        shutil.copytree(kept, before)
     driver = slow.start()
     number = slow.started()
     if state == "old":
@@ -128,11 +130,10 @@ def test_a_scheduler_that_is_away_is_no_end_of_a_job(slow, state):
         time.sleep(3)
         assert driver.poll() is None, slow.log()
         if state == "lost":
-            shutil.rmtree(folder / "state")
-            shutil.move(folder / "before", folder / "state")
+            shutil.rmtree(kept)
+            shutil.move(before, kept)
     finally:
         slow.cluster.script("scheduler", "start")
-        shutil.rmtree(folder / "before", ignore_errors=True)
     slow.done(driver)
     assert slow.starts() == [number]
     until(lambda: number not in slow.cluster.jobs(), "the job to leave the queue")

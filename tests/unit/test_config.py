@@ -67,13 +67,20 @@ def test_a_file_that_names_all_contenders_gives_their_order(root, default, tmp_p
     assert list(config.load(default, root / "config/phi4-mini.yaml", root=root)["contenders"]) == list(whole)
 
 
-@pytest.mark.parametrize(
-    "file",
-    ["phi4-mini.yaml", "examples/azure-four-gpus.yaml", "examples/one-24gb-gpu.yaml", "examples/openai-vllm.yaml"],
-)
+CONFIGURATIONS = Path(__file__).parents[2] / "config"
+TRAINING = [
+    path for path in CONFIGURATIONS.rglob("*.yaml") if "\nrecipe:" in path.read_text() and path.name != "config.yaml"
+]
+
+
+def test_configurations_that_train_are_found():
+    assert {"phi4-mini", "azure-four-gpus", "one-24gb-gpu", "openai-vllm"} <= {path.stem for path in TRAINING}
+
+
+@pytest.mark.parametrize("file", TRAINING, ids=lambda path: path.stem)
 def test_a_configuration_for_a_real_model_says_what_each_track_is_trained_with(root, default, file):
     """Nothing of the embedded default's own tuning gets into a training of Phi-4-mini."""
-    shipped = config.load(default, root / "config" / file, root=root)
+    shipped = config.load(default, file, root=root)
     for track in shipped["tracks"]:
         recipe = contenders.recipe(shipped, "sft", track)
         assert (recipe["epochs"], recipe["learning_rate"], recipe["global_batch"], recipe["rank"]) == (1, 2e-4, 32, 64)

@@ -29,10 +29,11 @@ def longest(
 
 def row_lengths(data: Path, folder: Path, config: Config, track: str, split: str) -> list[int]:
     """Tokens of each row as the stage makes them: prompts with their completions of train, prompts of val and test."""
-    from fledgling.models.offline import offline_and_quiet
+    from fledgling.models.offline import importing, offline_and_quiet
 
     offline_and_quiet()
-    from transformers import AutoTokenizer
+    with importing():
+        from transformers import AutoTokenizer
 
     from fledgling.prompting import template
     from fledgling.training import tokens

@@ -30,11 +30,12 @@ def merge(base: Model, chain: list[Path], folder: Path) -> Model:
 
 
 def _merge_one(base: Model, adapter: Path, target: Path) -> None:
-    from fledgling.models.offline import offline_and_quiet
+    from fledgling.models.offline import importing, offline_and_quiet
 
     offline_and_quiet()
-    from peft import PeftModel
-    from transformers import AutoModelForCausalLM
+    with importing():
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM
 
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
