@@ -2,8 +2,8 @@
 
     python benchmarks/four_cards.py [--gpus 1 2 4] [--parts embedded training pairs predict kills] [--folder DIR]
 
-embedded   the embedded default on the CPU, as it is shipped, then with one GPU, half of them and all: claims are disjoint,
-           both verdicts are there, one GPU is no slower than none
+embedded   the embedded default with half of the GPUs a training and with all: claims are disjoint, both verdicts are there;
+           where --gpus has 1, before them on the CPU, as it is shipped, and with one GPU, which is no slower
 training   the Phi-4-mini-sized checkpoint (benchmarks/phi4mini.py) with the back-end that `auto` takes and the recipe of
            config/phi4-mini.yaml: speed against one GPU, final losses
 pairs      two equal tracks: one after the other on all GPUs, then side by side on half of them each
@@ -166,7 +166,7 @@ def workers(out: Path) -> list[int]:
 
 def measure_embedded(folder: Path, gpus: list[int]) -> Iterator[tuple[str, bool]]:
     most, took = max(gpus), {}
-    for count in sorted({0, 1, max(1, most // 2), most}):
+    for count in sorted({max(1, most // 2), most} | ({0, 1} if 1 in gpus else set())):
         place = folder / f"embedded-{count}"
         place.mkdir(parents=True, exist_ok=True)
         overlay = place / "gpus.yaml"
@@ -200,7 +200,8 @@ def measure_embedded(folder: Path, gpus: list[int]) -> Iterator[tuple[str, bool]
         )
         if 0 < 2 * count <= most:
             yield "two trainings side by side claim GPUs of their own", len(taken) == len(set(taken))
-    yield "the default on one GPU is no slower than on the CPU", took[1] <= took[0]
+    if 1 in gpus:
+        yield "the default on one GPU is no slower than on the CPU", took[1] <= took[0]
 
 
 def main() -> None:

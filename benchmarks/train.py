@@ -5,8 +5,9 @@
 All train LoRA of rank 64 on every projection of an NF4 base of Phi-4-mini's shape (benchmarks/phi4mini.py)
 over the same rows of about 365 tokens with the loss on the completion. `script` is Unsloth through TRL's
 SFTTrainer with 8 rows a step; `-gc` stands for a checkpointed backward pass. Everything else is the command that
-the graph runs (claims, launcher, script): BACKEND[-gc][-d][-tN][-xN][-zero2][-plain]: LoRA dropout of 0.1, N tokens on
-the GPU at once (what its memory holds, unless given), N GPUs (1), DeepSpeed, layers that are not compiled.
+the graph runs (claims, launcher, script): BACKEND[-gc][-d][-tN][-bN][-xN][-zero2][-plain][-eager]: LoRA dropout of
+0.1, N tokens on the GPU at once (what its memory holds, unless given), N rows a step (32), N GPUs (1), DeepSpeed, layers
+that are not compiled, nothing replayed from CUDA graphs.
 `real_tokens_per_s` counts no padding and leaves the first half out, in which kernels are still compiled for new
 shapes; `--length N` makes every row N tokens long, for the peak of memory.
 """
@@ -118,7 +119,7 @@ def command(folder: Path, data: Path, out: Path, run: str) -> tuple[list[str], d
         "max_length": LENGTH,
         "scheduler": "cosine",
         "warmup_ratio": 0.05,
-        "global_batch": BATCH,
+        "global_batch": numbers.get("b", BATCH),
         "gradient_checkpointing": "gc" in flags,
         "save_steps": 10_000,
     }
@@ -126,6 +127,7 @@ def command(folder: Path, data: Path, out: Path, run: str) -> tuple[list[str], d
         "micro_batch_tokens": numbers.get("t", "auto"),
         "deepspeed": "zero2" in flags,
         "compile": "plain" not in flags,
+        "cuda_graphs": "auto" if "eager" not in flags else False,
     }
     settings = {"recipe": recipe, "track": {"prompt": {"schema": "none"}}, "seed": 0}
     return [

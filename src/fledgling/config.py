@@ -33,7 +33,7 @@ WHERE: dict[str, tuple[str, ...]] = {
         "tokens_per_minute",
         "budget",
     ),
-    "training": ("gpus", "micro_batch_tokens", "deepspeed", "compile"),
+    "training": ("gpus", "micro_batch_tokens", "deepspeed", "compile", "cuda_graphs"),
     "trace": ("in_all", "outbox", "wait_s"),
 }
 # Not "where", but no part of what a paid call or a GPU job makes: they count money, or are judged later.

@@ -237,3 +237,95 @@ def test_a_killed_training_ends_where_the_undisturbed_one_does(
     resumed = train(root, model, data, out, processes, **how)
     assert resumed["final_loss"] == pytest.approx(alone["final_loss"], abs=1e-3)
     assert len(resumed["history"]) == len(alone["history"])
+
+
+@pytest.mark.parametrize("backend", ["peft", "unsloth"])
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_replayed_micro_batches_train_the_same_model(
+    root: Path, model: Path, data: Path, tmp_path: Path, backend: str, dropout: float
+) -> None:
+    if backend == "unsloth":
+        pytest.importorskip("unsloth")
+    how = {"backend": backend, "dropout": dropout, "gradient_checkpointing": False}
+    ways = {}
+    for graphs in (False, True):
+        out = tmp_path / str(graphs)
+        command, environment = training(root, model, data, out, 1, **how)
+        where = json.loads(environment["FLEDGLING_WHERE"])
+        where["training"]["cuda_graphs"] = graphs
+        said = run(*command, FLEDGLING_WHERE=json.dumps(where))
+        assert ("are replayed from CUDA graphs" in said) is graphs
+        assert "not replayed" not in said
+        ways[graphs] = json.loads((out / "training.json").read_text())
+    assert ways[True]["final_loss"] == pytest.approx(ways[False]["final_loss"], abs=3e-2 if dropout else 1e-2)
+
+
+def a_row(length: int, seed: int) -> Any:
+    from fledgling.training.tokens import Row
+
+    ids = torch.randint(5, 60, (length,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return Row(input_ids=ids, labels=[-100] * (length // 2) + ids[length // 2 :])
+
+
+def objective_of(model: Path, dropout: float) -> Any:
+    from fledgling.training.objective import Objective
+    from fledgling.training.peft_backend import load
+    from fledgling.training.recipe import Recipe
+
+    slm = load(
+        model.parent / "checkpoint", Recipe(**RECIPE | {"dropout": dropout, "gradient_checkpointing": False}), device=0
+    )
+    return Objective(slm.train(), longest=300)
+
+
+def test_a_replay_adds_the_gradients_of_its_own_rows(model: Path) -> None:
+    objective = objective_of(model, 0.0)
+    trained = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    for number, parameter in enumerate(trained):
+        torch.manual_seed(number)
+        parameter.data = torch.randn_like(parameter, dtype=torch.float32) * 0.02
+        parameter.grad = torch.zeros_like(parameter)
+    micro_batches = [[a_row(200 + 7 * seed, seed), a_row(90, seed + 50)] for seed in range(8)]
+
+    def passes() -> list[tuple[float, Any]]:
+        found = []
+        for rows in micro_batches:
+            loss = objective(objective.batch(rows, torch.device("cuda", 0)))
+            loss.backward()
+            found.append((loss.item(), torch.cat([parameter.grad.flatten() for parameter in trained])))
+        for parameter in trained:
+            parameter.grad.zero_()
+        return found
+
+    plain = passes()
+    objective.replay([sum(len(row.input_ids) for row in rows) for rows in micro_batches] * 20, rows=2)
+    passes()
+    replayed = passes()
+    assert any(objective._replays._graphs.values())
+    for (loss, gradient), (wanted_loss, wanted) in zip(replayed, plain, strict=True):
+        assert loss == pytest.approx(wanted_loss, rel=2e-3)
+        assert float((gradient - wanted).norm() / wanted.norm()) < 2e-2
+
+
+def test_a_model_that_cannot_be_captured_trains_on_and_draws_as_ever(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    objective = objective_of(model, 0.5)
+    states = objective._states
+
+    def asks(batch: Any) -> Any:
+        found = states(batch)
+        float(found.sum())  # the host waits, which no graph can hold
+        return found
+
+    objective._states = asks
+    rows = [a_row(200, 1), a_row(90, 2)]
+    objective.replay([290] * 40, rows=2)
+    losses = []
+    for seed in (1, 1, 1, 2):
+        torch.manual_seed(seed)
+        losses.append(objective(objective.batch(rows, torch.device("cuda", 0))).item())
+    assert sum("not replayed from CUDA graphs" in record.message for record in caplog.records) == 1
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)
+    assert losses[2] == losses[1] or losses[2] == pytest.approx(losses[1], rel=2e-2)
+    assert losses[3] != losses[2]

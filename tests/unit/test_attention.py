@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fledgling.training import attention
-from fledgling.training.objective import Batch
+from fledgling.training.batch import Batch
 from fledgling.training.tokens import Row
 
 LENGTHS = [5, 1, 9, 9, 3]

@@ -1,5 +1,6 @@
 """Training: the same rows on any layout, loss where it belongs, resume that changes nothing."""
 
+import dataclasses
 import gc
 import itertools
 import json
@@ -745,3 +746,62 @@ def test_layers_are_compiled_where_that_spares_time() -> None:
     assert recipe.compiles("auto", weights=phi4_mini, tokens=2_000_000)
     assert recipe.compiles(True, weights=embedded, tokens=1)
     assert not recipe.compiles(False, weights=phi4_mini, tokens=1e9)
+
+
+def test_small_micro_batches_are_replayed_where_they_fit_twice() -> None:
+    assert recipe.replays("auto", tokens=3000, fitting=6000)
+    assert not recipe.replays("auto", tokens=3001, fitting=6000)
+    assert recipe.replays(True, tokens=6000, fitting=6000)
+    assert not recipe.replays(False, tokens=1, fitting=6000)
+
+
+class Enough(Exception):
+    """What a test wanted to see has been seen."""
+
+
+@pytest.mark.parametrize(
+    ("fitting", "changes", "wanted"),
+    [
+        (2048, {}, True),
+        (256, {}, False),
+        (256, {"training": {"cuda_graphs": True}}, True),
+        (2048, {"training": {"cuda_graphs": False}}, False),
+        (2048, {"training": {"cuda_graphs": True}, "recipe": {"gradient_checkpointing": True}}, False),
+    ],
+)
+def test_the_stage_says_what_is_replayed(
+    trained: Runner, monkeypatch: pytest.MonkeyPatch, fitting: int, changes: dict[str, Any], wanted: bool
+) -> None:
+    from fledgling.training import loop
+    from fledgling.training import train as stage
+
+    def seen(model: Any, work: Any, group: Any) -> Any:
+        assert work.cuda_graphs is wanted
+        raise Enough
+
+    monkeypatch.setattr(loop, "fit", seen)
+    monkeypatch.setattr(stage, "CPU_TOKENS", fitting)
+    with pytest.raises(Enough):
+        trained("replayed", settings_with(**changes))
+
+
+def test_attention_reaches_as_far_as_the_longest_row_of_val(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fledgling.training import loop
+
+    fit, lengths = loop.fit, []
+
+    def with_a_long_row(model: Any, work: Any, group: Any) -> Any:
+        row = work.val[0][0]
+        long = dataclasses.replace(row, input_ids=row.input_ids * 9, labels=row.labels * 9)
+        lengths.append(len(long.input_ids))
+        assert lengths[0] > max(len(row.input_ids) for row in work.rows)
+        return fit(model, dataclasses.replace(work, val=[[long], *work.val]), group)
+
+    def seen(model: Any, *, longest: int) -> Any:
+        assert [longest] == lengths
+        raise Enough
+
+    monkeypatch.setattr(loop, "fit", with_a_long_row)
+    monkeypatch.setattr(loop, "Objective", seen)
+    with pytest.raises(Enough):
+        trained("long-val")

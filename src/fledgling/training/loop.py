@@ -23,7 +23,8 @@ from fledgling.errors import DataError
 from fledgling.files import read_json, write_json
 from fledgling.models import adapter
 from fledgling.progress import emit, progress_bar
-from fledgling.training.objective import Batch, Objective
+from fledgling.training.batch import Batch
+from fledgling.training.objective import Objective
 from fledgling.training.recipe import Layout, Recipe, pack, rate, spread
 from fledgling.training.tokens import IGNORED, Row
 from fledgling.training.told import Told
@@ -39,7 +40,8 @@ HISTORY = "history.json"
 class Work:
     """What one training does: rows as `layout` lays them out, and where its checkpoints go under which name.
 
-    `val` holds micro-batches. After each of `candidates`' steps the adapter's weights are written to its path.
+    `val` holds micro-batches. `cuda_graphs` has those of the training replayed where that is possible. After each of
+    `candidates`' steps the adapter's weights are written to its path.
     """
 
     rows: list[Row]
@@ -49,6 +51,7 @@ class Work:
     folder: Path
     run: str
     deepspeed: bool
+    cuda_graphs: bool = False
     candidates: Mapping[int, Path] = field(default_factory=dict)
 
 
@@ -98,7 +101,13 @@ def fit(model: Any, work: Work, group: Group) -> Result:
     """
     recipe, plan = work.recipe, work.layout
     model.train()
-    objective = Objective(model, longest=max(len(row.input_ids) for row in work.rows))
+    every = itertools.chain(work.rows, *work.val)
+    objective = Objective(model, longest=max(len(row.input_ids) for row in every))
+    if work.cuda_graphs:
+        lengths = [len(row.input_ids) for row in work.rows]
+        mine = [batch for step in plan.micro_batches for batch in step[group.rank]]
+        tokens = [sum(lengths[place] for place in batch) for batch in mine]
+        objective.replay(tokens, rows=max(map(len, mine), default=1))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:  # LoRA weights on a 4-bit base come in bf16, too coarse to add up in
         parameter.data = parameter.data.float()
@@ -133,9 +142,8 @@ def fit(model: Any, work: Work, group: Group) -> Result:
                 meter.check()
                 _save(update, work, group, trained, done, meter)
             if bar is not None:
-                last = meter.history[-1] if meter.history and meter.history[-1]["step"] == done else None
-                shown = {"loss": last["loss"], "learning_rate": last["learning_rate"]} if last else {}
-                bar.update(1, **shown)
+                last = meter.history[-1] if meter.history else {}
+                bar.update(1, **{name: last[name] for name in ("loss", "learning_rate") if name in last})
             if ends:
                 told.obey()
     if bar is not None:
@@ -183,7 +191,7 @@ def _pass(
 
     def loss(places: list[int]) -> torch.Tensor:
         rows = [work.rows[place] for place in places] or [_nothing(work.rows[0])]
-        found: torch.Tensor = objective(Batch.of(rows).to(group.device)) / max(1, learned)
+        found: torch.Tensor = objective(objective.batch(rows, group.device)) / max(1, learned)
         return found
 
     try:
@@ -199,6 +207,7 @@ def _pass(
                 max(sum(len(work.rows[place].input_ids) for place in places) for places in mine),
             )
             raise
+    objective.forget()
     torch.cuda.empty_cache()  # outside the except block, so that the failed frames and their tensors are gone
     return None
 
@@ -293,7 +302,8 @@ class _Meter:
             for step in work.layout.micro_batches
         ]
         self._tokens = [0, *itertools.accumulate(counts)]
-        self._pending: list[tuple[int, torch.Tensor]] = []
+        self._pending: tuple[int, torch.Tensor] | None = None
+        self._due: tuple[int, torch.Tensor, torch.Tensor] | None = None
         self._losses: list[torch.Tensor] = []
 
     def note(self, folder: Path) -> None:
@@ -313,20 +323,37 @@ class _Meter:
         self._seconds = self.history[-1]["seconds"] if self.history else 0.0
 
     def add(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
-        """A step that was handed to the card. The loss of the one before is looked at: it has come meanwhile."""
+        """A step that was handed to the card. What came of the one before is looked at: it has come meanwhile."""
         self.check()
-        self._pending.append((step, loss))
+        self._pending = (step, loss)
         self._losses.append(loss)
-        if step % self._every and step != self._work.layout.steps:
+        if step % self._every == 0 or step == self._work.layout.steps:
+            self._due = (step, torch.stack(self._losses).mean(), norm)
+            self._losses = []
+        if loss.device.type == "cpu":
+            self.check()  # the step is done
+
+    def check(self) -> None:
+        """Wait for the last step that was handed over, and write the history up to it.
+
+        Raises:
+            DataError: its loss is not finite; says which step.
+        """
+        if self._pending is not None:
+            step, loss = self._pending
+            self._pending = None
+            if not bool(torch.isfinite(loss)):
+                raise _not_finite(f"the loss is {loss.item()} at step {step}")
+        if self._due is None:
             return
-        mean = float(torch.stack(self._losses).mean())
+        step, mean, norm = self._due
+        self._due = None
         now = time.monotonic()
         seconds = self._seconds + now - self._clock
-        self.check()
         self.history.append(
             {
                 "step": step,
-                "loss": mean,
+                "loss": float(mean),
                 "learning_rate": rate(self._work.recipe, step - 1, self._work.layout.steps),
                 "grad_norm": float(norm),
                 "tokens_per_s": round(
@@ -336,19 +363,7 @@ class _Meter:
                 "seconds": round(seconds, 2),
             }
         )
-        self._losses = []
         self._step, self._clock, self._seconds = step, now, seconds
-
-    def check(self) -> None:
-        """Stop where a loss that has been seen is not finite.
-
-        Raises:
-            DataError: says which step.
-        """
-        for step, loss in self._pending:
-            if not bool(torch.isfinite(loss)):
-                raise _not_finite(f"the loss is {loss.item()} at step {step}")
-        self._pending = []
 
 
 def _not_finite(what: str) -> DataError:

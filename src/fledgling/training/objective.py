@@ -1,55 +1,18 @@
 """The loss of a micro-batch: rows one behind the other, the head only where there is loss, nothing that makes the host
 wait for the card."""
 
-import types
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from fledgling.models import last_layer
 from fledgling.training import attention, cpu_loss
-from fledgling.training.tokens import IGNORED, Row
+from fledgling.training.batch import Batch
+from fledgling.training.cuda_graphs import Replays
+from fledgling.training.tokens import Row
 
 TILE_WORDS = 32768  # logits held at once, with TRL's own tokens a tile (fledgling.models.memory)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One micro-batch: `starts` are the bounds of its rows; at `places` the next token is a target."""
-
-    ids: torch.Tensor
-    positions: torch.Tensor
-    starts: torch.Tensor
-    places: torch.Tensor
-    targets: torch.Tensor
-
-    @classmethod
-    def of(cls, rows: Sequence[Row]) -> "Batch":
-        """The rows one behind the other. Where the loss is, is found here: asking the card would make the host wait."""
-        ids = [token for row in rows for token in row.input_ids]
-        positions = [place for row in rows for place in range(len(row.input_ids))]
-        starts, places, targets = [0], [], []
-        for row in rows:
-            learned = [place for place, label in enumerate(row.labels) if label != IGNORED and place]
-            places += [starts[-1] + place - 1 for place in learned]
-            targets += [row.labels[place] for place in learned]
-            starts.append(starts[-1] + len(row.input_ids))
-        return cls(
-            ids=torch.tensor([ids]),
-            positions=torch.tensor([positions]),
-            starts=torch.tensor(starts, dtype=torch.int32),
-            places=torch.tensor(places, dtype=torch.long),
-            targets=torch.tensor(targets, dtype=torch.long),
-        )
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same on a device, on its way while the host goes on."""
-        if device.type == "cpu":
-            return self
-        tensors = (self.ids, self.positions, self.starts, self.places, self.targets)
-        return Batch(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors))
 
 
 class Objective(torch.nn.Module):
@@ -60,12 +23,46 @@ class Objective(torch.nn.Module):
         self.model = model
         self._varlen = attention.install(model, longest)
         self._longest = 1 << (longest - 1).bit_length()  # one number for all batches, so that nothing compiles again
-        keep_rope(model, longest)
+        self._replays: Replays | None = None
+        tabulate_rope(model, longest)
         if not torch.cuda.is_available() and not model.is_gradient_checkpointing:  # it runs a layer again, later
             last_layer.install(model.get_base_model())
 
+    def replay(self, tokens: Sequence[int], rows: int) -> None:
+        """Have the model's passes replayed from CUDA graphs, where it attends by rows on a GPU.
+
+        `tokens` are those of each micro-batch to come, `rows` the most rows that one has.
+        """
+        device = next(self.model.parameters()).device
+        if self._varlen and device.type == "cuda":
+            self._replays = Replays(self._states, tokens, longest=self._longest, rows=rows, device=device)
+
+    def forget(self) -> None:
+        """Give up what is kept for replays."""
+        if self._replays is not None:
+            self._replays.forget()
+
+    def batch(self, rows: Sequence[Row], device: torch.device) -> Batch:
+        """The rows as a micro-batch to learn from."""
+        batch = Batch.of(rows)
+        return (batch if self._replays is None else self._replays.pad(batch)).to(device)
+
     def forward(self, batch: Batch) -> torch.Tensor:
         """Cross-entropy summed over the batch's targets, in fp32."""
+        base = self.model.get_base_model()
+        cuda = batch.ids.device.type == "cuda"
+        states = self._states(batch) if self._replays is None else self._replays.states(batch)
+        with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
+            hidden = states.index_select(0, batch.places)
+            head = base.get_output_embeddings()
+            kernel = _kernel(cuda)
+            log_probs = kernel.apply(
+                hidden, head.weight, head.bias, batch.targets, 1.0, TILE_WORDS, _cap(base), 1.0, ("log_probs",)
+            )[0]
+        return -log_probs.float().sum()
+
+    def _states(self, batch: Batch) -> torch.Tensor:
+        """(tokens, hidden): what the head reads."""
         base = self.model.get_base_model()
         bounds: dict[str, Any] = {}
         if self._varlen:
@@ -78,13 +75,8 @@ class Objective(torch.nn.Module):
         cuda = batch.ids.device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16, enabled=cuda), last_layer.read_at(batch.places):
             found = base.base_model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **bounds)
-            hidden = found.last_hidden_state[0].index_select(0, batch.places)
-            head = base.get_output_embeddings()
-            kernel = _kernel(cuda)
-            log_probs = kernel.apply(
-                hidden, head.weight, head.bias, batch.targets, 1.0, TILE_WORDS, _cap(base), 1.0, ("log_probs",)
-            )[0]
-        return -log_probs.float().sum()
+        states: torch.Tensor = found.last_hidden_state[0]
+        return states
 
 
 def can_compile() -> bool:
@@ -111,10 +103,10 @@ def _needs_gradient(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
     return output.requires_grad_() if torch.is_grad_enabled() else output
 
 
-def keep_rope(model: Any, longest: int) -> None:
-    """Spare the host LongRoPE's question after every batch, whether a position lies beyond its switch, where none does.
+def tabulate_rope(model: Any, longest: int) -> None:
+    """Have LongRoPE's angles looked up by position where no row goes beyond its switch; `longest` is the most tokens.
 
-    transformers asks the card (`max(position_ids)`) in every forward pass.
+    transformers asks the card after every batch whether a position lies beyond it, and the host waits for the answer.
     """
     for module in model.modules():
         config = getattr(module, "config", None)
@@ -122,11 +114,24 @@ def keep_rope(model: Any, longest: int) -> None:
             continue
         given = getattr(config, "rope_parameters", None) or {}
         switch = given.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", 0)
-        plain = type(module).forward
-        while hasattr(plain, "__wrapped__"):
-            plain = plain.__wrapped__
-        if plain is not type(module).forward and longest <= (switch or 0):
-            module.forward = types.MethodType(torch.no_grad()(plain), module)
+        if longest <= (switch or 0):
+            module.forward = _Table(module.forward, longest)
+
+
+class _Table:
+    """Cosines and sines of every position, as `compute` makes them: (1, tokens, width) each."""
+
+    def __init__(self, compute: Callable[..., tuple[torch.Tensor, torch.Tensor]], longest: int) -> None:
+        self._compute, self._longest = compute, longest
+        self._made: dict[Any, list[torch.Tensor]] = {}
+
+    def __call__(self, x: torch.Tensor, position_ids: torch.Tensor, *more: Any) -> tuple[torch.Tensor, ...]:
+        key = (x.dtype, x.device, *more)
+        if key not in self._made:
+            with torch.no_grad():
+                found = self._compute(x, torch.arange(self._longest, device=x.device)[None], *more)
+            self._made[key] = [table[0] for table in found]
+        return tuple(table[position_ids] for table in self._made[key])
 
 
 def _kernel(cuda: bool) -> Any:

@@ -175,6 +175,15 @@ def compiles(setting: str | bool, *, weights: int, tokens: float) -> bool:
     return setting if isinstance(setting, bool) else weights * tokens >= COMPILING_PAYS
 
 
+def replays(setting: str | bool, *, tokens: int, fitting: int) -> bool:
+    """Whether micro-batches are replayed from CUDA graphs: as training.cuda_graphs says, or for "auto" where it pays.
+
+    That is where the largest, of `tokens`, is small, so that a GPU waits for its host, and fits twice into what the
+    GPU's memory holds (`fitting` tokens): once in the graphs, once beside them.
+    """
+    return setting if isinstance(setting, bool) else 2 * tokens <= fitting
+
+
 def choose_backend(wanted: str, *, unsloth: bool, cards: int) -> Backend:
     """The back-end of a run; `unsloth` says whether it is installed, `cards` how many this machine shows.
 

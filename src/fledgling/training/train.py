@@ -4,7 +4,6 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from fledgling.prompting.turns import Place, schema_place
 from fledgling.records import read_examples
 from fledgling.sealing import verify_rows
 from fledgling.training import tokens as token_rows
-from fledgling.training.recipe import CPU_TOKENS, Recipe, choose_backend, compiles, kept_after, layout, pack
+from fledgling.training.recipe import CPU_TOKENS, Recipe, choose_backend, compiles, kept_after, layout, pack, replays
 
 if TYPE_CHECKING:
     from fledgling.training.updates import Group
@@ -75,8 +74,11 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
         tokens=sum(lengths) * recipe.epochs,
     )
     compiled = backend == "peft" and pays and objective.can_compile()
-    tokens = _tokens_at_once(where, recipe, base.checkpoint, "unsloth" if compiled else backend, group, deepspeed)
+    fitting = _tokens_at_once(recipe, base.checkpoint, "unsloth" if compiled else backend, group, deepspeed)
+    given = where.get("micro_batch_tokens", "auto")
+    tokens = fitting if given == "auto" else int(given)
     plan = layout(lengths, recipe, world=group.world, tokens=tokens, even=deepspeed)
+    largest = max(sum(lengths[row] for row in batch) for step in plan.micro_batches for part in step for batch in part)
     data = {"train": sha256_file(train_data), "val": sha256_file(val_data)}
     run = digest(
         [recipe.to_json(), data, base.fingerprint, base.chat_template_sha256, list(_prompting(settings)), backend, 2]
@@ -96,6 +98,9 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
         folder=folder,
         run=run,
         deepspeed=deepspeed,
+        cuda_graphs=not deepspeed
+        and not recipe.gradient_checkpointing
+        and replays(where.get("cuda_graphs", "auto"), tokens=largest, fitting=fitting),
         candidates=weights,
     )
     with importing():
@@ -138,15 +143,10 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     shutil.rmtree(folder, ignore_errors=True)  # the adapters are whole; nothing resumes from here any more
 
 
-def _tokens_at_once(
-    where: Mapping[str, Any], recipe: Recipe, checkpoint: Path, backend: str, group: "Group", deepspeed: bool
-) -> int:
-    """training.micro_batch_tokens, or what the smallest free memory of the group's GPUs holds by the formulas."""
+def _tokens_at_once(recipe: Recipe, checkpoint: Path, backend: str, group: "Group", deepspeed: bool) -> int:
+    """What the smallest free memory of the group's GPUs holds by the formulas."""
     import torch
 
-    setting = where.get("micro_batch_tokens", "auto")
-    if isinstance(setting, int):
-        return setting
     if not torch.cuda.is_available():
         return CPU_TOKENS
     free = group.least(torch.cuda.mem_get_info(group.device)[0])

@@ -1,0 +1,72 @@
+"""A micro-batch: rows of tokens one behind the other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from fledgling.training.tokens import IGNORED, Row
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One micro-batch: `starts` are the bounds of its rows; at `places` the next token is a target."""
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    starts: torch.Tensor
+    places: torch.Tensor
+    targets: torch.Tensor
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> "Batch":
+        """The rows one behind the other. Where the loss is, is found here: asking the card would make the host wait."""
+        ids = [token for row in rows for token in row.input_ids]
+        positions = [place for row in rows for place in range(len(row.input_ids))]
+        starts, places, targets = [0], [], []
+        for row in rows:
+            learned = [place for place, label in enumerate(row.labels) if label != IGNORED and place]
+            places += [starts[-1] + place - 1 for place in learned]
+            targets += [row.labels[place] for place in learned]
+            starts.append(starts[-1] + len(row.input_ids))
+        return cls(
+            ids=torch.tensor([ids]),
+            positions=torch.tensor([positions]),
+            starts=torch.tensor(starts, dtype=torch.int32),
+            places=torch.tensor(places, dtype=torch.long),
+            targets=torch.tensor(targets, dtype=torch.long),
+        )
+
+    def padded(self, tokens: int, *, longest: int, rows: int) -> "Batch":
+        """With tokens behind it that nothing is learned from, so that there are `tokens`; they are rows of `longest`.
+
+        Batches of up to `rows` rows have equally many bounds then: the last rows are empty.
+        """
+        here = self.ids.shape[1]
+        ends = [*range(here + longest, tokens, longest), tokens]
+        bounds = rows + 1 + -(-tokens // longest)
+        ends += [tokens] * (bounds - len(self.starts) - len(ends))
+        return Batch(
+            ids=torch.nn.functional.pad(self.ids, (0, tokens - here)),
+            positions=torch.cat([self.positions, torch.arange(tokens - here)[None] % longest], dim=1),
+            starts=torch.cat([self.starts, torch.tensor(ends, dtype=torch.int32)]),
+            places=self.places,
+            targets=self.targets,
+        )
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on a device, on its way while the host goes on."""
+        if device.type == "cpu":
+            return self
+        tensors = (self.ids, self.positions, self.starts, self.places, self.targets)
+        return Batch(*(tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors))
+
+    def cloned(self) -> "Batch":
+        """The same in tensors of its own."""
+        return Batch(*(tensor.clone() for tensor in (self.ids, self.positions, self.starts, self.places, self.targets)))
+
+    def take(self, other: "Batch") -> None:
+        """Take over the tokens of a batch of the same shape, in place; the targets stay."""
+        self.ids.copy_(other.ids)
+        self.positions.copy_(other.positions)
+        self.starts.copy_(other.starts)

@@ -1,0 +1,174 @@
+"""Micro-batches replayed from CUDA graphs: a small one is thousands of kernels, each over before the host has the next.
+
+A graph holds the kernels of one shape and the addresses that they read and write. So micro-batches are padded to few
+lengths, what differs from one to the next is copied into the graph's own tensors, and gradients are added where
+autograd adds them. The first micro-batch of a length runs as ever, which compiles what there is to compile; the second
+is captured. The loss is outside: how many targets a micro-batch has is its own.
+"""
+
+import bisect
+import contextlib
+import itertools
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from fledgling.training.batch import Batch
+
+log = logging.getLogger(__name__)
+
+MOST = 12  # lengths, so as many graphs
+MULTIPLE = 64  # of tokens, for kernels
+# In tokens that take as long, of 3.84e9 weights on an H100 (docs/performance.md): 0.2 s to capture a length, and 30 ms
+# that a micro-batch takes longer where it is not replayed.
+CAPTURE, PLAIN = 5000, 780
+
+States = Callable[[Batch], torch.Tensor]
+
+
+def lengths_for(tokens: Iterable[int]) -> list[int]:
+    """The lengths that micro-batches of so many `tokens` are padded to, ascending, so that all take the least time.
+
+    A micro-batch that is longer than all of them is not replayed; where too few are alike, none is.
+    """
+    counts = sorted(Counter(math.ceil(each / MULTIPLE) * MULTIPLE for each in tokens).items())
+    before = [0, *itertools.accumulate(count for _, count in counts)]
+    sums = [0, *itertools.accumulate(length * count for length, count in counts)]
+    every = before[-1]
+    best: tuple[float, list[int]] = (PLAIN * every, [])
+    # The least that the shortest micro-batches cost in so many lengths, the last of which holds the longest of them.
+    least: dict[int, tuple[float, list[int]]] = {0: (0.0, [])}
+    for _ in range(MOST):
+        least = {
+            end: min(
+                (cost + CAPTURE + length * (before[end] - before[start]) - (sums[end] - sums[start]), [*chosen, length])
+                for start, (cost, chosen) in least.items()
+                if start < end
+            )
+            for end, (length, _) in enumerate(counts, 1)
+            if min(least, default=end) < end
+        }
+        best = min([best, *((cost + PLAIN * (every - before[end]), chosen) for end, (cost, chosen) in least.items())])
+    return best[1]
+
+
+class Replays:
+    """`states`, a function of a batch to (tokens, hidden) whose backward pass adds to gradients in place, replayed.
+
+    `tokens` are those of each micro-batch to come; none has more than `rows` rows, no row more than `longest` tokens.
+    """
+
+    def __init__(self, states: States, tokens: Sequence[int], *, longest: int, rows: int, device: torch.device) -> None:
+        self._compute = states
+        self._longest, self._rows = longest, rows
+        self._lengths = lengths_for(tokens)
+        self._graphs: dict[int, _Graph | None] = {}
+        if self._lengths:
+            log.info("micro-batches are replayed from CUDA graphs of %s tokens", ", ".join(map(str, self._lengths)))
+        # One of each for all graphs: no two of them are between their passes at a time, so they share their memory,
+        # which the allocator gives only to the stream that had it before.
+        self._pool: Any = torch.cuda.graph_pool_handle()
+        self._stream = torch.cuda.Stream(device)
+        # Autograd asks for a gradient only behind an input that needs one.
+        self._anchor = torch.zeros((), device=device, requires_grad=True)
+
+    def pad(self, batch: Batch) -> Batch:
+        """The batch, still on the host, with tokens of no row behind it, up to a length that graphs have."""
+        place = bisect.bisect_left(self._lengths, batch.ids.shape[1])
+        if place == len(self._lengths):
+            return batch
+        return batch.padded(self._lengths[place], longest=self._longest, rows=self._rows)
+
+    def states(self, batch: Batch) -> torch.Tensor:
+        """What `states` says. A replay writes to the same tensor as the one before of that length."""
+        tokens = batch.ids.shape[1]
+        if tokens not in self._lengths or not torch.is_grad_enabled():
+            return self._compute(batch)
+        if tokens not in self._graphs:
+            self._graphs[tokens] = None
+            return self._compute(batch)
+        graph = self._graphs[tokens]
+        if graph is None:
+            graph = self._graphs[tokens] = self._captured(batch)
+            if graph is None:
+                return self._compute(batch)
+        states: torch.Tensor = _Replay.apply(self._anchor, graph, batch)
+        return states
+
+    def _captured(self, batch: Batch) -> "_Graph | None":
+        if not any(self._graphs.values()):
+            torch.cuda.empty_cache()  # what lies there for reuse is not used within a capture
+        try:
+            return _Graph(self._compute, batch, self._pool, self._stream)
+        except RuntimeError as error:  # memory that ran out is one of them
+            _mend(batch.ids.device)
+            self.forget()
+            reason = error.__context__ or error  # what went wrong inside, not that the capture could not be ended
+            log.warning("micro-batches are not replayed from CUDA graphs (slower): %s", reason)
+            log.debug("where the capture failed", exc_info=reason)
+            return None
+
+    def forget(self) -> None:
+        """Give up the graphs and their memory; from here on everything runs as ever."""
+        self._lengths = []
+        self._graphs.clear()
+
+
+@contextlib.contextmanager
+def _capturing(graph: torch.cuda.CUDAGraph, pool: Any, stream: torch.cuda.Stream) -> Iterator[None]:
+    """torch.cuda.graph, which also gives the allocator's memory back each time: seconds, until all of it is taken again."""
+    torch.cuda.synchronize()
+    with torch.cuda.stream(stream):
+        # Others may go on meanwhile: NCCL's watchdog asks for its events.
+        graph.capture_begin(pool=pool, capture_error_mode="thread_local")
+        try:
+            yield
+        finally:
+            graph.capture_end()
+
+
+def _mend(device: torch.device) -> None:
+    """A capture that failed leaves the GPU's random numbers to itself (torch 2.11): nothing could be drawn any more."""
+    generator = torch.cuda.default_generators[device.index]
+    generator.graphsafe_set_state(generator.clone_state())
+
+
+class _Graph:
+    """The passes over one batch, captured: nothing is computed yet, neither states nor gradients."""
+
+    def __init__(self, compute: States, batch: Batch, pool: Any, stream: torch.cuda.Stream) -> None:
+        self._batch = batch.cloned()
+        self._forward, self._backward = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+        with _capturing(self._forward, pool, stream):
+            states = compute(self._batch)
+        self._gradient = torch.zeros_like(states)
+        with _capturing(self._backward, pool, stream):
+            torch.autograd.backward(states, self._gradient)
+        self._states = states.detach()
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        self._batch.take(batch)
+        self._forward.replay()
+        return self._states
+
+    def backward(self, gradient: torch.Tensor) -> None:
+        self._gradient.copy_(gradient)
+        self._backward.replay()
+
+
+class _Replay(torch.autograd.Function):
+    """A graph's passes as autograd calls them."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: torch.Tensor, graph: _Graph, batch: Batch) -> torch.Tensor:
+        ctx.graph = graph
+        return graph.forward(batch).detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[None, None, None]:
+        ctx.graph.backward(gradients[0])
+        return None, None, None

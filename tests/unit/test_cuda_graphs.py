@@ -1,0 +1,301 @@
+"""Micro-batches that are replayed: padding, what is captured when, what a capture that fails leaves. Graphs themselves
+run in tests/gpu."""
+
+import itertools
+import logging
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fledgling.training import cuda_graphs
+from fledgling.training.batch import Batch
+from fledgling.training.cuda_graphs import CAPTURE, MOST, MULTIPLE, PLAIN, Replays, lengths_for
+from fledgling.training.objective import Objective, tabulate_rope
+from fledgling.training.tokens import Row
+
+LONGEST = 40
+
+
+def rows_of(*lengths: int, seed: int = 0) -> list[Row]:
+    rng = random.Random(seed)
+    rows = []
+    for length in lengths:
+        ids = [rng.randrange(5, 60) for _ in range(length)]
+        rows.append(Row(input_ids=ids, labels=[-100] * (length // 2) + ids[length // 2 :]))
+    return rows
+
+
+def load(tiny_checkpoint: Path) -> Any:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    loaded = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
+    model = get_peft_model(
+        loaded, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear", init_lora_weights=False)
+    )
+    return model.train()
+
+
+@pytest.fixture
+def model(tiny_checkpoint: Path) -> Any:
+    return load(tiny_checkpoint)
+
+
+# --- lengths
+
+
+def cost(tokens: list[int], lengths: list[int]) -> int:
+    """What a choice of lengths costs, in tokens: padding, captures, and micro-batches that are longer than all."""
+    least = [min((length for length in lengths if length >= each), default=None) for each in tokens]
+    padding = sum(PLAIN if found is None else found - each for found, each in zip(least, tokens, strict=True))
+    return padding + CAPTURE * len(lengths)
+
+
+def test_few_micro_batches_are_not_replayed() -> None:
+    assert lengths_for([]) == []
+    assert lengths_for([3008] * 6) == []
+    assert lengths_for([3008] * 7) == [3008]
+    assert lengths_for([3000] * 20) == [3008]
+    assert lengths_for([3000] * 20 + [9000]) == [3008]  # a single long one runs as ever
+    assert lengths_for([3000] * 20 + [9000] * 20) == [3008, 9024]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_no_other_lengths_cost_less(seed: int) -> None:
+    rng = random.Random(seed)
+    values = [MULTIPLE * rng.randint(1, 60) for _ in range(7)]
+    tokens = rng.choices(values, weights=[rng.random() ** 2 for _ in values], k=rng.randint(1, 120))
+    found = lengths_for(tokens)
+    assert found == sorted(set(found))
+    choices = (chosen for size in range(8) for chosen in itertools.combinations(sorted(set(tokens)), size))
+    assert cost(tokens, found) == min(cost(tokens, list(chosen)) for chosen in choices)
+
+
+@pytest.mark.parametrize("count", [64, 500, 5000])
+@pytest.mark.parametrize("spread", [0.05, 0.1, 0.2, 0.6])
+def test_lengths_are_few_and_close(count: int, spread: float) -> None:
+    rng = random.Random(count)
+    tokens = [max(2, round(rng.lognormvariate(8, spread))) for _ in range(count)]
+    lengths = lengths_for(tokens)
+    assert 1 <= len(lengths) <= MOST
+    assert all(length % MULTIPLE == 0 for length in lengths)
+    if count > 64 and spread <= 0.2:
+        assert sum(min((n for n in lengths if n >= each), default=each) for each in tokens) < 1.04 * sum(tokens)
+
+
+# --- padding
+
+
+@pytest.mark.parametrize("lengths", [(5,), (7, 1, 30, 12), (40, 40, 17), (63,), (64,)])
+def test_padding_changes_neither_loss_nor_gradients(model: Any, lengths: tuple[int, ...]) -> None:
+    objective = Objective(model, longest=64)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    batch = Batch.of(rows_of(*lengths))
+    alone = objective(batch)
+    wanted = torch.autograd.grad(alone, trained)
+    for tokens in (sum(lengths), sum(lengths) + 1, 200):
+        padded = batch.padded(tokens, longest=64, rows=6)
+        assert padded.ids.shape == padded.positions.shape == (1, tokens)
+        assert int(padded.starts[-1]) == tokens
+        assert int(padded.starts.diff().max()) <= 64
+        assert int(padded.positions.max()) < 64
+        found = objective(padded)
+        assert found.item() == pytest.approx(alone.item(), rel=1e-5)
+        for one, other in zip(torch.autograd.grad(found, trained), wanted, strict=True):
+            assert torch.allclose(one, other, atol=1e-4 * max(1.0, float(other.abs().max())))
+
+
+def test_padded_batches_of_a_length_have_one_shape() -> None:
+    shapes = {
+        tuple(tuple(tensor.shape) for tensor in (padded.ids, padded.positions, padded.starts))
+        for lengths in ((5,), (5, 9), (30, 9, 30, 1, 1, 1), (100,), (40, 60))
+        for padded in [Batch.of(rows_of(*lengths)).padded(100, longest=LONGEST, rows=6)]
+    }
+    assert len(shapes) == 1
+
+
+# --- what is captured when
+
+
+class Graph:
+    """Stands in for a captured pass: computes it when it is replayed, and says so."""
+
+    made = 0
+    fails: Exception | None = None
+
+    def __init__(self, compute: Any, batch: Batch, *_: Any) -> None:
+        type(self).made += 1
+        if self.fails:
+            raise self.fails
+        self._compute, self._batch = compute, batch.cloned()
+        self.replayed: list[str] = []
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        self._batch.take(batch)
+        self.replayed.append("forward")
+        with torch.enable_grad():
+            self._states = self._compute(self._batch)
+        return self._states.detach()
+
+    def backward(self, gradient: torch.Tensor) -> None:
+        self.replayed.append("backward")
+        torch.autograd.backward(self._states, gradient)
+
+
+@pytest.fixture
+def replaying(monkeypatch: pytest.MonkeyPatch) -> type[Graph]:
+    mended: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    monkeypatch.setattr(cuda_graphs, "_mend", mended.append)
+    kind = type("Graph", (Graph,), {"made": 0, "fails": None, "mended": mended})
+    monkeypatch.setattr(cuda_graphs, "_Graph", kind)
+    return kind
+
+
+def replays(objective: Objective, tokens: list[int], rows: int = 6) -> Replays:
+    made = Replays(objective._states, tokens, longest=64, rows=rows, device=torch.device("cpu"))
+    objective._replays = made
+    return made
+
+
+def gradients(model: Any) -> list[torch.Tensor]:
+    return [parameter.grad for parameter in model.parameters() if parameter.requires_grad]
+
+
+def test_the_second_of_a_length_is_captured_and_replays_learn_the_same(model: Any, replaying: type[Graph]) -> None:
+    objective = Objective(model, longest=64)
+    steps = [rows_of(30, 20, seed=seed) for seed in range(5)] + [rows_of(50, 60, 9, seed=9)]
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    wanted = []
+    for rows in steps:
+        loss = objective(Batch.of(rows))
+        loss.backward()
+        wanted.append((loss.item(), [gradient.clone() for gradient in gradients(model)]))
+    for gradient in gradients(model):
+        gradient.zero_()
+    kept = replays(objective, [50] * 200 + [119] * 200)
+    made = []
+    for rows, (wanted_loss, wanted_gradients) in zip(steps, wanted, strict=True):
+        loss = objective(objective.batch(rows, torch.device("cpu")))
+        loss.backward()
+        made.append(replaying.made)
+        assert loss.item() == pytest.approx(wanted_loss, rel=1e-5)
+        for one, other in zip(gradients(model), wanted_gradients, strict=True):  # they add up over the steps
+            assert torch.allclose(one, other, atol=1e-4 * max(1.0, float(other.abs().max())))
+    assert made == [0, 1, 1, 1, 1, 1]  # the last is the first of its length
+    assert kept._graphs[64].replayed == ["forward", "backward"] * 4
+    with torch.no_grad():
+        objective(objective.batch(steps[0], torch.device("cpu")))
+    assert kept._graphs[64].replayed == ["forward", "backward"] * 4
+
+
+def test_a_capture_that_fails_is_said_once_and_everything_runs_as_ever(
+    model: Any, replaying: type[Graph], caplog: pytest.LogCaptureFixture
+) -> None:
+    replaying.fails = RuntimeError("the host waited")
+    objective = Objective(model, longest=64)
+    rows = rows_of(30, 20)
+    wanted = objective(Batch.of(rows)).item()
+    replays(objective, [50] * 40)
+    with caplog.at_level(logging.WARNING):
+        found = [objective(objective.batch(rows, torch.device("cpu"))).item() for _ in range(4)]
+    assert found == pytest.approx([wanted] * 4, rel=1e-5)
+    assert replaying.made == 1
+    assert len(replaying.mended) == 1
+    said = [record.message for record in caplog.records]
+    assert said == ["micro-batches are not replayed from CUDA graphs (slower): the host waited"]
+    assert objective.batch(rows, torch.device("cpu")).ids.shape == (1, 50)  # nor padded
+
+
+def test_memory_that_ran_out_takes_the_graphs_along(model: Any, replaying: type[Graph]) -> None:
+    objective = Objective(model, longest=64)
+    kept = replays(objective, [50] * 40)
+    for _ in range(3):
+        objective(objective.batch(rows_of(30, 20), torch.device("cpu")))
+    assert kept._graphs
+    objective.forget()
+    assert not kept._graphs
+    objective(objective.batch(rows_of(30, 20), torch.device("cpu")))
+    assert not kept._graphs
+
+
+def test_a_longer_micro_batch_than_any_to_come_is_left_as_it_is(model: Any, replaying: type[Graph]) -> None:
+    objective = Objective(model, longest=64)
+    replays(objective, [50] * 40)
+    assert objective.batch(rows_of(60, 20), torch.device("cpu")).ids.shape == (1, 80)
+
+
+def test_on_a_cpu_nothing_is_replayed(model: Any) -> None:
+    objective = Objective(model, longest=64)
+    objective.replay([50] * 40, rows=6)
+    assert objective._replays is None
+
+
+# --- LongRoPE
+
+
+SWITCH = 64
+
+
+@pytest.fixture
+def far(tiny_checkpoint: Path) -> Any:
+    """A model with LongRoPE whose long and short angles differ."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(tiny_checkpoint)
+    width = config.hidden_size // config.num_attention_heads // 2
+    config.rope_parameters = {
+        "rope_type": "longrope",
+        "rope_theta": 10000.0,
+        "partial_rotary_factor": 1.0,
+        "short_factor": [1.0] * width,
+        "long_factor": [4.0] * width,
+        "original_max_position_embeddings": SWITCH,
+    }
+    config.max_position_embeddings = 4 * SWITCH
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def rotary(model: Any) -> Any:
+    (module,) = [each for each in model.modules() if getattr(each, "rope_type", None) == "longrope"]
+    return module
+
+
+def states(model: Any, length: int) -> torch.Tensor:
+    ids = torch.arange(length)[None] % 50 + 5
+    positions = torch.cat([torch.arange(length // 2), torch.arange(length - length // 2)])[None]
+    with torch.no_grad():
+        return model(input_ids=ids, position_ids=positions, use_cache=False).logits
+
+
+def test_angles_are_looked_up_and_asked_for_once(far: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = [states(far, length) for length in (30, 64, 9)]
+    asked = []
+    own = rotary(far).forward
+    monkeypatch.setattr(rotary(far), "forward", lambda *given: asked.append(1) or own(*given))
+    tabulate_rope(far, SWITCH)
+    found = [states(far, length) for length in (30, 64, 9)]
+    assert len(asked) == 1
+    for one, other in zip(found, plain, strict=True):
+        assert torch.allclose(one, other, atol=1e-5)
+
+
+def test_rows_beyond_its_switch_keep_longrope(far: Any) -> None:
+    def angles(longest: int) -> torch.Tensor:
+        cosines, _ = rotary(far)(torch.zeros(1, 1, 4), position_ids=torch.tensor([[1, 2, longest - 1]]))
+        return cosines[:, :2]
+
+    within, beyond = angles(20), angles(2 * SWITCH)
+    assert not torch.allclose(within, beyond)
+    tabulate_rope(far, SWITCH + 1)
+    assert torch.equal(angles(20), within)
+    assert torch.equal(angles(2 * SWITCH), beyond)
