@@ -82,11 +82,12 @@ def measure_pairs(folder: Path, data: Path, gpus: list[int]) -> Iterator[tuple[s
         return
     start = time.monotonic()
     for _ in range(2):
-        train(folder, data, f"auto-d-x{most}")
+        tell(part="pairs", gpus=most, **train(folder, data, f"auto-d-x{most}"))
     one_after_another = time.monotonic() - start
     start = time.monotonic()
     with ThreadPoolExecutor(2) as both:
-        list(both.map(lambda _: train(folder, data, f"auto-d-x{most // 2}"), range(2)))
+        for run in both.map(lambda _: train(folder, data, f"auto-d-x{most // 2}"), range(2)):
+            tell(part="pairs", gpus=most // 2, **run)
     side_by_side = time.monotonic() - start
     tell(
         part="pairs",
