@@ -14,9 +14,8 @@ from fledgling.training import cuda_graphs
 from fledgling.training.batch import Batch
 from fledgling.training.cuda_graphs import CAPTURE, MOST, MULTIPLE, PLAIN, Replays, lengths_for
 from fledgling.training.objective import Objective, tabulate_rope
+from fledgling.training.recipe import Layout
 from fledgling.training.tokens import Row
-
-LONGEST = 40
 
 
 def rows_of(*lengths: int, seed: int = 0) -> list[Row]:
@@ -98,7 +97,7 @@ def test_padding_changes_neither_loss_nor_gradients(model: Any, lengths: tuple[i
     alone = objective(batch)
     wanted = torch.autograd.grad(alone, trained)
     for tokens in (sum(lengths), sum(lengths) + 1, 200):
-        padded = batch.padded(tokens, longest=64, rows=6)
+        padded = batch.padded(tokens, longest=64, bounds=12)
         assert padded.ids.shape == padded.positions.shape == (1, tokens)
         assert int(padded.starts[-1]) == tokens
         assert int(padded.starts.diff().max()) <= 64
@@ -107,15 +106,6 @@ def test_padding_changes_neither_loss_nor_gradients(model: Any, lengths: tuple[i
         assert found.item() == pytest.approx(alone.item(), rel=1e-5)
         for one, other in zip(torch.autograd.grad(found, trained), wanted, strict=True):
             assert torch.allclose(one, other, atol=1e-4 * max(1.0, float(other.abs().max())))
-
-
-def test_padded_batches_of_a_length_have_one_shape() -> None:
-    shapes = {
-        tuple(tuple(tensor.shape) for tensor in (padded.ids, padded.positions, padded.starts))
-        for lengths in ((5,), (5, 9), (30, 9, 30, 1, 1, 1), (100,), (40, 60))
-        for padded in [Batch.of(rows_of(*lengths)).padded(100, longest=LONGEST, rows=6)]
-    }
-    assert len(shapes) == 1
 
 
 # --- what is captured when
@@ -158,8 +148,8 @@ def replaying(monkeypatch: pytest.MonkeyPatch) -> type[Graph]:
     return kind
 
 
-def replays(objective: Objective, tokens: list[int], rows: int = 6) -> Replays:
-    made = Replays(objective._states, tokens, longest=64, rows=rows, device=torch.device("cpu"))
+def replays(objective: Objective, tokens: list[int], rows: int = 6, longest: int = 64) -> Replays:
+    made = Replays(objective._states, tokens, longest=longest, rows=rows, device=torch.device("cpu"))
     objective._replays = made
     return made
 
@@ -227,10 +217,16 @@ def test_memory_that_ran_out_takes_the_graphs_along(model: Any, replaying: type[
     assert not kept._graphs
 
 
-def test_a_longer_micro_batch_than_any_to_come_is_left_as_it_is(model: Any, replaying: type[Graph]) -> None:
-    objective = Objective(model, longest=64)
-    replays(objective, [50] * 40)
-    assert objective.batch(rows_of(60, 20), torch.device("cpu")).ids.shape == (1, 80)
+def test_every_micro_batch_has_as_many_bounds_and_a_multiple_of_tokens(model: Any, replaying: type[Graph]) -> None:
+    objective = Objective(model, longest=40)
+    tokens = [50] * 200 + [130] * 200
+    replays(objective, tokens, rows=6, longest=40)
+    shapes = {
+        (batch.ids.shape[1], batch.positions.shape[1], len(batch.starts))
+        for lengths in ((5,), (40, 24), (65, 4), (30, 9, 30, 1, 1, 1), (100,), (100, 92), (100, 93), (256,))
+        for batch in [objective.batch(rows_of(*lengths), torch.device("cpu"))]
+    }
+    assert shapes == {(64, 64, 12), (192, 192, 12), (256, 256, 12)}  # the last is that of no graph
 
 
 def test_on_a_cpu_nothing_is_replayed(model: Any) -> None:
@@ -250,17 +246,16 @@ def far(tiny_checkpoint: Path) -> Any:
     """A model with LongRoPE whose long and short angles differ."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(tiny_checkpoint)
-    width = config.hidden_size // config.num_attention_heads // 2
-    config.rope_parameters = {
-        "rope_type": "longrope",
-        "rope_theta": 10000.0,
-        "partial_rotary_factor": 1.0,
-        "short_factor": [1.0] * width,
-        "long_factor": [4.0] * width,
+    given = AutoConfig.from_pretrained(tiny_checkpoint)
+    width = given.hidden_size // given.num_attention_heads // 2
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 1.0}
+    factors = {"short_factor": [1.0] * width, "long_factor": [4.0] * width, "original_max_position_embeddings": SWITCH}
+    changed = {
+        "rope_parameters": rope | factors,
         "original_max_position_embeddings": SWITCH,
+        "max_position_embeddings": 4 * SWITCH,
     }
-    config.max_position_embeddings = 4 * SWITCH
+    config = type(given)(**given.to_dict() | changed)
     torch.manual_seed(0)
     return AutoModelForCausalLM.from_config(config).eval()
 
@@ -299,3 +294,18 @@ def test_rows_beyond_its_switch_keep_longrope(far: Any) -> None:
     tabulate_rope(far, SWITCH + 1)
     assert torch.equal(angles(20), within)
     assert torch.equal(angles(2 * SWITCH), beyond)
+
+
+# --- more processes than one
+
+
+def test_all_processes_pad_to_the_one_that_has_most(model: Any, replaying: type[Graph]) -> None:
+    lengths = [30, 20, 9, 40, 17, 33, 5, 12, 25]
+    plan = Layout([[[[0, 1], [2]], [[3], [4, 5]]], [[[6]], [[7, 8], []]]])
+    assert plan.most_tokens(lengths) == [[50, 50], [37, 0]]
+    objective = Objective(model, longest=64)
+    replays(objective, [50] * 200 + [200] * 200)
+    padded = [
+        objective.batch(rows_of(*rows), torch.device("cpu"), 130).ids.shape[1] for rows in ((30, 20), (60, 60, 60))
+    ]
+    assert padded == [256, 256]

@@ -805,3 +805,20 @@ def test_attention_reaches_as_far_as_the_longest_row_of_val(trained: Runner, mon
     monkeypatch.setattr(loop, "Objective", seen)
     with pytest.raises(Enough):
         trained("long-val")
+
+
+def test_a_micro_batch_is_told_the_most_tokens_that_any_process_has(
+    trained: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fledgling.training.objective import Objective
+
+    real, seen = Objective.batch, []
+
+    def noted(self: Any, rows: Any, device: Any, least: int = 0) -> Any:
+        seen.append((sum(len(row.input_ids) for row in rows), least))
+        return real(self, rows, device, least)
+
+    monkeypatch.setattr(Objective, "batch", noted)
+    trained("told")
+    assert seen
+    assert all(tokens == least for tokens, least in seen)  # there is one process

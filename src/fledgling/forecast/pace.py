@@ -18,10 +18,9 @@ ROWS_A_SECOND = {
     ("transformers", "int8"): 1.1,
 }
 START_S = {"vllm": 85, "transformers": 20}
-# Tokens a second of a training on one H100 with the shipped recipe, its layers compiled, and what more GPUs make of it:
-# four have a quarter of its 32 rows each, too few to keep an H100 from waiting for its host.
+# Tokens a second of a training on one H100 with the shipped recipe, its layers compiled, and what more GPUs make of it.
 TOKENS_A_SECOND = {"unsloth": 28_000.0, "peft": 26_600.0}
-TWO, FOUR = 1.8, 2.4
+TWO, FOUR = 1.8, 3.2
 TRAINING_START_S = 100
 FAST = ROWS_A_SECOND["vllm", "bf16"]
 
@@ -98,7 +97,7 @@ def side_by_side(trainings: int, gpus: int, cards: Sequence[Gpu] | int) -> str |
     """What to set where equal trainings finish sooner side by side; None where there is nothing to gain.
 
     One after another on all GPUs each pays its start, and n GPUs are less than n times as fast as one; side by side
-    neither is paid (docs/performance.md: starts of 100 s, two GPUs 1.8 times one, four 2.4 times).
+    neither is paid (docs/performance.md: starts of 100 s, two GPUs 1.8 times one, four 3.2 times).
     """
     here = cards if isinstance(cards, int) else len(cards)
     together = min(trainings, max(1, here))

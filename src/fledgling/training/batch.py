@@ -37,14 +37,13 @@ class Batch:
             targets=torch.tensor(targets, dtype=torch.long),
         )
 
-    def padded(self, tokens: int, *, longest: int, rows: int) -> "Batch":
+    def padded(self, tokens: int, *, longest: int, bounds: int) -> "Batch":
         """With tokens behind it that nothing is learned from, so that there are `tokens`; they are rows of `longest`.
 
-        Batches of up to `rows` rows have equally many bounds then: the last rows are empty.
+        Rows without a token follow, so that `starts` has `bounds` bounds.
         """
         here = self.ids.shape[1]
         ends = [*range(here + longest, tokens, longest), tokens]
-        bounds = rows + 1 + -(-tokens // longest)
         ends += [tokens] * (bounds - len(self.starts) - len(ends))
         return Batch(
             ids=torch.nn.functional.pad(self.ids, (0, tokens - here)),

@@ -64,8 +64,10 @@ class Replays:
 
     def __init__(self, states: States, tokens: Sequence[int], *, longest: int, rows: int, device: torch.device) -> None:
         self._compute = states
-        self._longest, self._rows = longest, rows
         self._lengths = lengths_for(tokens)
+        self._longest = longest
+        # As many for all micro-batches: what torch.compile has compiled for one number holds for no other.
+        self._bounds = rows + 1 + -(-max(self._lengths, default=0) // longest)
         self._graphs: dict[int, _Graph | None] = {}
         if self._lengths:
             log.info("micro-batches are replayed from CUDA graphs of %s tokens", ", ".join(map(str, self._lengths)))
@@ -76,12 +78,18 @@ class Replays:
         # Autograd asks for a gradient only behind an input that needs one.
         self._anchor = torch.zeros((), device=device, requires_grad=True)
 
-    def pad(self, batch: Batch) -> Batch:
-        """The batch, still on the host, with tokens of no row behind it, up to a length that graphs have."""
-        place = bisect.bisect_left(self._lengths, batch.ids.shape[1])
-        if place == len(self._lengths):
+    def pad(self, batch: Batch, least: int = 0) -> Batch:
+        """The batch, still on the host, with tokens of no row behind it, up to a length that graphs have if there is one.
+
+        It has at least `least` tokens then.
+        """
+        if not self._lengths:
             return batch
-        return batch.padded(self._lengths[place], longest=self._longest, rows=self._rows)
+        tokens = math.ceil(max(least, batch.ids.shape[1]) / MULTIPLE) * MULTIPLE
+        place = bisect.bisect_left(self._lengths, tokens)
+        if place < len(self._lengths):
+            tokens = self._lengths[place]
+        return batch.padded(tokens, longest=self._longest, bounds=self._bounds)
 
     def states(self, batch: Batch) -> torch.Tensor:
         """What `states` says. A replay writes to the same tensor as the one before of that length."""

@@ -3,12 +3,13 @@
 import datetime
 import itertools
 import logging
+import math
 import os
 import resource
 import shutil
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -103,11 +104,11 @@ def fit(model: Any, work: Work, group: Group) -> Result:
     model.train()
     every = itertools.chain(work.rows, *work.val)
     objective = Objective(model, longest=max(len(row.input_ids) for row in every))
+    # Processes wait for the one that has most to do, so all of them pad to its tokens: then all capture at a time, too.
+    tokens = plan.most_tokens([len(row.input_ids) for row in work.rows])
     if work.cuda_graphs:
-        lengths = [len(row.input_ids) for row in work.rows]
-        mine = [batch for step in plan.micro_batches for batch in step[group.rank]]
-        tokens = [sum(lengths[place] for place in batch) for batch in mine]
-        objective.replay(tokens, rows=max(map(len, mine), default=1))
+        rows = max(len(batch) for step in plan.micro_batches for part in step for batch in part)
+        objective.replay(list(itertools.chain(*tokens)), rows)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:  # LoRA weights on a 4-bit base come in bf16, too coarse to add up in
         parameter.data = parameter.data.float()
@@ -131,7 +132,7 @@ def fit(model: Any, work: Work, group: Group) -> Result:
         for step in range(start, plan.steps):
             # Dropout is a function of seed, step and process, so that a training which was killed goes on as it began.
             torch.manual_seed(recipe.seed * 1_000_003 + step * 1_009 + group.rank)
-            loss, norm = _step(objective, update, work, group, step)
+            loss, norm = _step(objective, update, work, group, step, tokens[step])
             meter.add(step + 1, loss, norm)
             done = step + 1
             if group.first and (path := work.candidates.get(done)):
@@ -160,9 +161,12 @@ def fit(model: Any, work: Work, group: Group) -> Result:
 
 
 def _step(
-    objective: Objective, update: Update, work: Work, group: Group, step: int
+    objective: Objective, update: Update, work: Work, group: Group, step: int, tokens: Sequence[int]
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(loss as a mean over the tokens of the step, norm of its gradient), neither of them waited for."""
+    """(loss as a mean over the tokens of the step, norm of its gradient), neither of them waited for.
+
+    `tokens` are what the micro-batches are padded to, where they are replayed.
+    """
     learned = sum(
         sum(label != IGNORED for label in work.rows[place].labels[1:])
         for part in work.layout.micro_batches[step]
@@ -170,15 +174,21 @@ def _step(
         for place in batch
     )
     mine = work.layout.micro_batches[step][group.rank]
-    while (total := _pass(objective, update, work, group, mine, learned)) is None:
-        mine = _smaller(mine, work.rows)
+    while (total := _pass(objective, update, work, group, mine, tokens, learned)) is None:
+        mine, tokens = _smaller(mine, work.rows), ()
         log.warning("memory ran out: this process takes the rows of step %d in %d micro-batches", step + 1, len(mine))
     norm, total = update.step(rate(work.recipe, step, work.layout.steps), total)
     return total, norm
 
 
 def _pass(
-    objective: Objective, update: Update, work: Work, group: Group, mine: list[list[int]], learned: int
+    objective: Objective,
+    update: Update,
+    work: Work,
+    group: Group,
+    mine: list[list[int]],
+    tokens: Sequence[int],
+    learned: int,
 ) -> torch.Tensor | None:
     """The micro-batches of one process in one step, forward and backward; their loss, or None where memory ran out.
 
@@ -189,15 +199,16 @@ def _pass(
     """
     total = torch.zeros((), device=group.device)
 
-    def loss(places: list[int]) -> torch.Tensor:
+    def loss(places: list[int], least: int) -> torch.Tensor:
         rows = [work.rows[place] for place in places] or [_nothing(work.rows[0])]
-        found: torch.Tensor = objective(objective.batch(rows, group.device)) / max(1, learned)
+        found: torch.Tensor = objective(objective.batch(rows, group.device, least)) / max(1, learned)
         return found
 
     try:
         for number, places in enumerate(mine, 1):
+            least = tokens[number - 1] if number <= len(tokens) else 0
             parts = _apart(places, work.rows, update.parts)
-            total += update.backward([partial(loss, part) for part in parts], last=number == len(mine))
+            total += update.backward([partial(loss, part, least) for part in parts], last=number == len(mine))
         return total
     except torch.OutOfMemoryError:
         if not update.forget() or all(len(places) < 2 for places in mine):
@@ -302,8 +313,7 @@ class _Meter:
             for step in work.layout.micro_batches
         ]
         self._tokens = [0, *itertools.accumulate(counts)]
-        self._pending: tuple[int, torch.Tensor] | None = None
-        self._due: tuple[int, torch.Tensor, torch.Tensor] | None = None
+        self._sent: _Sent | None = None
         self._losses: list[torch.Tensor] = []
 
     def note(self, folder: Path) -> None:
@@ -325,10 +335,11 @@ class _Meter:
     def add(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
         """A step that was handed to the card. What came of the one before is looked at: it has come meanwhile."""
         self.check()
-        self._pending = (step, loss)
         self._losses.append(loss)
-        if step % self._every == 0 or step == self._work.layout.steps:
-            self._due = (step, torch.stack(self._losses).mean(), norm)
+        due = step % self._every == 0 or step == self._work.layout.steps
+        mean = torch.stack(self._losses).mean() if due else loss
+        self._sent = _Sent(step, torch.stack([loss, mean, norm.to(loss.device)]), due=due)
+        if due:
             self._losses = []
         if loss.device.type == "cpu":
             self.check()  # the step is done
@@ -339,31 +350,49 @@ class _Meter:
         Raises:
             DataError: its loss is not finite; says which step.
         """
-        if self._pending is not None:
-            step, loss = self._pending
-            self._pending = None
-            if not bool(torch.isfinite(loss)):
-                raise _not_finite(f"the loss is {loss.item()} at step {step}")
-        if self._due is None:
+        sent, self._sent = self._sent, None
+        if sent is None:
             return
-        step, mean, norm = self._due
-        self._due = None
+        loss, mean, norm = sent.wait()
         now = time.monotonic()
+        if not math.isfinite(loss):
+            raise _not_finite(f"the loss is {loss} at step {sent.step}")
+        if not sent.due:
+            return
         seconds = self._seconds + now - self._clock
+        tokens = self._tokens[sent.step] - self._tokens[self._step]
         self.history.append(
             {
-                "step": step,
-                "loss": float(mean),
-                "learning_rate": rate(self._work.recipe, step - 1, self._work.layout.steps),
-                "grad_norm": float(norm),
-                "tokens_per_s": round(
-                    (self._tokens[step] - self._tokens[self._step]) / max(now - self._clock, 1e-9), 1
-                ),
+                "step": sent.step,
+                "loss": mean,
+                "learning_rate": rate(self._work.recipe, sent.step - 1, self._work.layout.steps),
+                "grad_norm": norm,
+                "tokens_per_s": round(tokens / max(now - self._clock, 1e-9), 1),
                 "memory_gib": round(_memory_gib(), 3),
                 "seconds": round(seconds, 2),
             }
         )
-        self._step, self._clock, self._seconds = step, now, seconds
+        self._step, self._clock, self._seconds = sent.step, now, seconds
+
+
+class _Sent:
+    """Figures of a step on their way to the host, which waits for them alone and not for what it handed over since."""
+
+    def __init__(self, step: int, figures: torch.Tensor, *, due: bool) -> None:
+        self.step, self.due = step, due
+        self._figures, self._here = figures, None
+        if figures.device.type == "cuda":
+            self._figures = torch.empty(figures.shape, dtype=figures.dtype, pin_memory=True)
+            self._figures.copy_(figures, non_blocking=True)
+            self._here = torch.cuda.Event()
+            self._here.record()
+
+    def wait(self) -> list[float]:
+        """The figures, once they are here."""
+        if self._here is not None:
+            self._here.synchronize()
+        figures: list[float] = self._figures.tolist()
+        return figures
 
 
 def _not_finite(what: str) -> DataError:

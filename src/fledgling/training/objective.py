@@ -42,10 +42,10 @@ class Objective(torch.nn.Module):
         if self._replays is not None:
             self._replays.forget()
 
-    def batch(self, rows: Sequence[Row], device: torch.device) -> Batch:
-        """The rows as a micro-batch to learn from."""
+    def batch(self, rows: Sequence[Row], device: torch.device, least: int = 0) -> Batch:
+        """The rows as a micro-batch to learn from; where it is padded, to at least so many tokens."""
         batch = Batch.of(rows)
-        return (batch if self._replays is None else self._replays.pad(batch)).to(device)
+        return (batch if self._replays is None else self._replays.pad(batch, least)).to(device)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Cross-entropy summed over the batch's targets, in fp32."""

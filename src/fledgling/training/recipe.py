@@ -81,6 +81,17 @@ class Layout:
         """The most micro-batches that a process takes in a step."""
         return max(len(part) for step in self.micro_batches for part in step)
 
+    def most_tokens(self, lengths: Sequence[int]) -> list[list[int]]:
+        """For the first, second, … micro-batches of each step the most tokens that any process has in its own.
+
+        `lengths` are those of the rows in tokens.
+        """
+
+        def most(step: list[list[list[int]]], number: int) -> int:
+            return max(sum(lengths[row] for row in part[number]) for part in step if number < len(part))
+
+        return [[most(step, number) for number in range(max(map(len, step)))] for step in self.micro_batches]
+
 
 def batches(rows: int, recipe: Recipe) -> list[list[int]]:
     """The rows of each optimizer step, whatever it runs on: seeded permutations of all rows, one after

@@ -78,7 +78,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     given = where.get("micro_batch_tokens", "auto")
     tokens = fitting if given == "auto" else int(given)
     plan = layout(lengths, recipe, world=group.world, tokens=tokens, even=deepspeed)
-    largest = max(sum(lengths[row] for row in batch) for step in plan.micro_batches for part in step for batch in part)
+    largest = max(tokens for step in plan.most_tokens(lengths) for tokens in step)
     data = {"train": sha256_file(train_data), "val": sha256_file(val_data)}
     run = digest(
         [recipe.to_json(), data, base.fingerprint, base.chat_template_sha256, list(_prompting(settings)), backend, 2]
