@@ -28,13 +28,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from fledgling.errors import ConfigError, DataError, Unavailable, UsageError
 from fledgling.files import read_json, write_json
 from fledgling.graph import lease
 from fledgling.graph.driver import CONFIG
 from fledgling.locks import lock
+from fledgling.progress import EVENTS, emit
 
 T = TypeVar("T")
 
@@ -49,6 +50,9 @@ FRESH_S = 2.0  # how old an answer of squeue may be
 TOLD_S = 600.0  # how long the plugin hears again that a job has ended, as one of its questions may have got lost
 ENDED = {"COMPLETED"}
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+# Reasons to wait that pass by themselves, and what is held until somebody lets it go.
+PASSING = {"", "None", "Resources", "Priority", "BeginTime", "Dependency", "Cleaning", "Prolog", "Reservation"}
+HELD = re.compile(r"(?i)\bheld|JobHeld")
 FAILED = {
     *("FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"),
     *("REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL", "ERROR"),
@@ -90,6 +94,22 @@ class Job:
         """Holds when the plugin first heard of its end, by this machine's clock."""
         return JOBS / f"{self.name}.told"
 
+    @property
+    def waits(self) -> Path:
+        """Holds the reason to wait that was said last."""
+        return JOBS / f"{self.name}.waits"
+
+
+class Seen(NamedTuple):
+    """What the scheduler says of a job."""
+
+    state: str
+    name: str
+    reason: str
+
+
+Known = dict[str, Seen]
+
 
 def records() -> list[Job]:
     """All jobs of this folder that have a record, but those whose good end has been told."""
@@ -130,7 +150,7 @@ def live(jobs: Iterable[Job]) -> list[Job]:
 
 def _forget(job: Job) -> None:
     """Remove what is known of a job; should Slurm start it once more, it does nothing."""
-    for path in (job.file, job.done, job.told):
+    for path in (job.file, job.done, job.told, job.waits):
         path.unlink(missing_ok=True)
 
 
@@ -140,24 +160,25 @@ def _retire(job: Job) -> None:
     for path in (job.file, job.done):
         with suppress(FileNotFoundError):
             path.rename(ENDED_JOBS / path.name)
-    job.told.unlink(missing_ok=True)
+    for path in (job.told, job.waits):
+        path.unlink(missing_ok=True)
 
 
-def _named(job: Job, known: dict[str, tuple[str, str]]) -> Job | None:
+def _named(job: Job, known: Known) -> Job | None:
     """The job that was submitted under a name, where the one who submitted it was killed before it noted the id."""
-    return next((replace(job, id=number) for number, (_, name) in known.items() if name == job.name), None)
+    return next((replace(job, id=number) for number, seen in known.items() if seen.name == job.name), None)
 
 
-def ask_scheduler() -> dict[str, tuple[str, str]] | None:
-    """{id: (state, name)} of this user's jobs that the scheduler remembers; None where it does not answer."""
-    done = _client("squeue", "--noheader", "--me", "--states=all", "--format=%i|%T|%j", timeout=30)
+def ask_scheduler() -> Known | None:
+    """This user's jobs that the scheduler remembers, by their numbers; None where it does not answer."""
+    done = _client("squeue", "--noheader", "--me", "--states=all", "--format=%i|%T|%r|%j", timeout=30)
     if done is None or done.returncode != 0:
         return None
-    rows = (line.strip().split("|", 2) for line in done.stdout.splitlines())
-    return {row[0]: (row[1].split(" ")[0].rstrip("+"), row[2]) for row in rows if len(row) == 3}
+    rows = (line.strip().split("|", 3) for line in done.stdout.splitlines())
+    return {row[0]: Seen(row[1].split(" ")[0].rstrip("+"), row[3], row[2]) for row in rows if len(row) == 4}
 
 
-def state(job: Job, known: dict[str, tuple[str, str]] | None) -> str:
+def state(job: Job, known: Known | None) -> str:
     """Slurm's word for how a job is.
 
     One that the scheduler has forgotten has ended, and one that it holds pending or calls failed may have: well, if it
@@ -171,10 +192,10 @@ def state(job: Job, known: dict[str, tuple[str, str]] | None) -> str:
     return "COMPLETED" if _ended_well(job) else word or "FAILED"
 
 
-def _word(job: Job, known: dict[str, tuple[str, str]]) -> str | None:
+def _word(job: Job, known: Known) -> str | None:
     """The scheduler's own word for a job; None where its number is unknown, or another job's by now."""
-    word, name = known.get(job.id or "", (None, ""))
-    return word if job.name in ("", name) else None
+    seen = known.get(job.id or "")
+    return seen.state if seen and job.name in ("", seen.name) else None
 
 
 def _ended_well(job: Job) -> bool:
@@ -185,9 +206,14 @@ def _ended_well(job: Job) -> bool:
         return False
 
 
-def _settled(job: Job, known: dict[str, tuple[str, str]] | None) -> str:
-    """`state`, but a job that has ended well and is still queued, which Slurm would keep for ever, is cancelled there."""
+def _settled(job: Job, known: Known | None) -> str:
+    """`state`; but a job that has ended well and is still queued, which Slurm would keep for ever, is cancelled there.
+
+    Why one waits is said where that may not pass by itself.
+    """
     word = state(job, known)
+    if word in WAITING and job.name and known and job.id:
+        _say_why(job, known[job.id].reason)
     if word in ENDED and known and _word(job, known) in WAITING:
         assert job.id is not None
         _say(f"cancelling Slurm job {job.id} ({job.name}) in the queue: it has ended well, which Slurm does not know")
@@ -195,7 +221,20 @@ def _settled(job: Job, known: dict[str, tuple[str, str]] | None) -> str:
     return word
 
 
-def _cached() -> dict[str, tuple[str, str]] | None:
+def _say_why(job: Job, reason: str) -> None:
+    """Say why a job waits: on the run's terminal and in the console, once a reason."""
+    if reason in PASSING or (job.waits.exists() and job.waits.read_text(encoding="utf-8") == reason):
+        return
+    job.waits.write_text(reason, encoding="utf-8")
+    remedy = f"; scontrol release {job.id} lets it start" if HELD.search(reason) else ""
+    said = f"Slurm job {job.id} ({job.name}) waits: {reason}{remedy}"
+    if os.environ.get(EVENTS):
+        emit("warning", message=said)
+    else:
+        _say(said)
+
+
+def _cached() -> Known | None:
     """`ask_scheduler`, but once for all jobs of this folder that are asked about at a time.
 
     The time in the file is this machine's; that of the disk may be hours away from it.
@@ -204,7 +243,7 @@ def _cached() -> dict[str, tuple[str, str]] | None:
     try:
         value = json.loads(cache.read_text(encoding="utf-8"))
         if 0 <= time.time() - value["at"] < FRESH_S:
-            return {number: (row[0], row[1]) for number, row in value["jobs"].items()}
+            return {number: Seen(*row) for number, row in value["jobs"].items()}
     except (OSError, ValueError, LookupError, TypeError):
         pass
     at, known = time.time(), ask_scheduler()
@@ -289,7 +328,7 @@ def _sbatch(job: Job, arguments: Sequence[str], wrap: str) -> str:
         time.sleep(POLL_S)
 
 
-def _known() -> dict[str, tuple[str, str]]:
+def _known() -> Known:
     known = ask_scheduler()
     if known is None:
         raise Unavailable("Slurm does not answer (squeue); the same command goes on when it does")

@@ -4,6 +4,7 @@ One slow job stands for any: it keeps its steps beside its output, as a training
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -196,6 +197,18 @@ def test_the_next_driver_takes_a_pending_job_over(slow):
     slow.release()
     slow.done(again)
     assert len(slow.starts()) == 1
+
+
+def test_a_job_that_is_held_says_so_and_starts_when_it_is_let_go(slow):
+    driver = slow.start(extra="--hold")
+    until(lambda: "waits: JobHeldUser" in slow.log(), "the warning", 90, slow.seen)
+    number = re.search(r"scontrol release (\d+) lets it start", slow.log())[1]
+    assert slow.starts() == []
+    slow.cluster.ask("scontrol", "release", number)
+    assert slow.started() == number
+    slow.release()
+    slow.done(driver)
+    assert slow.log().count("waits: ") == 1
 
 
 def test_a_job_that_no_driver_comes_back_for_ends_and_writes_nothing(slow):

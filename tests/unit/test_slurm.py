@@ -25,7 +25,7 @@ if state.get("away"):
     sys.exit("slurm_load_jobs error: Unable to contact slurm controller (connect failure)")
 if name == "squeue":
     for number, (word, job) in state["jobs"].items():
-        print(f"{{number}}|{{word}}|{{job}}")
+        print(f"{{number}}|{{word}}|{{state.get('reasons', {{}}).get(number, 'None')}}|{{job}}")
 elif name == "scancel":
     state["jobs"][sys.argv[1]][0] = "CANCELLED"
 else:
@@ -131,7 +131,7 @@ def test_a_group_that_makes_one_of_the_same_files_is_cancelled_first(scheduler: 
     assert submit("score:b", "score:c") != number
     assert slurm.ask_scheduler()[number][0] == "CANCELLED"
     assert submit("score:d") not in (number, None)
-    assert [word for word, _ in slurm.ask_scheduler().values()].count("CANCELLED") == 1
+    assert [seen.state for seen in slurm.ask_scheduler().values()].count("CANCELLED") == 1
 
 
 def test_a_submission_that_timed_out_but_went_through_is_found(scheduler: Scheduler) -> None:
@@ -330,22 +330,25 @@ def test_other_calls_go_to_the_real_client(scheduler: Scheduler, root: Path) -> 
 def test_clocks_of_machine_and_disk_need_not_agree(scheduler: Scheduler, hours: int) -> None:
     """What Slurm said is asked again when this machine's clock says so, whatever time the disk writes beside it."""
     number = submit()
-    assert slurm._cached() == {number: ("PENDING", slurm.records()[0].name)}
+    assert slurm._cached() == {number: ("PENDING", slurm.records()[0].name, "None")}
     cache = slurm.JOBS / "squeue.cache"
     os.utime(cache, (time.time() + 3600 * hours,) * 2)
     scheduler.word(number, "RUNNING")
-    assert slurm._cached() == {number: ("PENDING", slurm.records()[0].name)}, "seconds old"
+    assert slurm._cached() == {number: ("PENDING", slurm.records()[0].name, "None")}, "seconds old"
     value = json.loads(cache.read_text())
     cache.write_text(json.dumps(value | {"at": value["at"] - 60}))
     os.utime(cache, (time.time() + 3600 * hours,) * 2)
-    assert slurm._cached() == {number: ("RUNNING", slurm.records()[0].name)}
+    assert slurm._cached() == {number: ("RUNNING", slurm.records()[0].name, "None")}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"at": "now", "jobs": {}}', '{"at": 9e99, "jobs": 3}'])
+OLD = json.dumps({"at": time.time() + 0.5, "jobs": {"100": ["PENDING", "a name, and no reason"]}})
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"at": "now", "jobs": {}}', '{"at": 9e99, "jobs": 3}', OLD])
 def test_a_damaged_cache_is_no_answer(scheduler: Scheduler, text: str) -> None:
     number = submit()
     (slurm.JOBS / "squeue.cache").write_text(text)
-    assert slurm._cached() == {number: ("PENDING", slurm.records()[0].name)}
+    assert slurm._cached() == {number: ("PENDING", slurm.records()[0].name, "None")}
 
 
 def test_records_of_jobs_that_ended_well_are_put_away_once_that_was_told(
@@ -382,3 +385,50 @@ def test_the_plugin_hears_of_an_end_for_ten_minutes(
     assert sorted(capsys.readouterr().out.split()) == said
     slurm.answer("squeue", question)
     assert capsys.readouterr().out.split() == said[1:]
+
+
+def warnings(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line for line in capsys.readouterr().err.splitlines() if " waits: " in line]
+
+
+@pytest.mark.parametrize("word", ["PENDING", "REQUEUE_HOLD"])
+def test_why_a_job_waits_is_said_once_a_reason(
+    scheduler: Scheduler, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, word: str
+) -> None:
+    monkeypatch.setattr(slurm, "FRESH_S", 0)
+    number = submit()
+    scheduler.word(number, word)
+    name = slurm.records()[0].name
+    for passing in ("None", "Resources", "Priority"):
+        scheduler.set(reasons={number: passing})
+        slurm.status(number)
+    assert warnings(capsys) == []
+    scheduler.set(reasons={number: "launch failed requeued held"})
+    slurm.status(number)
+    slurm.status(number)
+    held = f"slurm: Slurm job {number} ({name}) waits: launch failed requeued held; scontrol release {number} lets it start"
+    assert warnings(capsys) == [held]
+    scheduler.set(reasons={number: "PartitionTimeLimit"})
+    slurm.status(number)
+    assert warnings(capsys) == [f"slurm: Slurm job {number} ({name}) waits: PartitionTimeLimit"]
+    scheduler.word(number, "RUNNING")
+    slurm.status(number)
+    scheduler.word(number, "COMPLETED")
+    slurm.status(number)
+    assert warnings(capsys) == []
+    assert not list(slurm.JOBS.glob("*.waits"))
+
+
+def test_why_a_job_waits_is_a_warning_of_the_run(
+    scheduler: Scheduler, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    events = tmp_path / "events.jsonl"
+    events.touch()
+    monkeypatch.setenv("FLEDGLING_EVENTS", str(events))
+    number = submit()
+    scheduler.set(reasons={number: "JobHeldUser"})
+    slurm.status(number)
+    (event,) = [json.loads(line) for line in events.read_text().splitlines()]
+    assert event["event"] == "warning"
+    assert event["message"].endswith(f"waits: JobHeldUser; scontrol release {number} lets it start")
+    assert warnings(capsys) == []
