@@ -229,7 +229,7 @@ def _say_why(job: Job, reason: str) -> None:
     remedy = f"; scontrol release {job.id} lets it start" if HELD.search(reason) else ""
     said = f"Slurm job {job.id} ({job.name}) waits: {reason}{remedy}"
     if os.environ.get(EVENTS):
-        emit("warning", message=said)
+        emit("waiting", message=said)
     else:
         _say(said)
 

@@ -195,7 +195,7 @@ class LogHandler(LogHandlerBase):
         """Events that stages wrote into the file of the run; ours have been shown."""
         if self._stages and self._terminal:
             for event in self._stages.read():
-                if event["event"] in ("progress", "note", "failed"):
+                if event["event"] in ("progress", "note", "failed", "waiting"):
                     self._terminal.handle(event)
 
 

@@ -429,6 +429,6 @@ def test_why_a_job_waits_is_a_warning_of_the_run(
     scheduler.set(reasons={number: "JobHeldUser"})
     slurm.status(number)
     (event,) = [json.loads(line) for line in events.read_text().splitlines()]
-    assert event["event"] == "warning"
+    assert event["event"] == "waiting"
     assert event["message"].endswith(f"waits: JobHeldUser; scontrol release {number} lets it start")
     assert warnings(capsys) == []

@@ -138,7 +138,7 @@ class Watch:
             self._done, self._total = runs.number(event, "done") or 0, runs.number(event, "total") or 0
         elif kind == "plan":
             self._total = runs.number(event, "total") or 0
-        elif kind in ("error", "warning", "stopping"):
+        elif kind in ("error", "warning", "waiting", "stopping"):
             said = runs.text(event, "message") or "Stopping: running jobs are told to end"
             if said not in self._messages:
                 self._messages.append(said)

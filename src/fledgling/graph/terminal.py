@@ -98,6 +98,7 @@ class Terminal:
             "steps": self._steps,
             "stopping": self._stop,
             "warning": self._warning,
+            "waiting": self._warning,
             "error": self._error,
         }
         if handler := handlers.get(runs.text(event, "event")):
