@@ -341,13 +341,13 @@ def test_clocks_of_machine_and_disk_need_not_agree(scheduler: Scheduler, hours: 
     assert slurm._cached() == {number: ("RUNNING", slurm.records()[0].name, "None")}
 
 
-OLD = json.dumps({"at": time.time() + 0.5, "jobs": {"100": ["PENDING", "a name, and no reason"]}})
+OLD = '{"at": NOW, "jobs": {"100": ["PENDING", "a name, and no reason"]}}'
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"at": "now", "jobs": {}}', '{"at": 9e99, "jobs": 3}', OLD])
 def test_a_damaged_cache_is_no_answer(scheduler: Scheduler, text: str) -> None:
     number = submit()
-    (slurm.JOBS / "squeue.cache").write_text(text)
+    (slurm.JOBS / "squeue.cache").write_text(text.replace("NOW", str(time.time())))
     assert slurm._cached() == {number: ("PENDING", slurm.records()[0].name, "None")}
 
 
