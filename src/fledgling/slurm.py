@@ -52,7 +52,7 @@ ENDED = {"COMPLETED"}
 WAITING = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 # Reasons to wait that pass by themselves, and what is held until somebody lets it go.
 PASSING = {"", "None", "Resources", "Priority", "BeginTime", "Dependency", "Cleaning", "Prolog", "Reservation"}
-HELD = re.compile(r"(?i)\bheld|JobHeld")
+HELD = re.compile(r"(?i)\bheld|JobHeld|JobHold")
 FAILED = {
     *("FAILED", "CANCELLED", "TIMEOUT", "PREEMPTED", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE"),
     *("REVOKED", "LAUNCH_FAILED", "RECONFIG_FAIL", "ERROR"),
@@ -222,11 +222,14 @@ def _settled(job: Job, known: Known | None) -> str:
 
 
 def _say_why(job: Job, reason: str) -> None:
-    """Say why a job waits: on the run's terminal and in the console, once a reason."""
+    """Say why a job waits: on the run's terminal and in the console, once a run and reason."""
     if reason in PASSING or (job.waits.exists() and job.waits.read_text(encoding="utf-8") == reason):
         return
     job.waits.write_text(reason, encoding="utf-8")
-    remedy = f"; scontrol release {job.id} lets it start" if HELD.search(reason) else ""
+    remedy = ""
+    if HELD.search(reason):
+        who = "" if reason == "JobHeldUser" else ", for an administrator where Slurm refuses it to you"
+        remedy = f"; scontrol release {job.id} lets it start{who}"
     said = f"Slurm job {job.id} ({job.name}) waits: {reason}{remedy}"
     if os.environ.get(EVENTS):
         emit("waiting", message=said)
@@ -269,6 +272,7 @@ def submit(targets: Sequence[str], run: str, rule: str, arguments: Sequence[str]
                 continue
             if wanted == set(other.targets) and config == other.config:
                 write_json(other.file, asdict(replace(other, driver=driver, run=run)))
+                other.waits.unlink(missing_ok=True)  # said to who drove it before
                 _say(f"taking over Slurm job {other.id} ({other.name})")
                 assert other.id is not None
                 return other.id

@@ -326,6 +326,11 @@ def test_a_model_that_cannot_be_captured_trains_on_and_draws_as_ever(
         torch.manual_seed(seed)
         losses.append(objective(objective.batch(rows, torch.device("cuda", 0))).item())
     assert sum("not replayed from CUDA graphs" in record.message for record in caplog.records) == 1
+    assert not objective.replaying
+    torch.empty(2**30, dtype=torch.uint8, device="cuda")  # freed at once, and kept for reuse
+    reserved = torch.cuda.memory_reserved()
+    torch.cuda.empty_cache()
+    assert torch.cuda.memory_reserved() <= reserved - 2**30, "no capture is under way any more"
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
     assert losses[2] == losses[1] or losses[2] == pytest.approx(losses[1], rel=2e-2)
     assert losses[3] != losses[2]

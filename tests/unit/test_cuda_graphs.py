@@ -101,7 +101,7 @@ def test_padding_changes_neither_loss_nor_gradients(model: Any, lengths: tuple[i
         assert padded.ids.shape == padded.positions.shape == (1, tokens)
         assert int(padded.starts[-1]) == tokens
         assert int(padded.starts.diff().max()) <= 64
-        assert int(padded.positions.max()) < 64
+        assert int(padded.positions.max()) == max(lengths) - 1
         found = objective(padded)
         assert found.item() == pytest.approx(alone.item(), rel=1e-5)
         for one, other in zip(torch.autograd.grad(found, trained), wanted, strict=True):
@@ -142,14 +142,15 @@ def replaying(monkeypatch: pytest.MonkeyPatch) -> type[Graph]:
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(cuda_graphs, "_mend", mended.append)
+    monkeypatch.setattr(cuda_graphs, "_mend", lambda device, pool: mended.append(device))
     kind = type("Graph", (Graph,), {"made": 0, "fails": None, "mended": mended})
     monkeypatch.setattr(cuda_graphs, "_Graph", kind)
     return kind
 
 
 def replays(objective: Objective, tokens: list[int], rows: int = 6, longest: int = 64) -> Replays:
-    made = Replays(objective._states, tokens, longest=longest, rows=rows, device=torch.device("cpu"))
+    cpu = torch.device("cpu")
+    made = Replays(objective._states, lengths_for(tokens), longest=longest, rows=rows, device=cpu)
     objective._replays = made
     return made
 
@@ -187,10 +188,11 @@ def test_the_second_of_a_length_is_captured_and_replays_learn_the_same(model: An
     assert kept._graphs[64].replayed == ["forward", "backward"] * 4
 
 
+@pytest.mark.parametrize("fault", [RuntimeError, ValueError, torch.OutOfMemoryError])
 def test_a_capture_that_fails_is_said_once_and_everything_runs_as_ever(
-    model: Any, replaying: type[Graph], caplog: pytest.LogCaptureFixture
+    model: Any, replaying: type[Graph], caplog: pytest.LogCaptureFixture, fault: type[Exception]
 ) -> None:
-    replaying.fails = RuntimeError("the host waited")
+    replaying.fails = fault("the host waited\nSearch for …")
     objective = Objective(model, longest=64)
     rows = rows_of(30, 20)
     wanted = objective(Batch.of(rows)).item()
@@ -207,12 +209,15 @@ def test_a_capture_that_fails_is_said_once_and_everything_runs_as_ever(
 
 def test_memory_that_ran_out_takes_the_graphs_along(model: Any, replaying: type[Graph]) -> None:
     objective = Objective(model, longest=64)
+    assert not objective.replaying
     kept = replays(objective, [50] * 40)
     for _ in range(3):
         objective(objective.batch(rows_of(30, 20), torch.device("cpu")))
     assert kept._graphs
+    assert objective.replaying
     objective.forget()
     assert not kept._graphs
+    assert not objective.replaying
     objective(objective.batch(rows_of(30, 20), torch.device("cpu")))
     assert not kept._graphs
 
@@ -231,8 +236,8 @@ def test_every_micro_batch_has_as_many_bounds_and_a_multiple_of_tokens(model: An
 
 def test_on_a_cpu_nothing_is_replayed(model: Any) -> None:
     objective = Objective(model, longest=64)
-    objective.replay([50] * 40, rows=6)
-    assert objective._replays is None
+    assert objective.replay([50] * 40, rows=6) == "this is no GPU"
+    assert not objective.replaying
 
 
 # --- LongRoPE
@@ -277,7 +282,7 @@ def test_angles_are_looked_up_and_asked_for_once(far: Any, monkeypatch: pytest.M
     asked = []
     own = rotary(far).forward
     monkeypatch.setattr(rotary(far), "forward", lambda *given: asked.append(1) or own(*given))
-    tabulate_rope(far, SWITCH)
+    assert tabulate_rope(far, SWITCH)
     found = [states(far, length) for length in (30, 64, 9)]
     assert len(asked) == 1
     for one, other in zip(found, plain, strict=True):
@@ -291,9 +296,27 @@ def test_rows_beyond_its_switch_keep_longrope(far: Any) -> None:
 
     within, beyond = angles(20), angles(2 * SWITCH)
     assert not torch.allclose(within, beyond)
-    tabulate_rope(far, SWITCH + 1)
+    assert not tabulate_rope(far, SWITCH + 1)
     assert torch.equal(angles(20), within)
     assert torch.equal(angles(2 * SWITCH), beyond)
+
+
+@pytest.mark.parametrize("longest", [40, 63, SWITCH])
+def test_padding_reaches_no_further_than_the_table(far: Any, longest: int) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    lora = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear", init_lora_weights=False)
+    objective = Objective(get_peft_model(far, lora).train(), longest=longest)
+    batch = Batch.of(rows_of(longest, 9))
+    padded = batch.padded(longest + 9 + 3 * SWITCH, longest=objective._longest, bounds=12)
+    assert objective(padded).item() == pytest.approx(objective(batch).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("kinds", "settled"), [("dynamic", False), ("default", True), ({"full": "longrope"}, False)])
+def test_other_ropes_that_ask_are_named(model: Any, kinds: Any, settled: bool) -> None:
+    (module,) = [each for each in model.modules() if type(each).__name__.endswith("RotaryEmbedding")]
+    module.rope_type = kinds
+    assert tabulate_rope(model, 40) is settled
 
 
 # --- more processes than one

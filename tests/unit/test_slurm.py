@@ -406,8 +406,21 @@ def test_why_a_job_waits_is_said_once_a_reason(
     scheduler.set(reasons={number: "launch failed requeued held"})
     slurm.status(number)
     slurm.status(number)
-    held = f"slurm: Slurm job {number} ({name}) waits: launch failed requeued held; scontrol release {number} lets it start"
-    assert warnings(capsys) == [held]
+    start = f"slurm: Slurm job {number} ({name}) waits:"
+    admin = f"; scontrol release {number} lets it start, for an administrator where Slurm refuses it to you"
+    assert warnings(capsys) == [f"{start} launch failed requeued held{admin}"]
+    for reason in ("JobHeldAdmin", "JobHoldMaxRequeue"):
+        scheduler.set(reasons={number: reason})
+        slurm.status(number)
+        assert warnings(capsys) == [f"{start} {reason}{admin}"]
+    scheduler.set(reasons={number: "JobHeldUser"})
+    slurm.status(number)
+    user = f"{start} JobHeldUser; scontrol release {number} lets it start"
+    assert warnings(capsys) == [user]
+    next_driver(monkeypatch)
+    assert submit() == number
+    slurm.status(number)
+    assert user in warnings(capsys), "who takes it over hears it, too"
     scheduler.set(reasons={number: "PartitionTimeLimit"})
     slurm.status(number)
     assert warnings(capsys) == [f"slurm: Slurm job {number} ({name}) waits: PartitionTimeLimit"]

@@ -755,6 +755,9 @@ def test_small_micro_batches_are_replayed_where_they_fit_twice() -> None:
     assert not recipe.replays(False, tokens=1, fitting=6000)
 
 
+CHECKPOINTING = {"gradient_checkpointing": True}
+
+
 class Enough(Exception):
     """What a test wanted to see has been seen."""
 
@@ -762,27 +765,34 @@ class Enough(Exception):
 @pytest.mark.parametrize(
     ("fitting", "changes", "wanted"),
     [
-        (2048, {}, True),
+        (2048, {}, "auto"),
         (256, {}, False),
         (256, {"training": {"cuda_graphs": True}}, True),
         (2048, {"training": {"cuda_graphs": False}}, False),
-        (2048, {"training": {"cuda_graphs": True}, "recipe": {"gradient_checkpointing": True}}, False),
+        (2048, {"training": {"cuda_graphs": True}, "recipe": CHECKPOINTING}, False),
     ],
 )
 def test_the_stage_says_what_is_replayed(
-    trained: Runner, monkeypatch: pytest.MonkeyPatch, fitting: int, changes: dict[str, Any], wanted: bool
+    trained: Runner,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fitting: int,
+    changes: dict[str, Any],
+    wanted: Any,
 ) -> None:
     from fledgling.training import loop
     from fledgling.training import train as stage
 
     def seen(model: Any, work: Any, group: Any) -> Any:
-        assert work.cuda_graphs is wanted
+        assert work.cuda_graphs == wanted
         raise Enough
 
     monkeypatch.setattr(loop, "fit", seen)
     monkeypatch.setattr(stage, "CPU_TOKENS", fitting)
     with pytest.raises(Enough):
         trained("replayed", settings_with(**changes))
+    ignored = "training.cuda_graphs is true and has no effect under recipe.gradient_checkpointing"
+    assert (ignored in caplog.text) is (changes == {"training": {"cuda_graphs": True}, "recipe": CHECKPOINTING})
 
 
 def test_attention_reaches_as_far_as_the_longest_row_of_val(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -822,3 +832,96 @@ def test_a_micro_batch_is_told_the_most_tokens_that_any_process_has(
     trained("told")
     assert seen
     assert all(tokens == least for tokens, least in seen)  # there is one process
+
+
+def test_a_shape_without_a_formula_is_trained_where_the_tokens_are_given(
+    trained: Runner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from fledgling.training import loop
+    from fledgling.training import train as stage
+
+    def no_formula(*_: Any) -> int:
+        raise DataError("config.json has 8 experts a layer, which no formula here covers")
+
+    def seen(model: Any, work: Any, group: Any) -> Any:
+        assert work.cuda_graphs is False
+        raise Enough
+
+    monkeypatch.setattr(stage, "_tokens_at_once", no_formula)
+    monkeypatch.setattr(loop, "fit", seen)
+    with pytest.raises(Enough):
+        trained("experts")
+    with pytest.raises(DataError, match="8 experts a layer"):
+        trained("experts", settings_with(training={"micro_batch_tokens": "auto"}))
+
+
+def test_a_setting_without_effect_is_named(trained: Runner, whole: str, caplog: pytest.LogCaptureFixture) -> None:
+    trained("insists", settings_with(training={"cuda_graphs": True}))
+    assert "micro-batches are not replayed from CUDA graphs: this is no GPU" in caplog.text
+    assert trained.weights("insists").read_bytes() == trained.weights(whole).read_bytes()
+
+
+# --- memory that runs out
+
+
+class Short:
+    """A GPU that holds so many tokens at once, and fewer while something is kept for replays."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, tokens: int, *, keeps: bool = False) -> None:
+        import torch
+
+        from fledgling.training.objective import Objective
+
+        self.forgot, self.refused = 0, 0
+        self._keeps = keeps
+        forward = Objective.forward
+
+        def limited(objective: Any, batch: Any) -> Any:
+            if objective.training and (self._keeps or batch.ids.shape[1] > tokens):
+                self.refused += 1
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return forward(objective, batch)
+
+        def forget(objective: Any) -> None:
+            self.forgot += 1
+            self._keeps = False
+
+        monkeypatch.setattr(Objective, "forward", limited)
+        monkeypatch.setattr(Objective, "forget", forget)
+        monkeypatch.setattr(Objective, "replaying", property(lambda objective: self._keeps))
+
+
+def test_where_memory_runs_out_a_step_is_taken_in_smaller_parts(
+    trained: Runner, whole: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    plain = settings_with(recipe={"dropout": 0.0}, training={"micro_batch_tokens": 4096})
+    wanted = trained.losses(trained("roomy", plain))
+    short = Short(monkeypatch, 400)
+    found = trained.losses(trained("short", plain))
+    assert short.refused
+    assert not short.forgot
+    assert "memory ran out: this process takes the rows of step 1 in" in caplog.text
+    assert found == pytest.approx(wanted, abs=1e-3)
+
+
+def test_replays_are_given_up_before_a_micro_batch_of_one_row_is_too_much(
+    trained: Runner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ones = settings_with(recipe={"dropout": 0.0}, training={"micro_batch_tokens": 1})
+    wanted = trained.losses(trained("ones", ones))
+    short = Short(monkeypatch, 4096, keeps=True)
+    found = trained.losses(trained("ones-replayed", ones))
+    assert (short.refused, short.forgot) == (1, 1)
+    assert "memory ran out in step 1: micro-batches are no longer replayed" in caplog.text
+    assert found == wanted
+
+
+def test_memory_that_does_not_hold_one_row_ends_the_training(
+    trained: Runner, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+
+    Short(monkeypatch, 10)
+    with pytest.raises(torch.OutOfMemoryError):
+        trained("none", settings_with(training={"micro_batch_tokens": 1}))
+    assert "set training.micro_batch_tokens to less, or recipe.gradient_checkpointing to true" in caplog.text

@@ -262,7 +262,9 @@ def _train(job: Job, work: _Work, refusals: list[str]) -> Stage:
     if recipe.dropout:
         size += "; recipe.dropout costs time and memory (docs/performance.md)"
     verdict = _verdict(now, machine.gpus, gpus, memory.remedies())
-    path = pace.training(backend, gpus, checkpoint.shape, checkpointing=recipe.gradient_checkpointing)
+    checkpointing = recipe.gradient_checkpointing
+    replayed = pace.replays(where, checkpointing=checkpointing)
+    path = pace.training(backend, gpus, checkpoint.shape, checkpointing=checkpointing, replayed=replayed)
     return replace(stage, parts=now, verdict=verdict, path=path, notes=(*notes, size))
 
 

@@ -1,7 +1,7 @@
 """How fast a local model answers and trains, before it has: figures of docs/performance.md, scaled to a checkpoint's size."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fledgling.forecast.machine import Gpu, Machine
@@ -20,7 +20,7 @@ ROWS_A_SECOND = {
 START_S = {"vllm": 85, "transformers": 20}
 # Tokens a second of a training on one H100 with the shipped recipe, its layers compiled, and what more GPUs make of it.
 TOKENS_A_SECOND = {"unsloth": 28_000.0, "peft": 26_600.0}
-TWO, FOUR = 1.8, 3.2
+TWO, FOUR = 1.8, {True: 3.2, False: 2.4}  # four: with micro-batches replayed from CUDA graphs, and without
 TRAINING_START_S = 100
 FAST = ROWS_A_SECOND["vllm", "bf16"]
 
@@ -73,7 +73,7 @@ def answering(
     )
 
 
-def training(backend: str, gpus: int, shape: Shape, *, checkpointing: bool) -> str:
+def training(backend: str, gpus: int, shape: Shape, *, checkpointing: bool, replayed: bool = True) -> str:
     """The path that a training takes, its tokens a second, and what to change where that is slow."""
     where = "a GPU" if gpus == 1 else f"{gpus} GPUs" if gpus else "the CPU"
     weights = parameters(shape)
@@ -81,23 +81,28 @@ def training(backend: str, gpus: int, shape: Shape, *, checkpointing: bool) -> s
         return f"{backend} on {where}: a small model, whose start takes most of the time"
     if not gpus:
         return f"{backend} on {where} (slow): training needs a GPU; set training.gpus"
-    each = TOKENS_A_SECOND[backend] * times(gpus) * MEASURED_WEIGHTS / weights
+    each = TOKENS_A_SECOND[backend] * times(gpus, replayed=replayed) * MEASURED_WEIGHTS / weights
     said = f"{backend} on {where}, about {each:,.0f} tokens a second after a start of {TRAINING_START_S} s"
     if checkpointing:
         return f"{said} without recipe.gradient_checkpointing, which makes it a half or less (slow): set it to false"
     return said
 
 
-def times(gpus: int) -> float:
+def times(gpus: int, *, replayed: bool = True) -> float:
     """How many times as fast as one so many GPUs train; beyond four as if each doubling did what the second one does."""
-    return float(TWO ** math.log2(gpus) if gpus <= 2 else TWO * (FOUR / TWO) ** math.log2(gpus / 2))
+    return float(TWO ** math.log2(gpus) if gpus <= 2 else TWO * (FOUR[replayed] / TWO) ** math.log2(gpus / 2))
 
 
-def side_by_side(trainings: int, gpus: int, cards: Sequence[Gpu] | int) -> str | None:
+def replays(training: Mapping[str, object], *, checkpointing: bool) -> bool:
+    """Whether the section `training` of a configuration has micro-batches replayed from CUDA graphs where they are small."""
+    return not (checkpointing or training.get("deepspeed") or training.get("cuda_graphs") is False)
+
+
+def side_by_side(trainings: int, gpus: int, cards: Sequence[Gpu] | int, *, replayed: bool = True) -> str | None:
     """What to set where equal trainings finish sooner side by side; None where there is nothing to gain.
 
     One after another on all GPUs each pays its start, and n GPUs are less than n times as fast as one; side by side
-    neither is paid (docs/performance.md: starts of 100 s, two GPUs 1.8 times one, four 3.2 times).
+    neither is paid (docs/performance.md: starts of 100 s, two GPUs 1.8 times one, four 3.2 times, 2.4 without replays).
     """
     here = cards if isinstance(cards, int) else len(cards)
     together = min(trainings, max(1, here))
@@ -106,6 +111,6 @@ def side_by_side(trainings: int, gpus: int, cards: Sequence[Gpu] | int) -> str |
         return None
     return (
         f"{trainings} trainings on {gpus} GPUs each run one after another on {here} GPUs; training.gpus: {share} runs "
-        f"{together} side by side, which is faster: their starts overlap, and {gpus} GPUs are about {times(gpus):.1f} times "
-        f"one, {share} about {times(share):.1f} times"
+        f"{together} side by side, which is faster: their starts overlap, and {gpus} GPUs are about "
+        f"{times(gpus, replayed=replayed):.1f} times one, {share} about {times(share, replayed=replayed):.1f} times"
     )

@@ -2,7 +2,7 @@
 
 from fledgling.config import Config
 from fledgling.contenders import Job, answering, jobs, starts
-from fledgling.forecast.pace import START_S, side_by_side
+from fledgling.forecast.pace import START_S, replays, side_by_side
 
 
 def sentences(config: Config) -> list[str]:
@@ -19,7 +19,8 @@ def sentences(config: Config) -> list[str]:
         found.append(f"{track}: an engine starts at most {len(groups)} times{how} ({each})")
     trained = sum(job.rule == "train" for track in config["tracks"] for job in jobs(config, track))
     gpus = config["training"]["gpus"]
-    beside = side_by_side(trained, gpus, gpus)
+    replayed = replays(config["training"], checkpointing=config["recipe"].get("gradient_checkpointing", False))
+    beside = side_by_side(trained, gpus, gpus, replayed=replayed)
     return found + ([beside] if beside else [])
 
 

@@ -38,7 +38,8 @@ class Batch:
         )
 
     def padded(self, tokens: int, *, longest: int, bounds: int) -> "Batch":
-        """With tokens behind it that nothing is learned from, so that there are `tokens`; they are rows of `longest`.
+        """With tokens behind it that nothing is learned from, so that there are `tokens`; they are rows of `longest`,
+        all at position 0, so that none lies beyond those of real rows.
 
         Rows without a token follow, so that `starts` has `bounds` bounds.
         """
@@ -47,7 +48,7 @@ class Batch:
         ends += [tokens] * (bounds - len(self.starts) - len(ends))
         return Batch(
             ids=torch.nn.functional.pad(self.ids, (0, tokens - here)),
-            positions=torch.cat([self.positions, torch.arange(tokens - here)[None] % longest], dim=1),
+            positions=torch.nn.functional.pad(self.positions, (0, tokens - here)),
             starts=torch.cat([self.starts, torch.tensor(ends, dtype=torch.int32)]),
             places=self.places,
             targets=self.targets,

@@ -59,24 +59,30 @@ def lengths_for(tokens: Iterable[int]) -> list[int]:
 class Replays:
     """`states`, a function of a batch to (tokens, hidden) whose backward pass adds to gradients in place, replayed.
 
-    `tokens` are those of each micro-batch to come; none has more than `rows` rows, no row more than `longest` tokens.
+    Micro-batches are padded to `lengths`; none has more than `rows` rows, no row more than `longest` tokens.
     """
 
-    def __init__(self, states: States, tokens: Sequence[int], *, longest: int, rows: int, device: torch.device) -> None:
+    def __init__(
+        self, states: States, lengths: Sequence[int], *, longest: int, rows: int, device: torch.device
+    ) -> None:
         self._compute = states
-        self._lengths = lengths_for(tokens)
-        self._longest = longest
+        self._lengths = lengths
+        self._longest, self._device = longest, device
         # As many for all micro-batches: what torch.compile has compiled for one number holds for no other.
-        self._bounds = rows + 1 + -(-max(self._lengths, default=0) // longest)
+        self._bounds = rows + 1 + -(-lengths[-1] // longest)
         self._graphs: dict[int, _Graph | None] = {}
-        if self._lengths:
-            log.info("micro-batches are replayed from CUDA graphs of %s tokens", ", ".join(map(str, self._lengths)))
+        log.info("micro-batches are replayed from CUDA graphs of %s tokens", ", ".join(map(str, lengths)))
         # One of each for all graphs: no two of them are between their passes at a time, so they share their memory,
         # which the allocator gives only to the stream that had it before.
         self._pool: Any = torch.cuda.graph_pool_handle()
         self._stream = torch.cuda.Stream(device)
         # Autograd asks for a gradient only behind an input that needs one.
         self._anchor = torch.zeros((), device=device, requires_grad=True)
+
+    @property
+    def working(self) -> bool:
+        """Whether they have not been given up."""
+        return bool(self._lengths)
 
     def pad(self, batch: Batch, least: int = 0) -> Batch:
         """The batch, still on the host, with tokens of no row behind it, up to a length that graphs have if there is one.
@@ -112,13 +118,14 @@ class Replays:
             torch.cuda.empty_cache()  # what lies there for reuse is not used within a capture
         try:
             return _Graph(self._compute, batch, self._pool, self._stream)
-        except RuntimeError as error:  # memory that ran out is one of them
-            _mend(batch.ids.device)
-            self.forget()
-            reason = error.__context__ or error  # what went wrong inside, not that the capture could not be ended
-            log.warning("micro-batches are not replayed from CUDA graphs (slower): %s", reason)
-            log.debug("where the capture failed", exc_info=reason)
-            return None
+        except Exception as error:  # memory that ran out is one of them; nothing has been computed
+            reason = str(error.__context__ or error)  # what went wrong inside, not that the capture could not be ended
+        # Outside the except block, so that the failed frames and their tensors are gone.
+        self.forget()
+        _mend(self._device, self._pool)
+        torch.cuda.empty_cache()
+        log.warning("micro-batches are not replayed from CUDA graphs (slower): %s", reason.partition("\n")[0])
+        return None
 
     def forget(self) -> None:
         """Give up the graphs and their memory; from here on everything runs as ever."""
@@ -139,10 +146,12 @@ def _capturing(graph: torch.cuda.CUDAGraph, pool: Any, stream: torch.cuda.Stream
             graph.capture_end()
 
 
-def _mend(device: torch.device) -> None:
-    """A capture that failed leaves the GPU's random numbers to itself (torch 2.11): nothing could be drawn any more."""
+def _mend(device: torch.device, pool: Any) -> None:
+    """Undo what a capture that failed leaves behind (torch 2.11), or nothing could be drawn any more, nor memory freed."""
     generator = torch.cuda.default_generators[device.index]
     generator.graphsafe_set_state(generator.clone_state())
+    with contextlib.suppress(RuntimeError):  # where the allocator knows already that no capture is under way
+        torch._C._cuda_endAllocateToPool(device.index, pool)
 
 
 class _Graph:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -41,8 +41,8 @@ HISTORY = "history.json"
 class Work:
     """What one training does: rows as `layout` lays them out, and where its checkpoints go under which name.
 
-    `val` holds micro-batches. `cuda_graphs` has those of the training replayed where that is possible. After each of
-    `candidates`' steps the adapter's weights are written to its path.
+    `val` holds micro-batches. `cuda_graphs` has those of the training replayed where that is possible, and is True where
+    it is to be said that it is not. After each of `candidates`' steps the adapter's weights are written to its path.
     """
 
     rows: list[Row]
@@ -52,7 +52,7 @@ class Work:
     folder: Path
     run: str
     deepspeed: bool
-    cuda_graphs: bool = False
+    cuda_graphs: bool | Literal["auto"] = False
     candidates: Mapping[int, Path] = field(default_factory=dict)
 
 
@@ -108,7 +108,9 @@ def fit(model: Any, work: Work, group: Group) -> Result:
     tokens = plan.most_tokens([len(row.input_ids) for row in work.rows])
     if work.cuda_graphs:
         rows = max(len(batch) for step in plan.micro_batches for part in step for batch in part)
-        objective.replay(list(itertools.chain(*tokens)), rows)
+        if reason := objective.replay(list(itertools.chain(*tokens)), rows):
+            level = logging.INFO if work.cuda_graphs == "auto" else logging.WARNING
+            log.log(level, "micro-batches are not replayed from CUDA graphs: %s", reason)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:  # LoRA weights on a 4-bit base come in bf16, too coarse to add up in
         parameter.data = parameter.data.float()
@@ -175,8 +177,15 @@ def _step(
     )
     mine = work.layout.micro_batches[step][group.rank]
     while (total := _pass(objective, update, work, group, mine, tokens, learned)) is None:
-        mine, tokens = _smaller(mine, work.rows), ()
-        log.warning("memory ran out: this process takes the rows of step %d in %d micro-batches", step + 1, len(mine))
+        if objective.replaying:
+            objective.forget()
+            log.warning("memory ran out in step %d: micro-batches are no longer replayed from CUDA graphs", step + 1)
+        else:
+            mine = _smaller(mine, work.rows)
+            log.warning(
+                "memory ran out: this process takes the rows of step %d in %d micro-batches", step + 1, len(mine)
+            )
+        torch.cuda.empty_cache()
     norm, total = update.step(rate(work.recipe, step, work.layout.steps), total)
     return total, norm
 
@@ -211,16 +220,15 @@ def _pass(
             total += update.backward([partial(loss, part, least) for part in parts], last=number == len(mine))
         return total
     except torch.OutOfMemoryError:
-        if not update.forget() or all(len(places) < 2 for places in mine):
+        least = all(len(places) < 2 for places in mine) and not objective.replaying
+        if not update.forget() or least:
             log.error(
                 "memory ran out with %d tokens on the GPU at once: set training.micro_batch_tokens to less, or "
                 "recipe.gradient_checkpointing to true",
                 max(sum(len(work.rows[place].input_ids) for place in places) for places in mine),
             )
             raise
-    objective.forget()
-    torch.cuda.empty_cache()  # outside the except block, so that the failed frames and their tensors are gone
-    return None
+    return None  # outside the except block, so that the failed frames and their tensors are gone
 
 
 def _apart(places: list[int], rows: list[Row], parts: int) -> list[list[int]]:
@@ -329,7 +337,7 @@ class _Meter:
 
     def start(self, step: int) -> None:
         """The clock runs from here."""
-        self._step, self._clock = step, time.monotonic()
+        self._step, self._moment = step, _Moment(self._group.device)
         self._seconds = self.history[-1]["seconds"] if self.history else 0.0
 
     def add(self, step: int, loss: torch.Tensor, norm: torch.Tensor) -> None:
@@ -354,43 +362,62 @@ class _Meter:
         if sent is None:
             return
         loss, mean, norm = sent.wait()
-        now = time.monotonic()
         if not math.isfinite(loss):
             raise _not_finite(f"the loss is {loss} at step {sent.step}")
         if not sent.due:
             return
-        seconds = self._seconds + now - self._clock
+        took = sent.moment.since(self._moment)
         tokens = self._tokens[sent.step] - self._tokens[self._step]
+        self._step, self._moment, self._seconds = sent.step, sent.moment, self._seconds + took
         self.history.append(
             {
                 "step": sent.step,
                 "loss": mean,
                 "learning_rate": rate(self._work.recipe, sent.step - 1, self._work.layout.steps),
                 "grad_norm": norm,
-                "tokens_per_s": round(tokens / max(now - self._clock, 1e-9), 1),
+                "tokens_per_s": round(tokens / max(took, 1e-9), 1),
                 "memory_gib": round(_memory_gib(), 3),
-                "seconds": round(seconds, 2),
+                "seconds": round(self._seconds, 2),
             }
         )
-        self._step, self._clock, self._seconds = sent.step, now, seconds
+
+
+class _Moment:
+    """When a device has come this far in what it was handed."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._here = None
+        self._time = time.monotonic()
+        if device.type == "cuda":
+            self._here = torch.cuda.Event(enable_timing=True)
+            self._here.record()
+
+    def wait(self) -> None:
+        """Go on once it has, whatever was handed over since."""
+        if self._here is not None:
+            self._here.synchronize()
+
+    def since(self, other: "_Moment") -> float:
+        """Seconds since an earlier moment; both have been waited for."""
+        if self._here is None or other._here is None:
+            return self._time - other._time
+        return other._here.elapsed_time(self._here) / 1e3
 
 
 class _Sent:
-    """Figures of a step on their way to the host, which waits for them alone and not for what it handed over since."""
+    """Figures of a step on their way to the host."""
 
     def __init__(self, step: int, figures: torch.Tensor, *, due: bool) -> None:
         self.step, self.due = step, due
-        self._figures, self._here = figures, None
+        self._figures = figures
         if figures.device.type == "cuda":
             self._figures = torch.empty(figures.shape, dtype=figures.dtype, pin_memory=True)
             self._figures.copy_(figures, non_blocking=True)
-            self._here = torch.cuda.Event()
-            self._here.record()
+        self.moment = _Moment(figures.device)
 
     def wait(self) -> list[float]:
         """The figures, once they are here."""
-        if self._here is not None:
-            self._here.synchronize()
+        self.moment.wait()
         figures: list[float] = self._figures.tolist()
         return figures
 

@@ -9,7 +9,7 @@ import torch
 from fledgling.models import last_layer
 from fledgling.training import attention, cpu_loss
 from fledgling.training.batch import Batch
-from fledgling.training.cuda_graphs import Replays
+from fledgling.training.cuda_graphs import Replays, lengths_for
 from fledgling.training.tokens import Row
 
 TILE_WORDS = 32768  # logits held at once, with TRL's own tokens a tile (fledgling.models.memory)
@@ -24,18 +24,31 @@ class Objective(torch.nn.Module):
         self._varlen = attention.install(model, longest)
         self._longest = 1 << (longest - 1).bit_length()  # one number for all batches, so that nothing compiles again
         self._replays: Replays | None = None
-        tabulate_rope(model, longest)
+        self._asks = not tabulate_rope(model, longest)
         if not torch.cuda.is_available() and not model.is_gradient_checkpointing:  # it runs a layer again, later
             last_layer.install(model.get_base_model())
 
-    def replay(self, tokens: Sequence[int], rows: int) -> None:
-        """Have the model's passes replayed from CUDA graphs, where it attends by rows on a GPU.
+    def replay(self, tokens: Sequence[int], rows: int) -> str | None:
+        """Have the model's passes replayed from CUDA graphs; why not, where they cannot or need not be.
 
         `tokens` are those of each micro-batch to come, `rows` the most rows that one has.
         """
         device = next(self.model.parameters()).device
-        if self._varlen and device.type == "cuda":
-            self._replays = Replays(self._states, tokens, longest=self._longest, rows=rows, device=device)
+        if device.type != "cuda":
+            return "this is no GPU"
+        if not self._varlen:
+            return "this GPU is older than compute capability 8.0"
+        if self._asks:
+            return "rows reach beyond the switch of the model's RoPE, which asks the GPU after every pass"
+        if not (lengths := lengths_for(tokens)):
+            return "too few micro-batches are alike"
+        self._replays = Replays(self._states, lengths, longest=self._longest, rows=rows, device=device)
+        return None
+
+    @property
+    def replaying(self) -> bool:
+        """Whether memory is kept for replays."""
+        return self._replays is not None and self._replays.working
 
     def forget(self) -> None:
         """Give up what is kept for replays."""
@@ -103,19 +116,26 @@ def _needs_gradient(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
     return output.requires_grad_() if torch.is_grad_enabled() else output
 
 
-def tabulate_rope(model: Any, longest: int) -> None:
+def tabulate_rope(model: Any, longest: int) -> bool:
     """Have LongRoPE's angles looked up by position where no row goes beyond its switch; `longest` is the most tokens.
 
     transformers asks the card after every batch whether a position lies beyond it, and the host waits for the answer.
+    Says whether nothing of the kind is left to be asked (by LongRoPE beyond its switch, or by a dynamic RoPE).
     """
+    settled = True
     for module in model.modules():
-        config = getattr(module, "config", None)
-        if getattr(module, "rope_type", None) != "longrope" or config is None:
+        kinds, config = getattr(module, "rope_type", None), getattr(module, "config", None)
+        if kinds != "longrope" or config is None:
+            named = kinds.values() if isinstance(kinds, dict) else [kinds]
+            settled = settled and not any("dynamic" in str(kind) or kind == "longrope" for kind in named)
             continue
         given = getattr(config, "rope_parameters", None) or {}
         switch = given.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", 0)
         if longest <= (switch or 0):
             module.forward = _Table(module.forward, longest)
+        else:
+            settled = False
+    return settled
 
 
 class _Table:

@@ -6,12 +6,12 @@ import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from fledgling import artefacts
 from fledgling.artefacts import Training
 from fledgling.config import SLM
-from fledgling.errors import ConfigError
+from fledgling.errors import ConfigError, DataError
 from fledgling.files import Object, copy_file, digest, read_json, sha256_file
 from fledgling.gpus import die_with_launcher
 from fledgling.models import adapter, checkpoint, memory, tensors
@@ -74,8 +74,13 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
         tokens=sum(lengths) * recipe.epochs,
     )
     compiled = backend == "peft" and pays and objective.can_compile()
-    fitting = _tokens_at_once(recipe, base.checkpoint, "unsloth" if compiled else backend, group, deepspeed)
     given = where.get("micro_batch_tokens", "auto")
+    try:
+        fitting = _tokens_at_once(recipe, base.checkpoint, "unsloth" if compiled else backend, group, deepspeed)
+    except DataError:  # a shape that no formula covers
+        if given == "auto":
+            raise
+        fitting = 0
     tokens = fitting if given == "auto" else int(given)
     plan = layout(lengths, recipe, world=group.world, tokens=tokens, even=deepspeed)
     largest = max(tokens for step in plan.most_tokens(lengths) for tokens in step)
@@ -98,9 +103,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
         folder=folder,
         run=run,
         deepspeed=deepspeed,
-        cuda_graphs=not deepspeed
-        and not recipe.gradient_checkpointing
-        and replays(where.get("cuda_graphs", "auto"), tokens=largest, fitting=fitting),
+        cuda_graphs=_replayed(where.get("cuda_graphs", "auto"), recipe, deepspeed, tokens=largest, fitting=fitting),
         candidates=weights,
     )
     with importing():
@@ -141,6 +144,22 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
         },
     )
     shutil.rmtree(folder, ignore_errors=True)  # the adapters are whole; nothing resumes from here any more
+
+
+def _replayed(
+    setting: str | bool, recipe: Recipe, deepspeed: bool, *, tokens: int, fitting: int
+) -> 'bool | Literal["auto"]':
+    """`setting` of training.cuda_graphs where it has an effect, False where not."""
+    against = (
+        "training.deepspeed" if deepspeed else "recipe.gradient_checkpointing" if recipe.gradient_checkpointing else ""
+    )
+    if against:
+        if setting is True:
+            log.warning("training.cuda_graphs is true and has no effect under %s", against)
+        return False
+    if not replays(setting, tokens=tokens, fitting=fitting):
+        return False
+    return True if setting is True else "auto"
 
 
 def _tokens_at_once(recipe: Recipe, checkpoint: Path, backend: str, group: "Group", deepspeed: bool) -> int:
