@@ -332,5 +332,5 @@ def test_a_model_that_cannot_be_captured_trains_on_and_draws_as_ever(
     torch.cuda.empty_cache()
     assert torch.cuda.memory_reserved() <= reserved - 2**30, "no capture is under way any more"
     assert losses[1] == pytest.approx(losses[0], rel=1e-2)
-    assert losses[2] == losses[1] or losses[2] == pytest.approx(losses[1], rel=2e-2)
+    assert losses[2] == pytest.approx(losses[1], rel=2e-2)
     assert losses[3] != losses[2]

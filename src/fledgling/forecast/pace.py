@@ -3,9 +3,11 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from fledgling.forecast.machine import Gpu, Machine
 from fledgling.models.memory import Shape, parameters
+from fledgling.training.recipe import no_replays
 
 MEASURED_WEIGHTS = 3.84e9  # of the checkpoint that was measured (Phi-4-mini's shape)
 LARGE = 5e8  # weights; rows of a smaller model take less time than its start
@@ -93,9 +95,10 @@ def times(gpus: int, *, replayed: bool = True) -> float:
     return float(TWO ** math.log2(gpus) if gpus <= 2 else TWO * (FOUR[replayed] / TWO) ** math.log2(gpus / 2))
 
 
-def replays(training: Mapping[str, object], *, checkpointing: bool) -> bool:
+def replays(training: Mapping[str, Any], *, checkpointing: bool) -> bool:
     """Whether the section `training` of a configuration has micro-batches replayed from CUDA graphs where they are small."""
-    return not (checkpointing or training.get("deepspeed") or training.get("cuda_graphs") is False)
+    setting = training.get("cuda_graphs", "auto")
+    return no_replays(setting, deepspeed=bool(training.get("deepspeed")), checkpointing=checkpointing) is None
 
 
 def side_by_side(trainings: int, gpus: int, cards: Sequence[Gpu] | int, *, replayed: bool = True) -> str | None:

@@ -108,7 +108,7 @@ def fit(model: Any, work: Work, group: Group) -> Result:
     tokens = plan.most_tokens([len(row.input_ids) for row in work.rows])
     if work.cuda_graphs:
         rows = max(len(batch) for step in plan.micro_batches for part in step for batch in part)
-        if reason := objective.replay(list(itertools.chain(*tokens)), rows):
+        if reason := objective.replay(itertools.chain(*tokens), rows):
             level = logging.INFO if work.cuda_graphs == "auto" else logging.WARNING
             log.log(level, "micro-batches are not replayed from CUDA graphs: %s", reason)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -220,8 +220,8 @@ def _pass(
             total += update.backward([partial(loss, part, least) for part in parts], last=number == len(mine))
         return total
     except torch.OutOfMemoryError:
-        least = all(len(places) < 2 for places in mine) and not objective.replaying
-        if not update.forget() or least:
+        smaller = objective.replaying or any(len(places) > 1 for places in mine)
+        if not update.forget() or not smaller:
             log.error(
                 "memory ran out with %d tokens on the GPU at once: set training.micro_batch_tokens to less, or "
                 "recipe.gradient_checkpointing to true",

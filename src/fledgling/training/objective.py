@@ -1,7 +1,7 @@
 """The loss of a micro-batch: rows one behind the other, the head only where there is loss, nothing that makes the host
 wait for the card."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ class Objective(torch.nn.Module):
         if not torch.cuda.is_available() and not model.is_gradient_checkpointing:  # it runs a layer again, later
             last_layer.install(model.get_base_model())
 
-    def replay(self, tokens: Sequence[int], rows: int) -> str | None:
+    def replay(self, tokens: Iterable[int], rows: int) -> str | None:
         """Have the model's passes replayed from CUDA graphs; why not, where they cannot or need not be.
 
         `tokens` are those of each micro-batch to come, `rows` the most rows that one has.
@@ -124,18 +124,21 @@ def tabulate_rope(model: Any, longest: int) -> bool:
     """
     settled = True
     for module in model.modules():
-        kinds, config = getattr(module, "rope_type", None), getattr(module, "config", None)
-        if kinds != "longrope" or config is None:
-            named = kinds.values() if isinstance(kinds, dict) else [kinds]
-            settled = settled and not any("dynamic" in str(kind) or kind == "longrope" for kind in named)
-            continue
-        given = getattr(config, "rope_parameters", None) or {}
-        switch = given.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", 0)
-        if longest <= (switch or 0):
+        kinds = getattr(module, "rope_type", None)
+        if kinds == "longrope" and longest <= _switch(module):
             module.forward = _Table(module.forward, longest)
         else:
-            settled = False
+            every = kinds.values() if isinstance(kinds, dict) else [kinds]
+            settled = settled and not any("dynamic" in str(kind) or kind == "longrope" for kind in every)
     return settled
+
+
+def _switch(rotary: Any) -> int:
+    """The tokens from which on LongRoPE has its long factors; 0 where its configuration does not say."""
+    config = getattr(rotary, "config", None)
+    given = getattr(config, "rope_parameters", None) or {}
+    key = "original_max_position_embeddings"
+    return given.get(key) or getattr(config, key, None) or 0
 
 
 class _Table:

@@ -195,6 +195,18 @@ def replays(setting: str | bool, *, tokens: int, fitting: int) -> bool:
     return setting if isinstance(setting, bool) else 2 * tokens <= fitting
 
 
+def no_replays(setting: str | bool, *, deepspeed: bool, checkpointing: bool) -> str | None:
+    """The key of the configuration under which no micro-batch is replayed from a CUDA graph, if there is one.
+
+    `setting` is training.cuda_graphs.
+    """
+    if deepspeed:
+        return "training.deepspeed"
+    if checkpointing:
+        return "recipe.gradient_checkpointing"
+    return "training.cuda_graphs" if setting is False else None
+
+
 def choose_backend(wanted: str, *, unsloth: bool, cards: int) -> Backend:
     """The back-end of a run; `unsloth` says whether it is installed, `cards` how many this machine shows.
 

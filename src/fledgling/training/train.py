@@ -21,7 +21,17 @@ from fledgling.prompting.turns import Place, schema_place
 from fledgling.records import read_examples
 from fledgling.sealing import verify_rows
 from fledgling.training import tokens as token_rows
-from fledgling.training.recipe import CPU_TOKENS, Recipe, choose_backend, compiles, kept_after, layout, pack, replays
+from fledgling.training.recipe import (
+    CPU_TOKENS,
+    Recipe,
+    choose_backend,
+    compiles,
+    kept_after,
+    layout,
+    no_replays,
+    pack,
+    replays,
+)
 
 if TYPE_CHECKING:
     from fledgling.training.updates import Group
@@ -150,14 +160,10 @@ def _replayed(
     setting: str | bool, recipe: Recipe, deepspeed: bool, *, tokens: int, fitting: int
 ) -> 'bool | Literal["auto"]':
     """`setting` of training.cuda_graphs where it has an effect, False where not."""
-    against = (
-        "training.deepspeed" if deepspeed else "recipe.gradient_checkpointing" if recipe.gradient_checkpointing else ""
-    )
-    if against:
-        if setting is True:
-            log.warning("training.cuda_graphs is true and has no effect under %s", against)
-        return False
-    if not replays(setting, tokens=tokens, fitting=fitting):
+    against = no_replays(setting, deepspeed=deepspeed, checkpointing=recipe.gradient_checkpointing)
+    if against and setting is True:
+        log.warning("training.cuda_graphs is true and has no effect under %s", against)
+    if against or not replays(setting, tokens=tokens, fitting=fitting):
         return False
     return True if setting is True else "auto"
 
