@@ -93,7 +93,7 @@ def test_every_row_is_answered_as_if_alone(
     alone = [model(input_ids=row[None], use_cache=False).logits[0] for row in rows]
     if on_card:
         card(monkeypatch, 8, 0)
-    assert attention.install(model, max(LENGTHS))
+    model.get_base_model().set_attn_implementation(attention.kernel(model, max(LENGTHS)))
     batch = batch_of(rows)
     found = model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **bounds(batch))
     assert torch.allclose(found.logits[0], torch.cat(alone), atol=1e-5)
@@ -101,21 +101,56 @@ def test_every_row_is_answered_as_if_alone(
 
 def test_a_window_shorter_than_a_row_keeps_its_mask_on_a_cpu(model: Any) -> None:
     model.config.sliding_window = max(LENGTHS) - 1
-    before = model.config._attn_implementation
-    assert not attention.install(model, max(LENGTHS))
-    assert model.config._attn_implementation == before
+    assert attention.kernel(model, max(LENGTHS)) is None
 
 
 def test_an_older_card_keeps_the_attention_it_has(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
     card(monkeypatch, 7, 5)
-    before = model.config._attn_implementation
-    assert not attention.install(model, max(LENGTHS))
-    assert model.config._attn_implementation == before != attention.NAME
+    assert attention.kernel(model, max(LENGTHS)) is None
 
 
-def test_a_mask_is_refused(monkeypatch: pytest.MonkeyPatch, model: Any, rows: list[torch.Tensor]) -> None:
-    card(monkeypatch, 8, 0)
-    attention.install(model, max(LENGTHS))
+@pytest.mark.parametrize("on_card", [True, False])
+def test_a_mask_is_refused(
+    monkeypatch: pytest.MonkeyPatch, model: Any, rows: list[torch.Tensor], on_card: bool
+) -> None:
+    if on_card:
+        card(monkeypatch, 8, 0)
+    model.get_base_model().set_attn_implementation(attention.kernel(model, max(LENGTHS)))
     mask = torch.ones(1, 1, 27, 27, dtype=torch.bool)
-    with pytest.raises(ValueError, match="neither masks nor dropout"):
+    with pytest.raises(ValueError, match="has a mask"):
         model(input_ids=batch_of(rows).ids, **bounds(batch_of(rows)), attention_mask=mask, use_cache=False)
+
+
+@pytest.mark.parametrize(
+    ("more", "name"),
+    [
+        ({"dropout": 0.1}, "dropout"),
+        ({"softcap": 50.0}, "softcap"),
+        ({"s_aux": torch.zeros(4)}, "s_aux"),
+        ({"is_causal": False}, "tokens that see what comes behind them"),
+    ],
+)
+@pytest.mark.parametrize("attend", [attention.attend, attention.attend_one_by_one])
+def test_an_attention_that_is_more_is_refused(attend: Any, more: dict[str, Any], name: str) -> None:
+    states = torch.zeros(1, 4, 8, 16)
+    starts = torch.tensor([0, 8], dtype=torch.int32)
+    with pytest.raises(ValueError, match=name):
+        attend(None, states, states, states, None, cu_seq_lens_q=starts, max_length_q=8, **more)
+
+
+def test_single_precision_is_computed_in_half(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def half(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> Any:
+        seen.append((query.dtype, key.dtype, value.dtype))
+        return query
+
+    monkeypatch.setattr(attention, "varlen_attn", half)
+    states = torch.zeros(1, 4, 8, 16)
+    starts = torch.tensor([0, 8], dtype=torch.int32)
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: device == "cuda")
+    monkeypatch.setattr(torch, "get_autocast_dtype", lambda _: torch.bfloat16)
+    found, _ = attention.attend(None, states, states, states, None, cu_seq_lens_q=starts, max_length_q=8)
+    assert seen == [(torch.bfloat16,) * 3]
+    assert found.dtype == torch.float32
+    assert found.shape == (1, 8, 4, 16)

@@ -25,6 +25,7 @@ from fledgling.slm import engine as engines
 from fledgling.slm import vllm_engine
 from fledgling.slm.batches import OutOfMemory, batched, longest_first, shuffled
 from fledgling.slm.engine import Answer, Decoding, Found, Request
+from tests.unit import tiny_models
 
 SETTINGS: dict[str, Any] = {
     "slm": {"engine": "transformers", "precision": "fp32", "batch_size": 8, "max_prompt_tokens": 512},
@@ -336,6 +337,31 @@ def test_answers_are_what_the_model_writes_by_itself(decoding: Decoding, tiny_ch
         assert answers[place] == written[0, ids.shape[1] :].tolist()
 
 
+@pytest.mark.parametrize(("kind", "one_by_one"), [("llama", False), ("lfm2", False), ("bloom", False), ("rwkv", True)])
+def test_a_batch_answers_as_its_rows_alone_whatever_the_model(
+    kind: str, one_by_one: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+
+    from fledgling.models.loading import load_model
+    from fledgling.slm.transformers_engine import TransformersSlm
+
+    checkpoint = tiny_models.save(kind, tmp_path)
+    decoding = Decoding(max_new_tokens=6, stops=(2,), pad=0)
+    requests = [Request(prompt=[5 + (7 * i + j) % 80 for j in range(3 + 9 * i)]) for i in range(4)]
+    slm = TransformersSlm(checkpoint, precision="fp32", batch_size=4, decoding=decoding)
+    answers: dict[int, list[int] | None] = {}
+    for places, batch in slm.answers(requests, lambda _: None):
+        answers |= {place: answer.tokens for place, answer in zip(places, batch, strict=True)}
+    assert sum("answered one by one" in record.message for record in caplog.records) == one_by_one
+    model = load_model(checkpoint, "fp32").eval()
+    how = {"do_sample": False, "max_new_tokens": 6, "eos_token_id": list(decoding.stops), "pad_token_id": 0}
+    for place, request in enumerate(requests):
+        ids = torch.tensor([request.prompt])
+        written = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **how)
+        assert answers[place] == written[0, ids.shape[1] :].tolist()
+
+
 @pytest.mark.parametrize(
     ("apart", "expected"), [(False, [8, 4, 2, 2, 2, 2, 1]), (True, [4, 4, 2, 2, 2, 2, 1])], ids=["whole", "two parts"]
 )
@@ -352,6 +378,8 @@ def test_out_of_memory_in_generate_halves_the_batch(
     generate, sizes = slm._model.generate, []
 
     def crowded(input_ids: Any, **rest: Any) -> Any:
+        if rest.get("output_logits"):  # not a batch of the stage
+            return generate(input_ids=input_ids, **rest)
         sizes.append(len(input_ids))
         if len(input_ids) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")

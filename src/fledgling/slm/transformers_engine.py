@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LONG, SHORT = 40, 24  # tokens of the prompts that tell whether a model's rows can stand in one batch
+# Mean differences of the log probabilities of a first token, as shares of their mean: with other tokens as padding, which
+# is masked, and without padding, which changes the order of sums.
+BY_PADDING, BY_BATCH = 0.02, 0.05
+
 
 class TransformersSlm:
     """An slm in this process; see fledgling.slm.engine.Slm."""
@@ -42,6 +47,7 @@ class TransformersSlm:
         self._checkpoint = checkpoint
         self._grammars: Grammars | None = None
         self._repeat = repeat
+        self._compared = False
         model = load_model(checkpoint, precision)
         # int8 finds its outliers over the whole batch, and 4-bit kernels on a CPU add up by its size: both stay whole.
         apart = model.device.type == "cpu" and precision in ("fp32", "bf16")
@@ -71,6 +77,9 @@ class TransformersSlm:
         """See fledgling.slm.engine.Slm.answers."""
         if self._grammars is None and any(request.guide is not None for request in requests):
             self._grammars = self._compilers()
+        if self._batch_size > 1 and len(requests) > 1 and not self._compared:
+            self._compared = True
+            self._require_apart(requests)
         for places in by_adapter(requests):
             part = [requests[place] for place in places]
             order = shuffled(part, self._repeat) if self._repeat else longest_first(part)
@@ -78,6 +87,43 @@ class TransformersSlm:
             with self._under(part[0].adapter):
                 for positions, answers in batched(part, order, self._batch_size, self._generate, known):
                     yield [places[position] for position in positions], answers
+
+    def _require_apart(self, requests: list[Request]) -> None:
+        """Answer rows one by one from here on where this model's padding changes what it answers, and say so.
+
+        Layers with a state (RWKV, recurrent Gemma) take masked tokens for tokens, and attention may count them.
+        """
+        longest = max((request.prompt for request in requests), key=len)
+        short, long = longest[:SHORT], (longest * LONG)[:LONG]
+        pad = self._decoding.pad
+        with self._under(None):
+            padded, alone = self._first([long, short], pad)[1], self._first([short], pad)[0]
+            otherwise = self._first([long, short], pad - 1 if pad else 1)[1]
+        by_padding, by_batch = (
+            float((other - padded).abs().mean() / padded.abs().mean()) for other in (otherwise, alone)
+        )
+        if by_padding > BY_PADDING or by_batch > BY_BATCH:
+            log.warning(
+                "this model takes padding for text (log probabilities change by %.1f %%): rows are answered one by one "
+                "(slower)",
+                100 * max(by_padding, by_batch),
+            )
+            self._batch_size = 1
+
+    @torch.inference_mode()
+    def _first(self, prompts: list[list[int]], pad: int) -> torch.Tensor:
+        """(rows, words): log probabilities of each prompt's first new token, padded with any token."""
+        ids, mask = left_padded(prompts, pad)
+        device = self._model.device
+        found = self._model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            generation_config=GenerationConfig(do_sample=False, max_new_tokens=1, pad_token_id=self._decoding.pad),
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        log_probs: torch.Tensor = found.logits[0].float().log_softmax(-1)
+        return log_probs
 
     @contextlib.contextmanager
     def _under(self, adapter: Path | None) -> Iterator[None]:

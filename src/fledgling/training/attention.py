@@ -5,6 +5,7 @@ kernel exists: its time grows with the square of the micro-batch, where this gro
 """
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,26 +15,28 @@ from transformers import AttentionInterface
 
 NAME = "rows_apart"
 ONE_BY_ONE = "rows_one_by_one"
+# What transformers hands to an attention that changes what comes out, and that the kernels here do not have.
+CHANGING = ("softcap", "s_aux", "position_bias", "indices", "block_indices")
 _GROUPS = "enable_gqa" in inspect.signature(varlen_attn).parameters  # torch 2.12
 
 
-def install(model: Any, longest: int) -> bool:
-    """Have the model attend to each row by itself; says whether it can. `longest` is the most tokens that a row has.
+def kernel(model: Any, longest: int) -> str | None:
+    """The name of an attention that takes each row by itself, for `set_attn_implementation`; None where there is none.
 
-    On a GPU a kernel for all rows does it (from compute capability 8.0 on), on a CPU one row follows another.
+    `longest` is the most tokens that a row has. On a GPU a kernel for all rows does it (from compute capability 8.0 on),
+    on a CPU one row follows another. Under it, transformers makes no mask.
     """
     if torch.cuda.is_available():
         if torch.cuda.get_device_capability() < (8, 0):
-            return False
+            return None
         name, function = NAME, attend
     else:
         window = getattr(model.get_base_model().config.get_text_config(), "sliding_window", None)
         if window is not None and window < longest:
-            return False
+            return None
         name, function = ONE_BY_ONE, attend_one_by_one
     AttentionInterface.register(name, function)
-    model.get_base_model().set_attn_implementation(name)  # under it, no mask is made
-    return True
+    return name
 
 
 def attend_one_by_one(
@@ -45,11 +48,10 @@ def attend_one_by_one(
     *,
     cu_seq_lens_q: Any,
     scaling: float | None = None,
-    dropout: float = 0.0,
-    **_: Any,
+    **more: Any,
 ) -> tuple[Any, None]:
     """As `attend`, on a CPU and in any precision; a window of attention is at least as long as the rows."""
-    _refuse(attention_mask, dropout)
+    _refuse(attention_mask, more)
     sizes = cu_seq_lens_q.diff().tolist()
     queries, keys, values = (states.split(sizes, dim=2) for states in (query, key, value))
     groups = query.shape[1] > key.shape[1]
@@ -70,14 +72,19 @@ def attend(
     cu_seq_lens_q: Any,
     max_length_q: int,
     scaling: float | None = None,
-    dropout: float = 0.0,
     sliding_window: int | None = None,
-    **_: Any,
+    **more: Any,
 ) -> tuple[Any, None]:
     """transformers' interface of attention: query (1, heads, tokens, width), key and value with the heads of a
-    grouped query, in half precision; `cu_seq_lens_q` (rows + 1,) are the rows' bounds. Returns (1, tokens, heads, width).
+    grouped query; `cu_seq_lens_q` (rows + 1,) are the rows' bounds. Returns (1, tokens, heads, width).
+
+    Raises:
+        ValueError: the model's attention is more than that: it has a mask, dropout, a cap, sinks, a bias.
     """
-    _refuse(attention_mask, dropout)
+    _refuse(attention_mask, more)
+    dtype = query.dtype
+    if dtype == torch.float32 and torch.is_autocast_enabled("cuda"):  # what a norm brings; the kernel is for less
+        query, key, value = (states.to(torch.get_autocast_dtype("cuda")) for states in (query, key, value))
     groups = query.shape[1] // key.shape[1]
     given: dict[str, Any] = {}
     if _GROUPS:
@@ -87,9 +94,12 @@ def attend(
     query, key, value = (states[0].transpose(0, 1).contiguous() for states in (query, key, value))
     reach = -1 if sliding_window is None or sliding_window >= max_length_q else sliding_window - 1
     bounds = cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q
-    return varlen_attn(query, key, value, *bounds, scale=scaling, window_size=(reach, 0), **given)[None], None
+    found = varlen_attn(query, key, value, *bounds, scale=scaling, window_size=(reach, 0), **given)
+    return found[None].to(dtype), None
 
 
-def _refuse(mask: Any, dropout: float) -> None:
-    if mask is not None or dropout:
-        raise ValueError("neither masks nor dropout of attention are possible with rows that lie one behind the other")
+def _refuse(mask: Any, more: Mapping[str, Any]) -> None:
+    given = [name for name in CHANGING if more.get(name) is not None] + ["dropout"] * bool(more.get("dropout"))
+    if mask is not None or given or more.get("is_causal") is False:
+        what = "a mask" if mask is not None else ", ".join(given) or "tokens that see what comes behind them"
+        raise ValueError(f"the model's attention has {what}, which its kernel for rows one behind the other has not")

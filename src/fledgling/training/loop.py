@@ -24,6 +24,7 @@ from fledgling.errors import DataError
 from fledgling.files import read_json, write_json
 from fledgling.models import adapter
 from fledgling.progress import emit, progress_bar
+from fledgling.training import agreement
 from fledgling.training.batch import Batch
 from fledgling.training.objective import Objective
 from fledgling.training.recipe import Layout, Recipe, pack, rate, spread
@@ -104,6 +105,7 @@ def fit(model: Any, work: Work, group: Group) -> Result:
     model.train()
     every = itertools.chain(work.rows, *work.val)
     objective = Objective(model, longest=max(len(row.input_ids) for row in every))
+    agreement.settle(objective, work.rows, group.device)
     # Processes wait for the one that has most to do, so all of them pad to its tokens: then all capture at a time, too.
     tokens = plan.most_tokens([len(row.input_ids) for row in work.rows])
     if work.cuda_graphs:

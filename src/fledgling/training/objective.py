@@ -1,6 +1,9 @@
 """The loss of a micro-batch: rows one behind the other, the head only where there is loss, nothing that makes the host
 wait for the card."""
 
+import contextlib
+import enum
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,18 +18,50 @@ from fledgling.training.tokens import Row
 TILE_WORDS = 32768  # logits held at once, with TRL's own tokens a tile (fledgling.models.memory)
 
 
+class Apart(enum.Enum):
+    """How the rows of a micro-batch are kept to themselves, the fastest way first."""
+
+    KERNEL = "by a kernel for rows one behind the other"
+    MASK = "by the model's own attention and a mask"
+    ALONE = "one at a time"
+
+
 class Objective(torch.nn.Module):
-    """A model under LoRA as the summed loss of a batch. `longest` is the most tokens that any row has."""
+    """A model under LoRA as the summed loss of a batch. `longest` is the most tokens that any row has.
+
+    Not every model can have its rows kept apart in every way: `agreement.settle` finds out.
+    """
 
     def __init__(self, model: Any, *, longest: int) -> None:
         super().__init__()
         self.model = model
-        self._varlen = attention.install(model, longest)
+        self._own = model.get_base_model().config._attn_implementation
+        kernel = attention.kernel(model, longest)
+        self._implementations = {Apart.MASK: self._own, Apart.ALONE: self._own}
+        if kernel is not None:
+            self._implementations = {Apart.KERNEL: kernel, **self._implementations}
+        self._softcap, self._scale = _logits(model.get_base_model())
+        self.keep(self.ways[0])
         self._longest = 1 << (longest - 1).bit_length()  # one number for all batches, so that nothing compiles again
         self._replays: Replays | None = None
         self._asks = not tabulate_rope(model, longest)
         if not torch.cuda.is_available() and not model.is_gradient_checkpointing:  # it runs a layer again, later
             last_layer.install(model.get_base_model())
+
+    @property
+    def ways(self) -> list[Apart]:
+        """What is possible on this device, the fastest first."""
+        return list(self._implementations)
+
+    @property
+    def apart(self) -> Apart:
+        """How rows are kept apart."""
+        return self._apart
+
+    def keep(self, apart: Apart) -> None:
+        """Keep rows apart in this way, one of `ways`, from here on."""
+        self._apart = apart
+        self.model.get_base_model().set_attn_implementation(self._implementations[apart])
 
     def replay(self, tokens: Iterable[int], rows: int) -> str | None:
         """Have the model's passes replayed from CUDA graphs; why not, where they cannot or need not be.
@@ -36,8 +71,8 @@ class Objective(torch.nn.Module):
         device = next(self.model.parameters()).device
         if device.type != "cuda":
             return "this is no GPU"
-        if not self._varlen:
-            return "this GPU is older than compute capability 8.0"
+        if self._apart is not Apart.KERNEL:
+            return f"rows are kept apart {self._apart.value}"
         if self._asks:
             return "rows reach beyond the switch of the model's RoPE, which asks the GPU after every pass"
         if not (lengths := lengths_for(tokens)):
@@ -62,32 +97,54 @@ class Objective(torch.nn.Module):
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Cross-entropy summed over the batch's targets, in fp32."""
-        base = self.model.get_base_model()
+        return -self.log_probs(batch).float().sum()
+
+    def log_probs(self, batch: Batch) -> torch.Tensor:
+        """(targets,): the log probability of each target."""
         cuda = batch.ids.device.type == "cuda"
         states = self._states(batch) if self._replays is None else self._replays.states(batch)
-        with torch.autocast("cuda", torch.bfloat16, enabled=cuda):
+        with _autocast(batch.ids):
             hidden = states.index_select(0, batch.places)
-            head = base.get_output_embeddings()
-            kernel = _kernel(cuda)
-            log_probs = kernel.apply(
-                hidden, head.weight, head.bias, batch.targets, 1.0, TILE_WORDS, _cap(base), 1.0, ("log_probs",)
+            head = self.model.get_base_model().get_output_embeddings()
+            kernel, only = _kernel(cuda), ("log_probs",)
+            log_probs: torch.Tensor = kernel.apply(
+                hidden, head.weight, head.bias, batch.targets, 1.0, TILE_WORDS, self._softcap, self._scale, only
             )[0]
-        return -log_probs.float().sum()
+        return log_probs
+
+    def own_log_probs(self, row: Row, device: torch.device) -> torch.Tensor:
+        """(targets,) of a row alone, by the model's own attention and its own logits."""
+        batch = Batch.of([row]).to(device)
+        base = self.model.get_base_model()
+        base.set_attn_implementation(self._own)
+        try:
+            with _autocast(batch.ids):
+                found = base(input_ids=batch.ids, position_ids=batch.positions, use_cache=False)
+        finally:
+            self.keep(self._apart)
+        logits = found.logits[0].index_select(0, batch.places).float()
+        return logits.log_softmax(-1).gather(-1, batch.targets[:, None]).squeeze(-1)
 
     def _states(self, batch: Batch) -> torch.Tensor:
         """(tokens, hidden): what the head reads."""
-        base = self.model.get_base_model()
         bounds: dict[str, Any] = {}
-        if self._varlen:
+        if self._apart is Apart.ALONE:
+            rows = [slice(start, end) for start, end in itertools.pairwise(batch.starts.tolist())]
+            return torch.cat([self._pass(batch.ids[:, row], batch.positions[:, row]) for row in rows])
+        if self._apart is Apart.KERNEL:
             bounds = {
                 "cu_seq_lens_q": batch.starts,
                 "cu_seq_lens_k": batch.starts,
                 "max_length_q": self._longest,
                 "max_length_k": self._longest,
             }
-        cuda = batch.ids.device.type == "cuda"
-        with torch.autocast("cuda", torch.bfloat16, enabled=cuda), last_layer.read_at(batch.places):
-            found = base.base_model(input_ids=batch.ids, position_ids=batch.positions, use_cache=False, **bounds)
+        with last_layer.read_at(batch.places):
+            return self._pass(batch.ids, batch.positions, **bounds)
+
+    def _pass(self, ids: torch.Tensor, positions: torch.Tensor, **bounds: Any) -> torch.Tensor:
+        base = self.model.get_base_model()
+        with _autocast(ids):
+            found = base.base_model(input_ids=ids, position_ids=positions, use_cache=False, **bounds)
         states: torch.Tensor = found.last_hidden_state[0]
         return states
 
@@ -165,6 +222,22 @@ def _kernel(cuda: bool) -> Any:
     return ChunkedLogProbFunction
 
 
-def _cap(base: Any) -> float | None:
-    cap: float | None = getattr(base.config.get_text_config(), "final_logit_softcapping", None)
-    return cap
+def _autocast(on: torch.Tensor) -> contextlib.AbstractContextManager[Any]:
+    return torch.autocast("cuda", torch.bfloat16, enabled=on.device.type == "cuda")
+
+
+def _logits(base: Any) -> tuple[float | None, float]:
+    """(cap, scale) of a model's logits: it has cap · tanh(scale · head / cap), or scale · head without a cap.
+
+    Families of models have names of their own for the scale, and Granite and MiniCPM3 divide by theirs.
+    """
+    config = base.config.get_text_config()
+    scale = 1.0
+    for name in ("logit_scale", "output_multiplier", "lm_head_multiplier", "logits_scaling"):
+        given = getattr(config, name, None)
+        if isinstance(given, int | float):
+            divides = name == "logits_scaling" and config.model_type != "hyperclovax"
+            scale = 1 / given if divides else float(given)
+            break
+    cap: float | None = getattr(config, "final_logit_softcapping", None)
+    return cap, scale

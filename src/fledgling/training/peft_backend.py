@@ -6,14 +6,22 @@ from typing import Any
 import torch
 from peft import LoraConfig, get_peft_model
 
+from fledgling.errors import ConfigError
 from fledgling.models.loading import Precision, load_model
 from fledgling.training.recipe import Recipe
 
+# Their kernels read these weights without calling the layers, so LoRA would do nothing there; PEFT refuses it.
+MAMBA = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
+READ_BY_KERNELS = ["out_proj", "conv1d"]
 FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")  # the Phi-3 family; q_proj matches nothing there
 
 
 def load(checkpoint: Path, recipe: Recipe, *, device: Any) -> Any:
-    """The base on one device, quantised as the recipe says, with a fresh LoRA that is seeded by the recipe."""
+    """The base on one device, quantised as the recipe says, with a fresh LoRA that is seeded by the recipe.
+
+    Raises:
+        ConfigError: PEFT cannot put this LoRA on this model.
+    """
     precision: Precision = "nf4" if recipe.quantization == "nf4" else "bf16" if torch.cuda.is_available() else "fp32"
     model = load_model(checkpoint, precision, device_map={"": device})
     model.config.use_cache = False
@@ -22,7 +30,11 @@ def load(checkpoint: Path, recipe: Recipe, *, device: Any) -> Any:
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     torch.manual_seed(recipe.seed)
-    return get_peft_model(model, lora_config(model, recipe))
+    try:
+        return get_peft_model(model, lora_config(model, recipe))
+    except ValueError as error:  # PEFT has no LoRA with dropout for experts that lie in one tensor
+        remedy = "set recipe.dropout to 0" if "lora_dropout" in str(error) else "train another checkpoint"
+        raise ConfigError(f"{checkpoint}: PEFT cannot put LoRA on this model ({error}); {remedy}") from error
 
 
 def lora_config(model: Any, recipe: Recipe) -> Any:
@@ -34,6 +46,7 @@ def lora_config(model: Any, recipe: Recipe) -> Any:
         lora_dropout=recipe.dropout,
         bias="none",
         target_modules=targets(model),
+        exclude_modules=READ_BY_KERNELS if model.config.model_type in MAMBA else None,
     )
 
 
