@@ -12,6 +12,7 @@ replayed     the same again: nothing is left to capture
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -53,9 +54,11 @@ def main() -> None:
     import torch
     from transformers import AutoTokenizer
 
+    from fledgling.models import tensors
     from fledgling.prompting import template
     from fledgling.records import read_examples
     from fledgling.training import tokens as token_rows
+    from fledgling.training.cuda_graphs import tokens_a_second
     from fledgling.training.loop import join
     from fledgling.training.objective import Objective
     from fledgling.training.recipe import Recipe
@@ -113,7 +116,11 @@ def main() -> None:
     )
     all_steps()
     tell(what="plain", **all_steps())
-    objective.replay([sum(len(row.input_ids) for row in step) for step in steps], rows=args.rows)
+    speed = tokens_a_second(
+        sum(math.prod(tensor.shape) for tensor in tensors.of_checkpoint(checkpoint).values()), group.device
+    )
+    reason = objective.replay([sum(len(row.input_ids) for row in step) for step in steps], rows=args.rows, speed=speed)
+    tell(what="replays", speed=speed, not_replayed=reason)
     tell(what="captured", **all_steps())
     all_steps()
     tell(what="replayed", **all_steps())

@@ -12,7 +12,7 @@ import torch
 
 from fledgling.training import cuda_graphs
 from fledgling.training.batch import Batch
-from fledgling.training.cuda_graphs import CAPTURE, MOST, MULTIPLE, PLAIN, Replays, lengths_for
+from fledgling.training.cuda_graphs import MOST, MULTIPLE, Replays, lengths_for, tokens_a_second
 from fledgling.training.objective import Objective, tabulate_rope
 from fledgling.training.recipe import Layout
 from fledgling.training.tokens import Row
@@ -46,21 +46,62 @@ def model(tiny_checkpoint: Path) -> Any:
 
 # --- lengths
 
+H100 = {"launch": 3700.0, "capture": 5600.0}  # 28,000 tokens a second, 32 layers
 
-def cost(tokens: list[int], lengths: list[int]) -> int:
-    """What a choice of lengths costs, in tokens: padding, captures, and micro-batches that are longer than all."""
+
+def cost(tokens: list[int], lengths: list[int], *, launch: float, capture: float) -> float:
+    """What a choice of lengths costs, in tokens: padding, captures, and hosts that micro-batches longer than all wait for."""
     least = [min((length for length in lengths if length >= each), default=None) for each in tokens]
-    padding = sum(PLAIN if found is None else found - each for found, each in zip(least, tokens, strict=True))
-    return padding + CAPTURE * len(lengths)
+    each_costs = (
+        max(0.0, launch - each) if found is None else found - each for found, each in zip(least, tokens, strict=True)
+    )
+    return sum(each_costs) + capture * len(lengths)
 
 
 def test_few_micro_batches_are_not_replayed() -> None:
-    assert lengths_for([]) == []
-    assert lengths_for([3008] * 6) == []
-    assert lengths_for([3008] * 7) == [3008]
-    assert lengths_for([3000] * 20) == [3008]
-    assert lengths_for([3000] * 20 + [9000]) == [3008]  # a single long one runs as ever
-    assert lengths_for([3000] * 20 + [9000] * 20) == [3008, 9024]
+    assert lengths_for([], **H100) == []
+    assert lengths_for([3008] * 8, **H100) == []
+    assert lengths_for([3008] * 9, **H100) == [3008]
+    assert lengths_for([2900] * 20, **H100) == [2944]
+    assert lengths_for([2900] * 20 + [1500] * 20, **H100) == [1536, 2944]
+
+
+def test_long_micro_batches_are_not_replayed_as_their_gpu_does_not_wait() -> None:
+    assert lengths_for([5800] * 1000, **H100) == []
+    assert lengths_for([2900] * 20 + [5800] * 1000, **H100) == [2944]
+    slow = {name: tokens / 12 for name, tokens in H100.items()}  # a GPU of a twelfth of the speed
+    assert lengths_for([2900] * 1000, **slow) == []
+    assert lengths_for([250] * 1000, **slow) == [256]
+
+
+def test_a_gpus_speed_is_that_of_its_matrix_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    products: list[torch.Size] = []
+    plain, randn = torch.mm, torch.randn
+
+    class Event:
+        def __init__(self, *, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            self.products = len(products)
+
+        def synchronize(self) -> None:
+            pass
+
+        def elapsed_time(self, other: "Event") -> float:
+            return 2.0 * (other.products - self.products)  # milliseconds
+
+    def mm(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        products.append(one.shape)
+        return plain(one, other)
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch, "mm", mm)
+    monkeypatch.setattr(torch, "randn", lambda *shape, device, dtype: randn(*shape, dtype=dtype))
+    found = tokens_a_second(1000, torch.device("cuda", 0), side=64)
+    assert found == int(0.55 * 2 * 64**3 / 0.002 / 4000)
+    assert set(products) == {torch.Size([64, 64])}
+    assert tokens_a_second(1000, torch.device("cpu")) == 0
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -68,10 +109,11 @@ def test_no_other_lengths_cost_less(seed: int) -> None:
     rng = random.Random(seed)
     values = [MULTIPLE * rng.randint(1, 60) for _ in range(7)]
     tokens = rng.choices(values, weights=[rng.random() ** 2 for _ in values], k=rng.randint(1, 120))
-    found = lengths_for(tokens)
+    costs = {"launch": rng.uniform(0, 5000), "capture": rng.uniform(0, 9000)}
+    found = lengths_for(tokens, **costs)
     assert found == sorted(set(found))
     choices = (chosen for size in range(8) for chosen in itertools.combinations(sorted(set(tokens)), size))
-    assert cost(tokens, found) == min(cost(tokens, list(chosen)) for chosen in choices)
+    assert cost(tokens, found, **costs) == pytest.approx(min(cost(tokens, list(c), **costs) for c in choices))
 
 
 @pytest.mark.parametrize("count", [64, 500, 5000])
@@ -79,7 +121,7 @@ def test_no_other_lengths_cost_less(seed: int) -> None:
 def test_lengths_are_few_and_close(count: int, spread: float) -> None:
     rng = random.Random(count)
     tokens = [max(2, round(rng.lognormvariate(8, spread))) for _ in range(count)]
-    lengths = lengths_for(tokens)
+    lengths = lengths_for(tokens, launch=3800.0, capture=5000.0)
     assert 1 <= len(lengths) <= MOST
     assert all(length % MULTIPLE == 0 for length in lengths)
     if count > 64 and spread <= 0.2:
@@ -150,7 +192,7 @@ def replaying(monkeypatch: pytest.MonkeyPatch) -> type[Graph]:
 
 def replays(objective: Objective, tokens: list[int], rows: int = 6, longest: int = 64) -> Replays:
     cpu = torch.device("cpu")
-    made = Replays(objective._states, lengths_for(tokens), longest=longest, rows=rows, device=cpu)
+    made = Replays(objective._states, lengths_for(tokens, **H100), longest=longest, rows=rows, device=cpu)
     objective._replays = made
     return made
 
@@ -236,7 +278,7 @@ def test_every_micro_batch_has_as_many_bounds_and_a_multiple_of_tokens(model: An
 
 def test_on_a_cpu_nothing_is_replayed(model: Any) -> None:
     objective = Objective(model, longest=64)
-    assert objective.replay([50] * 40, rows=6) == "this is no GPU"
+    assert objective.replay([50] * 40, rows=6, speed=28_000) == "this is no GPU"
     assert not objective.replaying
 
 

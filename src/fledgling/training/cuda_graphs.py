@@ -23,36 +23,60 @@ log = logging.getLogger(__name__)
 
 MOST = 12  # lengths, so as many graphs
 MULTIPLE = 64  # of tokens, for kernels
-# In tokens that take as long, of 3.84e9 weights on an H100 (docs/performance.md): 0.2 s to capture a length, and 30 ms
-# that a micro-batch takes longer where it is not replayed.
-CAPTURE, PLAIN = 5000, 780
+# Seconds a layer, forward and backward, on hosts of H100s (docs/performance.md): what the host takes to launch its
+# kernels, and to have it captured.
+LAUNCH_S, CAPTURE_S = 0.0041, 0.0063
+# Of the speed of a GPU's matrix products, what a training has; a weight is multiplied and added forward and backward.
+SHARE, OPERATIONS = 0.55, 4
 
 States = Callable[[Batch], torch.Tensor]
 
 
-def lengths_for(tokens: Iterable[int]) -> list[int]:
+def tokens_a_second(weights: int, device: torch.device, *, side: int = 8192) -> int:
+    """About how many tokens a training of a model of so many weights takes on this GPU; 0 where there is none.
+
+    Measured on a product of two bf16 matrices of `side` rows and columns, for some milliseconds.
+    """
+    if device.type != "cuda":
+        return 0
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    matrix = torch.randn(side, side, device=device, dtype=torch.bfloat16)
+    times = 5
+    for number in range(2 * times):
+        if number == times:  # warm
+            start.record()
+        torch.mm(matrix, matrix)
+    end.record()
+    end.synchronize()
+    a_second = times * 2 * side**3 / (start.elapsed_time(end) / 1e3)
+    return int(SHARE * a_second / (OPERATIONS * weights))
+
+
+def lengths_for(tokens: Iterable[int], *, launch: float, capture: float) -> list[int]:
     """The lengths that micro-batches of so many `tokens` are padded to, ascending, so that all take the least time.
 
-    A micro-batch that is longer than all of them is not replayed; where too few are alike, none is.
+    `launch` is what the host takes for one that is not replayed, `capture` what one more length costs, both in tokens
+    that the GPU takes as long for. A GPU that has more to do in a micro-batch than its host gains nothing from a replay.
+    A micro-batch that is longer than all lengths is not replayed; where too few are alike, none is.
     """
     counts = sorted(Counter(math.ceil(each / MULTIPLE) * MULTIPLE for each in tokens).items())
     before = [0, *itertools.accumulate(count for _, count in counts)]
     sums = [0, *itertools.accumulate(length * count for length, count in counts)]
-    every = before[-1]
-    best: tuple[float, list[int]] = (PLAIN * every, [])
+    waits = [0, *itertools.accumulate(max(0.0, launch - length) * count for length, count in counts)]
+    best: tuple[float, list[int]] = (waits[-1], [])
     # The least that the shortest micro-batches cost in so many lengths, the last of which holds the longest of them.
     least: dict[int, tuple[float, list[int]]] = {0: (0.0, [])}
     for _ in range(MOST):
         least = {
             end: min(
-                (cost + CAPTURE + length * (before[end] - before[start]) - (sums[end] - sums[start]), [*chosen, length])
+                (cost + capture + length * (before[end] - before[start]) - (sums[end] - sums[start]), [*chosen, length])
                 for start, (cost, chosen) in least.items()
                 if start < end
             )
             for end, (length, _) in enumerate(counts, 1)
             if min(least, default=end) < end
         }
-        best = min([best, *((cost + PLAIN * (every - before[end]), chosen) for end, (cost, chosen) in least.items())])
+        best = min([best, *((cost + waits[-1] - waits[end], chosen) for end, (cost, chosen) in least.items())])
     return best[1]
 
 

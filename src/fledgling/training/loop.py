@@ -26,6 +26,7 @@ from fledgling.models import adapter
 from fledgling.progress import emit, progress_bar
 from fledgling.training import agreement
 from fledgling.training.batch import Batch
+from fledgling.training.cuda_graphs import tokens_a_second
 from fledgling.training.objective import Objective
 from fledgling.training.recipe import Layout, Recipe, pack, rate, spread
 from fledgling.training.tokens import IGNORED, Row
@@ -42,7 +43,7 @@ HISTORY = "history.json"
 class Work:
     """What one training does: rows as `layout` lays them out, and where its checkpoints go under which name.
 
-    `val` holds micro-batches. `cuda_graphs` has those of the training replayed where that is possible, and is True where
+    `weights` are those of the base, `val` holds micro-batches. `cuda_graphs` has those of the training replayed where that is possible, and is True where
     it is to be said that it is not. After each of `candidates`' steps the adapter's weights are written to its path.
     """
 
@@ -50,6 +51,7 @@ class Work:
     val: list[list[Row]]
     recipe: Recipe
     layout: Layout
+    weights: int
     folder: Path
     run: str
     deepspeed: bool
@@ -110,7 +112,8 @@ def fit(model: Any, work: Work, group: Group) -> Result:
     tokens = plan.most_tokens([len(row.input_ids) for row in work.rows])
     if work.cuda_graphs:
         rows = max(len(batch) for step in plan.micro_batches for part in step for batch in part)
-        if reason := objective.replay(itertools.chain(*tokens), rows):
+        speed = group.least(tokens_a_second(work.weights, group.device))  # so that all pad alike
+        if reason := objective.replay(itertools.chain(*tokens), rows, speed):
             level = logging.INFO if work.cuda_graphs == "auto" else logging.WARNING
             log.log(level, "micro-batches are not replayed from CUDA graphs: %s", reason)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

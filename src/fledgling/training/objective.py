@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from fledgling.models import last_layer
-from fledgling.training import attention, cpu_loss
+from fledgling.training import attention, cpu_loss, cuda_graphs
 from fledgling.training.batch import Batch
 from fledgling.training.cuda_graphs import Replays, lengths_for
 from fledgling.training.tokens import Row
@@ -63,10 +63,11 @@ class Objective(torch.nn.Module):
         self._apart = apart
         self.model.get_base_model().set_attn_implementation(self._implementations[apart])
 
-    def replay(self, tokens: Iterable[int], rows: int) -> str | None:
+    def replay(self, tokens: Iterable[int], rows: int, speed: int) -> str | None:
         """Have the model's passes replayed from CUDA graphs; why not, where they cannot or need not be.
 
-        `tokens` are those of each micro-batch to come, `rows` the most rows that one has.
+        `tokens` are those of each micro-batch to come, `rows` the most rows that one has, `speed` the tokens that this
+        GPU takes a second.
         """
         device = next(self.model.parameters()).device
         if device.type != "cuda":
@@ -75,8 +76,10 @@ class Objective(torch.nn.Module):
             return f"rows are kept apart {self._apart.value}"
         if self._asks:
             return "rows reach beyond the switch of the model's RoPE, which asks the GPU after every pass"
-        if not (lengths := lengths_for(tokens)):
-            return "too few micro-batches are alike"
+        layers = self.model.get_base_model().config.get_text_config().num_hidden_layers
+        launch, capture = (seconds * layers * speed for seconds in (cuda_graphs.LAUNCH_S, cuda_graphs.CAPTURE_S))
+        if not (lengths := lengths_for(tokens, launch=launch, capture=capture)):
+            return "they are so long that the GPU does not wait for its host, or too few are alike"
         self._replays = Replays(self._states, lengths, longest=self._longest, rows=rows, device=device)
         return None
 

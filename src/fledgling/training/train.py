@@ -77,12 +77,8 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     if rows.too_long:
         log.warning("%d rows are longer than recipe.max_length %d and left out", rows.too_long, recipe.max_length)
     lengths = [len(row.input_ids) for row in rows.rows]
-    held = tensors.of_checkpoint(base.checkpoint)
-    pays = compiles(
-        where.get("compile", "auto"),
-        weights=sum(math.prod(tensor.shape) for tensor in held.values()),
-        tokens=sum(lengths) * recipe.epochs,
-    )
+    weights = sum(math.prod(tensor.shape) for tensor in tensors.of_checkpoint(base.checkpoint).values())
+    pays = compiles(where.get("compile", "auto"), weights=weights, tokens=sum(lengths) * recipe.epochs)
     compiled = backend == "peft" and pays and objective.can_compile()
     given = where.get("micro_batch_tokens", "auto")
     try:
@@ -101,7 +97,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     )
     folder = out.parent / "checkpoints"
     kept = kept_after(plan.steps, recipe.candidates)
-    weights = {step: folder / f"candidates-{run[:16]}" / f"{step}.safetensors" for step in kept}
+    candidates = {step: folder / f"candidates-{run[:16]}" / f"{step}.safetensors" for step in kept}
     work = loop.Work(
         rows=rows.rows,
         val=[
@@ -110,11 +106,12 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
         ],
         recipe=recipe,
         layout=plan,
+        weights=weights,
         folder=folder,
         run=run,
         deepspeed=deepspeed,
         cuda_graphs=_replayed(where.get("cuda_graphs", "auto"), recipe, deepspeed, tokens=largest, fitting=fitting),
-        candidates=weights,
+        candidates=candidates,
     )
     with importing():
         slm = load(base.checkpoint, recipe, device=group.device)
@@ -127,7 +124,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     for number, step in enumerate(kept, 1):
         place = out.parent / str(number)
         (place / adapter.MANIFEST).unlink(missing_ok=True)  # until the new files are whole, none is vouched for
-        copy_file(weights[step], place / adapter.WEIGHTS)
+        copy_file(candidates[step], place / adapter.WEIGHTS)
         adapter.write_config(result.model, adapter.name_of(base), place / adapter.CONFIG)
         adapter.seal(place, track=track, model=base, data=data, recipe=recipe.to_json(), backend=backend)
     artefacts.write(
