@@ -11,15 +11,17 @@ import pytest
 import torch
 
 from fledgling.errors import ConfigError, DataError
-from fledgling.training import agreement
+from fledgling.training import agreement, attention
 from fledgling.training.batch import Batch
-from fledgling.training.objective import Apart, Objective
+from fledgling.training.objective import Apart, Objective, compile_layers
 from fledgling.training.peft_backend import load
 from fledgling.training.recipe import Recipe
 from fledgling.training.tokens import Row
+from fledgling.training.updates import Group
 from tests.unit import tiny_models
 
 CPU = torch.device("cpu")
+ONE = Group(0, 1, CPU)
 RECIPE = Recipe(
     learning_rate=1e-3,
     epochs=1,
@@ -44,6 +46,7 @@ FASTEST = {
     "gemma2": Apart.MASK,
     "bloom": Apart.ALONE,
     "lfm2": Apart.ALONE,
+    "recurrent_gemma": Apart.ALONE,
     "rwkv": Apart.ALONE,
     "gpt_oss": Apart.ALONE,
     "mamba2": Apart.ALONE,
@@ -87,7 +90,7 @@ def test_every_model_learns_from_its_own_loss(kind: str, tmp_path: Path, caplog:
     wanted_gradients = torch.autograd.grad(wanted, list(trained.values()), allow_unused=True)
     objective = Objective(model.train(), longest=31)
     with caplog.at_level(logging.WARNING):
-        agreement.settle(objective, ROWS, CPU)
+        agreement.settle(objective, ROWS, ONE)
     assert objective.training
     assert objective.apart is FASTEST[kind]
     assert any("kept apart" in record.message for record in caplog.records) is (FASTEST[kind] is not objective.ways[0])
@@ -113,13 +116,104 @@ def test_a_head_that_nobody_knows_is_refused(tmp_path: Path) -> None:
         return found
 
     base.forward = forward
-    with pytest.raises(DataError, match=r"differ from the model's own by .* train another checkpoint"):
-        agreement.settle(Objective(model.train(), longest=31), ROWS, CPU)
+    with pytest.raises(DataError, match=r"log probabilities differ by .*; train another checkpoint"):
+        agreement.settle(Objective(model.train(), longest=31), ROWS, ONE)
+
+
+def test_a_loss_that_is_not_finite_is_for_the_first_step_to_say(tmp_path: Path) -> None:
+    model = loaded("llama", tmp_path)
+    model.get_base_model().model.norm.weight.data.fill_(float("nan"))
+    objective = Objective(model.train(), longest=31)
+    agreement.settle(objective, ROWS, ONE)
+    assert objective.apart is Apart.KERNEL
+    assert model.get_base_model().config._attn_implementation == attention.ONE_BY_ONE
+
+
+def test_a_word_that_the_model_forbids_is_left_out(tmp_path: Path) -> None:
+    model = loaded("lfm2", tmp_path)
+    base = model.get_base_model()
+    plain, forbidden = base.forward, ROWS[1].input_ids[3]
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        found = plain(*args, **kwargs)
+        found.logits[..., forbidden] = -float("inf")
+        return found
+
+    base.forward = forward
+    objective = Objective(model.train(), longest=31)
+    agreement.settle(objective, ROWS, ONE)
+    assert objective.apart is Apart.ALONE
+
+
+def test_a_pass_that_fails_under_lora_is_said(tmp_path: Path) -> None:
+    model = loaded("llama", tmp_path)
+
+    def forward(*_: Any, **__: Any) -> Any:
+        raise AttributeError("'tuple' object has no attribute 'dtype'")
+
+    model.get_base_model().forward = forward
+    with pytest.raises(DataError, match="a pass under LoRA fails \\(AttributeError: 'tuple' object"):
+        agreement.settle(Objective(model.train(), longest=31), ROWS, ONE)
+
+
+def test_all_processes_take_the_way_of_the_one_that_found_most_against_it(tmp_path: Path) -> None:
+    class Other(Group):
+        def least(self, value: int) -> int:
+            return min(value, -2)
+
+    objective = Objective(loaded("llama", tmp_path).train(), longest=31)
+    agreement.settle(objective, ROWS, Other(0, 2, CPU))
+    assert objective.apart is Apart.ALONE
+
+
+@pytest.mark.parametrize(("longest", "way"), [(64, Apart.KERNEL), (65, Apart.ALONE)])
+def test_rows_beyond_the_switch_of_rope_are_taken_one_at_a_time(
+    longest: int, way: Apart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [3.0] * 4}
+    monkeypatch.setitem(
+        tiny_models.KINDS,
+        "phi3",
+        {"original_max_position_embeddings": 64, "rope_parameters": rope | {"original_max_position_embeddings": 64}},
+    )
+    objective = Objective(loaded("phi3", tmp_path).train(), longest=longest)
+    agreement.settle(objective, ROWS, ONE)
+    assert objective.apart is way
+    assert any("beyond the switch" in record.message for record in caplog.records) is (way is Apart.ALONE)
+
+
+def test_chunks_of_attention_shorter_than_a_row_are_the_models_own(tmp_path: Path) -> None:
+    model = loaded("llama", tmp_path)
+    model.get_base_model().config.attention_chunk_size = 30
+    assert Objective(model.train(), longest=30).ways[0] is Apart.KERNEL
+    assert Objective(model.train(), longest=31).ways[0] is Apart.MASK
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "bloom"])
+def test_layers_are_compiled_where_they_are_found(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda layer, **_: compiled.append(layer))
+    compile_layers(loaded(kind, tmp_path))
+    assert len(compiled) == (4 if kind == "llama" else 0)
+
+
+def test_layers_that_kernels_read_past_have_no_lora(tmp_path: Path) -> None:
+    mixer = {"mamba_n_heads": 4, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_chunk_size": 16, "num_local_experts": 0}
+    layers = {"layer_types": ["mamba", "attention"] * 2, "shared_intermediate_size": 48}
+    tiny_models.KINDS["granitemoehybrid"] = mixer | layers
+    try:
+        names = [
+            name for name, weight in loaded("granitemoehybrid", tmp_path).named_parameters() if weight.requires_grad
+        ]
+    finally:
+        del tiny_models.KINDS["granitemoehybrid"]
+    assert any("in_proj" in name for name in names)
+    assert not any("out_proj" in name for name in names)
 
 
 def test_one_short_row_is_enough_to_find_out(tmp_path: Path) -> None:
     objective = Objective(loaded("lfm2", tmp_path).train(), longest=31)
-    agreement.settle(objective, [row(6, 1)], CPU)
+    agreement.settle(objective, [row(6, 1)], ONE)
     assert objective.apart is Apart.ALONE
 
 

@@ -362,6 +362,31 @@ def test_a_batch_answers_as_its_rows_alone_whatever_the_model(
         assert answers[place] == written[0, ids.shape[1] :].tolist()
 
 
+@pytest.mark.parametrize("fault", ["beams", "no numbers"])
+def test_what_tells_rows_apart_is_neither_misled_nor_silent(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from fledgling.slm.transformers_engine import TransformersSlm
+
+    checkpoint = tiny_models.save("llama", tmp_path)
+    if fault == "beams":
+        path = checkpoint / "generation_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"num_beams": 3, "repetition_penalty": 1.3}))
+    slm = TransformersSlm(checkpoint, precision="fp32", batch_size=4, decoding=Decoding(6, (2,), 0))
+    if fault == "no numbers":
+        plain = slm._model.forward
+
+        def forward(*args: Any, attention_mask: Any = None, **more: Any) -> Any:
+            found = plain(*args, attention_mask=attention_mask, **more)
+            found.logits[~attention_mask.bool().all(-1)] = float("nan")  # rows that are padded
+            return found
+
+        monkeypatch.setattr(slm._model, "forward", forward)
+    requests = [Request(prompt=[5 + (7 * i + j) % 80 for j in range(3 + 9 * i)]) for i in range(4)]
+    list(slm.answers(requests, lambda _: None))
+    assert any("answered one by one" in record.message for record in caplog.records) is (fault == "no numbers")
+
+
 @pytest.mark.parametrize(
     ("apart", "expected"), [(False, [8, 4, 2, 2, 2, 2, 1]), (True, [4, 4, 2, 2, 2, 2, 1])], ids=["whole", "two parts"]
 )
@@ -378,7 +403,7 @@ def test_out_of_memory_in_generate_halves_the_batch(
     generate, sizes = slm._model.generate, []
 
     def crowded(input_ids: Any, **rest: Any) -> Any:
-        if rest.get("output_logits"):  # not a batch of the stage
+        if rest["generation_config"].output_logits:  # not a batch of the stage
             return generate(input_ids=input_ids, **rest)
         sizes.append(len(input_ids))
         if len(input_ids) > 2:

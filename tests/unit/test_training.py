@@ -577,6 +577,27 @@ def test_a_loss_that_is_not_finite_stops(trained: Runner, monkeypatch: pytest.Mo
     assert sorted(path.name for path in kept.parent.iterdir()) == ["checkpoint-2"]
 
 
+def test_a_resumed_training_pads_as_it_began(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lengths that micro-batches are padded to follow a speed that no two starts measure alike."""
+    from fledgling.training import loop
+
+    speeds = []
+
+    def replay(objective: Any, tokens: Any, rows: int, speed: int) -> str:
+        speeds.append(speed)
+        return "this is a test"
+
+    given = settings_with(training={"cuda_graphs": True})
+    monkeypatch.setattr(loop.Objective, "replay", replay)
+    monkeypatch.setattr(loop, "tokens_a_second", lambda *_: 111)
+    trained.killed("paced", "checkpoint.after_seal:1", given)
+    monkeypatch.setattr(loop, "tokens_a_second", lambda *_: 222)
+    trained("paced", given)
+    assert speeds == [111]
+    trained("paced anew", given)
+    assert speeds == [111, 222]
+
+
 def test_a_weight_that_is_not_finite_is_never_sealed(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

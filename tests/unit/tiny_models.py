@@ -35,6 +35,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "granite": {"logits_scaling": 8.0, "embedding_multiplier": 4.0},
     "bloom": GPT,  # biases by distance, which are no positions
     "lfm2": {"block_ff_dim": 48, "layer_types": ["conv", "full_attention"] * 2},
+    "recurrent_gemma": {  # its logits have a cap
+        "lru_width": 32,
+        "attention_window_size": 8,
+        "block_types": ["recurrent", "attention"],
+        "num_hidden_layers": 2,
+        "logits_soft_cap": 4.0,
+    },
     "rwkv": {"attention_hidden_size": 32},  # takes padding for text, too
     "gpt_oss": {"num_local_experts": 2, "num_experts_per_tok": 1, "sliding_window": 8},  # sinks
     "mamba2": {"num_heads": 8, "head_dim": 8, "state_size": 8, "n_groups": 1, "expand": 2, "chunk_size": 16},

@@ -26,12 +26,15 @@ def kernel(model: Any, longest: int) -> str | None:
     `longest` is the most tokens that a row has. On a GPU a kernel for all rows does it (from compute capability 8.0 on),
     on a CPU one row follows another. Under it, transformers makes no mask.
     """
+    config = model.get_base_model().config.get_text_config()
+    chunk, window = (getattr(config, key, None) for key in ("attention_chunk_size", "sliding_window"))
+    if chunk is not None and chunk < longest:
+        return None
     if torch.cuda.is_available():
         if torch.cuda.get_device_capability() < (8, 0):
             return None
         name, function = NAME, attend
     else:
-        window = getattr(model.get_base_model().config.get_text_config(), "sliding_window", None)
         if window is not None and window < longest:
             return None
         name, function = ONE_BY_ONE, attend_one_by_one

@@ -107,12 +107,15 @@ def fit(model: Any, work: Work, group: Group) -> Result:
     model.train()
     every = itertools.chain(work.rows, *work.val)
     objective = Objective(model, longest=max(len(row.input_ids) for row in every))
-    agreement.settle(objective, work.rows, group.device)
+    agreement.settle(objective, work.rows, group)
+    resume = _resume(work, group)
     # Processes wait for the one that has most to do, so all of them pad to its tokens: then all capture at a time, too.
     tokens = plan.most_tokens([len(row.input_ids) for row in work.rows])
+    speed = 0
     if work.cuda_graphs:
         rows = max(len(batch) for step in plan.micro_batches for part in step for batch in part)
-        speed = group.least(tokens_a_second(work.weights, group.device))  # so that all pad alike
+        # All pad alike, and go on as they began.
+        speed = _speed_of(resume) or group.least(tokens_a_second(work.weights, group.device))
         if reason := objective.replay(itertools.chain(*tokens), rows, speed):
             level = logging.INFO if work.cuda_graphs == "auto" else logging.WARNING
             log.log(level, "micro-batches are not replayed from CUDA graphs: %s", reason)
@@ -127,9 +130,9 @@ def fit(model: Any, work: Work, group: Group) -> Result:
         # Dropout draws from one stream of random numbers: who comes first would change what is trained.
         apart = None if recipe.dropout else cores
         update = Summed(trained, group, weight_decay=recipe.weight_decay, cores=apart)
-    meter = _Meter(work, group)
+    meter = _Meter(work, group, speed)
     start = 0
-    if resume := _resume(work, group):
+    if resume:
         update.load(resume)
         start = checkpoints.step(resume)
         meter.go_on(resume)
@@ -290,6 +293,11 @@ def _resume(work: Work, group: Group) -> Path | None:
     return newest
 
 
+def _speed_of(resume: Path | None) -> int:
+    """The tokens a second that the run before went by; 0 where there was none."""
+    return int(read_json(resume / HISTORY)["gpu_tokens_per_s"]) if resume else 0
+
+
 def _save(
     update: Update,
     work: Work,
@@ -316,9 +324,9 @@ def _save(
 class _Meter:
     """The history: loss, speed and memory every few steps, without making the host wait in between."""
 
-    def __init__(self, work: Work, group: Group) -> None:
+    def __init__(self, work: Work, group: Group, speed: int) -> None:
         self.history: list[dict[str, float]] = []
-        self._work, self._group = work, group
+        self._work, self._group, self._speed = work, group, speed
         self._every = max(1, min(10, work.layout.steps // 20))
         lengths = [len(row.input_ids) for row in work.rows]
         counts = [
@@ -332,7 +340,7 @@ class _Meter:
     def note(self, folder: Path) -> None:
         """Write what `go_on` needs."""
         losses = [float(loss) for loss in self._losses]
-        write_json(folder / HISTORY, {"history": self.history, "losses": losses})
+        write_json(folder / HISTORY, {"history": self.history, "losses": losses, "gpu_tokens_per_s": self._speed})
 
     def go_on(self, folder: Path) -> None:
         """Take up the history that was written there."""

@@ -4,6 +4,7 @@ wait for the card."""
 import contextlib
 import enum
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ from fledgling.training import attention, cpu_loss, cuda_graphs
 from fledgling.training.batch import Batch
 from fledgling.training.cuda_graphs import Replays, lengths_for
 from fledgling.training.tokens import Row
+
+log = logging.getLogger(__name__)
 
 TILE_WORDS = 32768  # logits held at once, with TRL's own tokens a tile (fledgling.models.memory)
 
@@ -36,15 +39,17 @@ class Objective(torch.nn.Module):
         super().__init__()
         self.model = model
         self._own = model.get_base_model().config._attn_implementation
-        kernel = attention.kernel(model, longest)
+        self._asks = not tabulate_rope(model, longest)
         self._implementations = {Apart.MASK: self._own, Apart.ALONE: self._own}
-        if kernel is not None:
+        if self._asks:  # angles depend on the longest row of the micro-batch
+            del self._implementations[Apart.MASK]
+            log.warning("rows are kept apart %s (slower): they reach beyond the switch of its RoPE", Apart.ALONE.value)
+        elif (kernel := attention.kernel(model, longest)) is not None:
             self._implementations = {Apart.KERNEL: kernel, **self._implementations}
         self._softcap, self._scale = _logits(model.get_base_model())
         self.keep(self.ways[0])
         self._longest = 1 << (longest - 1).bit_length()  # one number for all batches, so that nothing compiles again
         self._replays: Replays | None = None
-        self._asks = not tabulate_rope(model, longest)
         if not torch.cuda.is_available() and not model.is_gradient_checkpointing:  # it runs a layer again, later
             last_layer.install(model.get_base_model())
 
@@ -166,9 +171,13 @@ def compile_layers(model: Any) -> None:
     """
     torch._dynamo.config.recompile_limit = max(16, torch._dynamo.config.recompile_limit)
     base = model.get_base_model()
+    layers = getattr(base.base_model, "layers", None)
+    if layers is None:
+        log.info("the model's layers are not compiled (slower): they have a name of their own")
+        return
     # The first layer's input needs a gradient like those of the others, or it would be compiled apart: half a minute.
     base.get_input_embeddings().register_forward_hook(_needs_gradient)
-    for layer in base.base_model.layers:
+    for layer in layers:
         layer.compile(dynamic=True)
 
 
@@ -242,5 +251,5 @@ def _logits(base: Any) -> tuple[float | None, float]:
             divides = name == "logits_scaling" and config.model_type != "hyperclovax"
             scale = 1 / given if divides else float(given)
             break
-    cap: float | None = getattr(config, "final_logit_softcapping", None)
-    return cap, scale
+    caps = (getattr(config, name, None) for name in ("final_logit_softcapping", "logits_soft_cap"))
+    return next((cap for cap in caps if cap is not None), None), scale

@@ -10,8 +10,8 @@ from fledgling.errors import ConfigError
 from fledgling.models.loading import Precision, load_model
 from fledgling.training.recipe import Recipe
 
-# Their kernels read these weights without calling the layers, so LoRA would do nothing there; PEFT refuses it.
-MAMBA = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
+# Their kernels read these weights without calling the layers, so LoRA would do nothing there; PEFT refuses it for most.
+MAMBA = frozenset({"bamba", "falcon_h1", "falcon_mamba", "granitemoehybrid", "mamba", "mamba2", "nemotron_h", "zamba2"})
 READ_BY_KERNELS = ["out_proj", "conv1d"]
 FUSED = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj")  # the Phi-3 family; q_proj matches nothing there
 

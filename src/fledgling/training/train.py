@@ -92,7 +92,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     largest = max(tokens for step in plan.most_tokens(lengths) for tokens in step)
     data = {"train": sha256_file(train_data), "val": sha256_file(val_data)}
     run = digest(
-        [recipe.to_json(), data, base.fingerprint, base.chat_template_sha256, list(_prompting(settings)), backend, 2]
+        [recipe.to_json(), data, base.fingerprint, base.chat_template_sha256, list(_prompting(settings)), backend, 3]
         + ([group.world] if deepspeed else [])  # DeepSpeed's checkpoints hold one part a process
     )
     folder = out.parent / "checkpoints"

@@ -9,7 +9,7 @@ from typing import Any
 os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(Path(tempfile.gettempdir()) / f"fledgling-unsloth-{os.getuid()}"))
 
 # Its causal models leave the logits away otherwise, which agreement.settle holds the loss against.
-os.environ.setdefault("UNSLOTH_RETURN_LOGITS", "1")
+os.environ["UNSLOTH_RETURN_LOGITS"] = "1"
 
 import unsloth  # patches transformers, trl and peft, so it comes first  # noqa: F401
 from unsloth import FastModel
