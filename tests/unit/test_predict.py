@@ -362,6 +362,31 @@ def test_a_batch_answers_as_its_rows_alone_whatever_the_model(
         assert answers[place] == written[0, ids.shape[1] :].tolist()
 
 
+@pytest.mark.parametrize("moved", [False, True])
+def test_an_adapter_that_reaches_no_layer_is_refused(moved: bool, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from safetensors.torch import load_file, save_file
+
+    from fledgling.models import adapter as adapters
+    from fledgling.models.loading import load_model
+    from fledgling.slm.transformers_engine import TransformersSlm
+
+    checkpoint = tiny_models.save("llama", tmp_path / "checkpoint")
+    lora = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["q_proj"], init_lora_weights=False)
+    get_peft_model(load_model(checkpoint, "fp32"), lora).save_pretrained(tmp_path / "adapter")
+    if moved:
+        weights = load_file(tmp_path / "adapter" / adapters.WEIGHTS)
+        first, *rest = sorted(weights)
+        named = {first.replace("model.layers", "language_model.layers"): weights[first]}
+        save_file(named | {name: weights[name] for name in rest}, tmp_path / "adapter" / adapters.WEIGHTS)
+    how = {"precision": "fp32", "batch_size": 1, "decoding": Decoding(6, (2,), 0), "adapters": [tmp_path / "adapter"]}
+    if not moved:
+        TransformersSlm(checkpoint, **how)
+        return
+    with pytest.raises(DataError, match=r"2 tensors are in the file or in the model but not in both, .*language_model"):
+        TransformersSlm(checkpoint, **how)
+
+
 @pytest.mark.parametrize("fault", ["beams", "no numbers"])
 def test_what_tells_rows_apart_is_neither_misled_nor_silent(
     fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

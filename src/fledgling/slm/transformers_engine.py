@@ -12,7 +12,9 @@ import torch
 from transformers import GenerationConfig
 
 from fledgling.cores import PARTS, TwoAtATime
-from fledgling.models import last_layer
+from fledgling.errors import DataError
+from fledgling.models import last_layer, tensors
+from fledgling.models.adapter import WEIGHTS
 from fledgling.models.loading import Precision, load_model
 from fledgling.slm.batches import OutOfMemory, batched, by_adapter, longest_first, shuffled
 from fledgling.slm.engine import Answer, Decoding, Found, Request
@@ -63,6 +65,7 @@ class TransformersSlm:
                 model.load_adapter(where, adapter_name=name, **options)
             else:
                 model = PeftModel.from_pretrained(model, where, adapter_name=name, **options)
+            _require_whole(model, name, adapter)
         self._model = model.eval()
         self._generation = GenerationConfig(
             do_sample=False,
@@ -199,6 +202,22 @@ class TransformersSlm:
             if token in self._decoding.stops:
                 return tokens[: i + 1]
         return tokens
+
+
+def _require_whole(model: Any, name: str, adapter: Path) -> None:
+    """Refuse an adapter that PEFT loaded in part: what finds no layer is left out, and the rest of it starts at random.
+
+    Raises:
+        DataError: names the folder and a tensor.
+    """
+    from peft import get_peft_model_state_dict
+
+    held = {tensor.name for tensor in tensors.of_file(adapter / WEIGHTS)}
+    if strangers := sorted(held ^ set(get_peft_model_state_dict(model, adapter_name=name))):
+        raise DataError(
+            f"{adapter / WEIGHTS}: {len(strangers)} tensors are in the file or in the model but not in both, such as "
+            f"{strangers[0]!r}, so the adapter would not answer as it was trained; train it again on this base"
+        )
 
 
 def left_padded(prompts: list[list[int]], pad: int) -> tuple[Any, Any]:
