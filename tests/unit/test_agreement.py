@@ -166,20 +166,23 @@ def test_all_processes_take_the_way_of_the_one_that_found_most_against_it(tmp_pa
     assert objective.apart is Apart.ALONE
 
 
-@pytest.mark.parametrize(("longest", "way"), [(64, Apart.KERNEL), (65, Apart.ALONE)])
-def test_rows_beyond_the_switch_of_rope_are_taken_one_at_a_time(
-    longest: int, way: Apart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_long_row_changes_no_angle_of_the_rows_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [3.0] * 4}
-    monkeypatch.setitem(
-        tiny_models.KINDS,
-        "phi3",
-        {"original_max_position_embeddings": 64, "rope_parameters": rope | {"original_max_position_embeddings": 64}},
-    )
-    objective = Objective(loaded("phi3", tmp_path).train(), longest=longest)
+    switch = {"original_max_position_embeddings": 24}
+    monkeypatch.setitem(tiny_models.KINDS, "phi3", switch | {"rope_parameters": rope | switch})
+    model = loaded("phi3", tmp_path)
+    wanted = own_loss(model.eval())  # of 20, 31 and 7 tokens
+    objective = Objective(model, longest=31)
     agreement.settle(objective, ROWS, ONE)
-    assert objective.apart is way
-    assert any("beyond the switch" in record.message for record in caplog.records) is (way is Apart.ALONE)
+    assert objective.apart is Apart.KERNEL
+    passes = []
+    plain = objective._pass
+    monkeypatch.setattr(objective, "_pass", lambda ids, *more: passes.append(ids.shape[1]) or plain(ids, *more))
+    assert objective(Batch.of(ROWS)).item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert passes == [20, 31, 7]
+    objective(Batch.of([ROWS[0], ROWS[2]]))
+    objective(Batch.of([ROWS[1]]))
+    assert passes[3:] == [27, 31]  # nothing to keep apart in one pass
 
 
 def test_chunks_of_attention_shorter_than_a_row_are_the_models_own(tmp_path: Path) -> None:

@@ -324,7 +324,7 @@ def test_angles_are_looked_up_and_asked_for_once(far: Any, monkeypatch: pytest.M
     asked = []
     own = rotary(far).forward
     monkeypatch.setattr(rotary(far), "forward", lambda *given: asked.append(1) or own(*given))
-    assert tabulate_rope(far, SWITCH)
+    assert tabulate_rope(far, SWITCH) is None
     found = [states(far, length) for length in (30, 64, 9)]
     assert len(asked) == 1
     for one, other in zip(found, plain, strict=True):
@@ -338,7 +338,7 @@ def test_rows_beyond_its_switch_keep_longrope(far: Any) -> None:
 
     within, beyond = angles(20), angles(2 * SWITCH)
     assert not torch.allclose(within, beyond)
-    assert not tabulate_rope(far, SWITCH + 1)
+    assert tabulate_rope(far, SWITCH + 1) == SWITCH
     assert torch.equal(angles(20), within)
     assert torch.equal(angles(2 * SWITCH), beyond)
 
@@ -358,7 +358,7 @@ def test_padding_reaches_no_further_than_the_table(far: Any, longest: int) -> No
 def test_other_ropes_that_ask_are_named(model: Any, kinds: Any, settled: bool) -> None:
     (module,) = [each for each in model.modules() if type(each).__name__.endswith("RotaryEmbedding")]
     module.rope_type = kinds
-    assert tabulate_rope(model, 40) is settled
+    assert (tabulate_rope(model, 40) is None) is settled
 
 
 # --- more processes than one

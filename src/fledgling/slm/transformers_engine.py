@@ -106,9 +106,8 @@ class TransformersSlm:
         by_padding, by_batch = (
             float((other - padded)[words].abs().mean() / alone[words].abs().mean()) for other in (otherwise, alone)
         )
-        if not (
-            by_padding <= BY_PADDING[self.unit] and by_batch <= BY_BATCH
-        ):  # neither is a number where padded rows are none
+        # Neither is a number where what stands in padded rows is none.
+        if not (by_padding <= BY_PADDING[self.unit] and by_batch <= BY_BATCH):
             log.warning(
                 "this model takes padding for text (log probabilities change by %.1f %%): rows are answered one by one "
                 "(slower)",

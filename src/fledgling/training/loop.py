@@ -43,8 +43,8 @@ HISTORY = "history.json"
 class Work:
     """What one training does: rows as `layout` lays them out, and where its checkpoints go under which name.
 
-    `weights` are those of the base, `val` holds micro-batches. `cuda_graphs` has those of the training replayed where that is possible, and is True where
-    it is to be said that it is not. After each of `candidates`' steps the adapter's weights are written to its path.
+    `weights` are those of the base, `val` holds micro-batches. `cuda_graphs` has those of the training replayed where that
+    is possible, and is True where it is to be said that it is not. After each of `candidates`' steps the adapter's weights are written to its path.
     """
 
     rows: list[Row]

@@ -39,12 +39,9 @@ class Objective(torch.nn.Module):
         super().__init__()
         self.model = model
         self._own = model.get_base_model().config._attn_implementation
-        self._asks = not tabulate_rope(model, longest)
+        self._beyond = tabulate_rope(model, longest)
         self._implementations = {Apart.MASK: self._own, Apart.ALONE: self._own}
-        if self._asks:  # angles depend on the longest row of the micro-batch
-            del self._implementations[Apart.MASK]
-            log.warning("rows are kept apart %s (slower): they reach beyond the switch of its RoPE", Apart.ALONE.value)
-        elif (kernel := attention.kernel(model, longest)) is not None:
+        if (kernel := attention.kernel(model, longest)) is not None:
             self._implementations = {Apart.KERNEL: kernel, **self._implementations}
         self._softcap, self._scale = _logits(model.get_base_model())
         self.keep(self.ways[0])
@@ -77,6 +74,10 @@ class Objective(torch.nn.Module):
         device = next(self.model.parameters()).device
         if device.type != "cuda":
             return "this is no GPU"
+        if self._apart is not Apart.KERNEL:
+            return f"rows are kept apart {self._apart.value}"
+        if self._beyond is not None:
+            return "rows reach beyond the switch of the model's RoPE, which asks the GPU after every pass"
         if self._apart is not Apart.KERNEL:
             return f"rows are kept apart {self._apart.value}"
         if self._asks:
@@ -135,26 +136,39 @@ class Objective(torch.nn.Module):
 
     def _states(self, batch: Batch) -> torch.Tensor:
         """(tokens, hidden): what the head reads."""
+        if self._apart is Apart.ALONE or self._share_angles(batch):
+            ends = batch.starts.tolist()
+            rows = [slice(start, end) for start, end in itertools.pairwise(ends) if end > start]
+            return torch.cat(
+                [self._pass(batch.ids[:, row], batch.positions[:, row], _bounds(row, batch)) for row in rows]
+            )
+        with last_layer.read_at(batch.places):
+            return self._pass(batch.ids, batch.positions, batch.starts)
+
+    def _share_angles(self, batch: Batch) -> bool:
+        """Whether RoPE would turn the rows of a batch by angles that one row among them asks for."""
+        if self._beyond is None or len(batch.starts) == 2:
+            return False
+        return bool(batch.starts.diff().max() > self._beyond)
+
+    def _pass(self, ids: torch.Tensor, positions: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+        base = self.model.get_base_model()
         bounds: dict[str, Any] = {}
-        if self._apart is Apart.ALONE:
-            rows = [slice(start, end) for start, end in itertools.pairwise(batch.starts.tolist())]
-            return torch.cat([self._pass(batch.ids[:, row], batch.positions[:, row]) for row in rows])
         if self._apart is Apart.KERNEL:
             bounds = {
-                "cu_seq_lens_q": batch.starts,
-                "cu_seq_lens_k": batch.starts,
+                "cu_seq_lens_q": starts,
+                "cu_seq_lens_k": starts,
                 "max_length_q": self._longest,
                 "max_length_k": self._longest,
             }
-        with last_layer.read_at(batch.places):
-            return self._pass(batch.ids, batch.positions, **bounds)
-
-    def _pass(self, ids: torch.Tensor, positions: torch.Tensor, **bounds: Any) -> torch.Tensor:
-        base = self.model.get_base_model()
         with _autocast(ids):
             found = base.base_model(input_ids=ids, position_ids=positions, use_cache=False, **bounds)
         states: torch.Tensor = found.last_hidden_state[0]
         return states
+
+
+def _bounds(row: slice, batch: Batch) -> torch.Tensor:
+    return torch.tensor([0, row.stop - row.start], dtype=batch.starts.dtype, device=batch.starts.device)
 
 
 def can_compile() -> bool:
@@ -185,21 +199,24 @@ def _needs_gradient(_: Any, __: Any, output: torch.Tensor) -> torch.Tensor:
     return output.requires_grad_() if torch.is_grad_enabled() else output
 
 
-def tabulate_rope(model: Any, longest: int) -> bool:
+def tabulate_rope(model: Any, longest: int) -> int | None:
     """Have LongRoPE's angles looked up by position where no row goes beyond its switch; `longest` is the most tokens.
 
     transformers asks the card after every batch whether a position lies beyond it, and the host waits for the answer.
-    Says whether nothing of the kind is left to be asked (by LongRoPE beyond its switch, or by a dynamic RoPE).
+    What comes back are the tokens beyond which a row has the angles of all in its batch changed (by LongRoPE, or by a
+    dynamic RoPE), and None where no row has.
     """
-    settled = True
+    beyond: list[int] = []
     for module in model.modules():
         kinds = getattr(module, "rope_type", None)
+        every = [str(kind) for kind in (kinds.values() if isinstance(kinds, dict) else [kinds])]
+        if not any(kind == "longrope" or "dynamic" in kind for kind in every):
+            continue
         if kinds == "longrope" and longest <= _switch(module):
             module.forward = _Table(module.forward, longest)
         else:
-            every = kinds.values() if isinstance(kinds, dict) else [kinds]
-            settled = settled and not any("dynamic" in str(kind) or kind == "longrope" for kind in every)
-    return settled
+            beyond.append(_switch(module) or getattr(module, "original_max_seq_len", None) or 0)
+    return min(beyond, default=None)
 
 
 def _switch(rotary: Any) -> int:
