@@ -212,7 +212,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gpus", type=int, nargs="+", default=[n for n in (1, 2, 4, 8) if n <= max(1, here)])
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
-    parser.add_argument("--rows", type=int, default=2048, help="rows to train on")
+    parser.add_argument("--rows", type=int, default=8192, help="rows to train on; few have few lengths to be padded to")
     parser.add_argument("--asked", type=int, default=16384, help="rows to answer")
     parser.add_argument("--layers", type=int, default=32)
     parser.add_argument("--folder", type=Path, default=Path("results/benchmark"))
