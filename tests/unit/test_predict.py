@@ -362,6 +362,40 @@ def test_a_batch_answers_as_its_rows_alone_whatever_the_model(
         assert answers[place] == written[0, ids.shape[1] :].tolist()
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"no_repeat_ngram_size": 2},
+        {"bad_words_ids": [[83]]},
+        {"suppress_tokens": [83]},
+        {"begin_suppress_tokens": [83]},
+        {"forced_eos_token_id": 7},
+        {"sequence_bias": [[[83], -50.0]]},
+        {"guidance_scale": 2.0},
+        {"encoder_repetition_penalty": 1.5},
+        {"exponential_decay_length_penalty": [2, 3.0]},
+        {"max_time": 0.0001},
+        {"prompt_lookup_num_tokens": 3},
+        {"stop_strings": ["a"]},
+    ],
+    ids=lambda own: next(iter(own)),
+)
+def test_answers_are_greedy_whatever_the_checkpoint_asks_for(own: dict[str, Any], tmp_path: Path) -> None:
+    from fledgling.slm.transformers_engine import TransformersSlm
+
+    checkpoint = tiny_models.save("llama", tmp_path)
+    path = checkpoint / "generation_config.json"
+    requests = [Request(prompt=[5 + (7 * i + j) % 80 for j in range(3 + 9 * i)]) for i in range(3)]
+    plain, asked = json.loads(path.read_text()), []
+    for more in ({}, own):
+        path.write_text(json.dumps(plain | more), encoding="utf-8")
+        slm = TransformersSlm(checkpoint, precision="fp32", batch_size=1, decoding=Decoding(24, (2,), 0))
+        answers = {places[0]: answer.tokens for places, (answer,) in slm.answers(requests, lambda _: None)}
+        asked.append([answers[place] for place in range(3)])
+    assert asked[0] == asked[1]
+    assert 83 in (asked[0][0] or [])
+
+
 @pytest.mark.parametrize("moved", [False, True])
 def test_an_adapter_that_reaches_no_layer_is_refused(moved: bool, tmp_path: Path) -> None:
     from peft import LoraConfig, get_peft_model

@@ -51,6 +51,8 @@ class TransformersSlm:
         self._repeat = repeat
         self._compared = False
         model = load_model(checkpoint, precision)
+        # What is not set below transformers would take from the checkpoint: penalties, forbidden words, beams. vLLM does not.
+        model.generation_config = GenerationConfig()
         # int8 finds its outliers over the whole batch, and 4-bit kernels on a CPU add up by its size: both stay whole.
         apart = model.device.type == "cpu" and precision in ("fp32", "bf16")
         self._cores = TwoAtATime() if apart else None
