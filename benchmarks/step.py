@@ -12,7 +12,6 @@ replayed     the same again: nothing is left to capture
 
 import argparse
 import json
-import math
 import sys
 import time
 from collections.abc import Sequence
@@ -116,9 +115,8 @@ def main() -> None:
     )
     all_steps()
     tell(what="plain", **all_steps())
-    speed = tokens_a_second(
-        sum(math.prod(tensor.shape) for tensor in tensors.of_checkpoint(checkpoint).values()), group.device
-    )
+    weights = sum(tensor.numbers for tensor in tensors.of_checkpoint(checkpoint).values())
+    speed = tokens_a_second(weights, group.device)
     reason = objective.replay([sum(len(row.input_ids) for row in step) for step in steps], rows=args.rows, speed=speed)
     tell(what="replays", speed=speed, not_replayed=reason)
     tell(what="captured", **all_steps())

@@ -365,6 +365,9 @@ def test_a_batch_answers_as_its_rows_alone_whatever_the_model(
 @pytest.mark.parametrize(
     "own",
     [
+        {"num_beams": 3},
+        {"repetition_penalty": 1.3},
+        {"do_sample": True, "temperature": 5.0},
         {"no_repeat_ngram_size": 2},
         {"bad_words_ids": [[83]]},
         {"suppress_tokens": [83]},

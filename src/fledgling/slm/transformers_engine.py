@@ -71,8 +71,6 @@ class TransformersSlm:
         self._model = model.eval()
         self._generation = GenerationConfig(
             do_sample=False,
-            num_beams=1,
-            repetition_penalty=1.0,
             max_new_tokens=decoding.max_new_tokens,
             eos_token_id=list(decoding.stops),
             pad_token_id=decoding.pad,
@@ -127,8 +125,6 @@ class TransformersSlm:
             attention_mask=mask.to(device),
             generation_config=GenerationConfig(
                 do_sample=False,
-                num_beams=1,
-                repetition_penalty=1.0,
                 max_new_tokens=1,
                 pad_token_id=self._decoding.pad,
                 output_logits=True,

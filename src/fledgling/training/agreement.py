@@ -29,7 +29,7 @@ def settle(objective: Objective, rows: Sequence[Row], group: Group) -> None:
     """Have rows kept apart in the fastest way that gives the model's own loss; says so where that is a slower one.
 
     Raises:
-        DataError: not even a row alone does: the model's head is more than is known here.
+        DataError: not even a row alone does, as the model's head is more than is known here; or a pass fails.
     """
     asked = _cut(max(rows, key=lambda row: len(row.input_ids)), ASKED)
     front = _cut(rows[0], BEFORE)

@@ -108,15 +108,16 @@ def fit(model: Any, work: Work, group: Group) -> Result:
     every = itertools.chain(work.rows, *work.val)
     objective = Objective(model, longest=max(len(row.input_ids) for row in every))
     agreement.settle(objective, work.rows, group)
-    resume = _resume(work, group)
+    meter = _Meter(work, group)
+    if resume := _resume(work, group):
+        meter.go_on(resume)
     # Processes wait for the one that has most to do, so all of them pad to its tokens: then all capture at a time, too.
     tokens = plan.most_tokens([len(row.input_ids) for row in work.rows])
-    speed = 0
     if work.cuda_graphs:
         rows = max(len(batch) for step in plan.micro_batches for part in step for batch in part)
         # All pad alike, and go on as they began.
-        speed = _speed_of(resume) or group.least(tokens_a_second(work.weights, group.device))
-        if reason := objective.replay(itertools.chain(*tokens), rows, speed):
+        meter.speed = meter.speed or group.least(tokens_a_second(work.weights, group.device))
+        if reason := objective.replay(itertools.chain(*tokens), rows, meter.speed):
             level = logging.INFO if work.cuda_graphs == "auto" else logging.WARNING
             log.log(level, "micro-batches are not replayed from CUDA graphs: %s", reason)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -130,12 +131,10 @@ def fit(model: Any, work: Work, group: Group) -> Result:
         # Dropout draws from one stream of random numbers: who comes first would change what is trained.
         apart = None if recipe.dropout else cores
         update = Summed(trained, group, weight_decay=recipe.weight_decay, cores=apart)
-    meter = _Meter(work, group, speed)
     start = 0
     if resume:
         update.load(resume)
         start = checkpoints.step(resume)
-        meter.go_on(resume)
     bar = progress_bar(desc="train", total=plan.steps, initial=start, unit="step") if group.first else None
     meter.start(start)
     with Told() as told:
@@ -293,11 +292,6 @@ def _resume(work: Work, group: Group) -> Path | None:
     return newest
 
 
-def _speed_of(resume: Path | None) -> int:
-    """The tokens a second that the run before went by; 0 where there was none."""
-    return int(read_json(resume / HISTORY)["gpu_tokens_per_s"]) if resume else 0
-
-
 def _save(
     update: Update,
     work: Work,
@@ -322,11 +316,15 @@ def _save(
 
 
 class _Meter:
-    """The history: loss, speed and memory every few steps, without making the host wait in between."""
+    """The history: loss, speed and memory every few steps, without making the host wait in between.
 
-    def __init__(self, work: Work, group: Group, speed: int) -> None:
+    `speed` is the tokens that the GPU was found to take a second, 0 until then.
+    """
+
+    def __init__(self, work: Work, group: Group) -> None:
         self.history: list[dict[str, float]] = []
-        self._work, self._group, self._speed = work, group, speed
+        self.speed = 0
+        self._work, self._group = work, group
         self._every = max(1, min(10, work.layout.steps // 20))
         lengths = [len(row.input_ids) for row in work.rows]
         counts = [
@@ -340,12 +338,12 @@ class _Meter:
     def note(self, folder: Path) -> None:
         """Write what `go_on` needs."""
         losses = [float(loss) for loss in self._losses]
-        write_json(folder / HISTORY, {"history": self.history, "losses": losses, "gpu_tokens_per_s": self._speed})
+        write_json(folder / HISTORY, {"history": self.history, "losses": losses, "gpu_tokens_per_s": self.speed})
 
     def go_on(self, folder: Path) -> None:
         """Take up the history that was written there."""
         found = read_json(folder / HISTORY)
-        self.history = found["history"]
+        self.history, self.speed = found["history"], found["gpu_tokens_per_s"]
         self._losses = [torch.tensor(loss, device=self._group.device) for loss in found["losses"]]
 
     def start(self, step: int) -> None:

@@ -1,7 +1,6 @@
 """The stage that tunes the slm on one track."""
 
 import logging
-import math
 import os
 import shutil
 from importlib.util import find_spec
@@ -77,7 +76,7 @@ def train(*, track: str, train_data: Path, val_data: Path, model: Path, settings
     if rows.too_long:
         log.warning("%d rows are longer than recipe.max_length %d and left out", rows.too_long, recipe.max_length)
     lengths = [len(row.input_ids) for row in rows.rows]
-    weights = sum(math.prod(tensor.shape) for tensor in tensors.of_checkpoint(base.checkpoint).values())
+    weights = sum(tensor.numbers for tensor in tensors.of_checkpoint(base.checkpoint).values())
     pays = compiles(where.get("compile", "auto"), weights=weights, tokens=sum(lengths) * recipe.epochs)
     compiled = backend == "peft" and pays and objective.can_compile()
     given = where.get("micro_batch_tokens", "auto")
