@@ -100,3 +100,11 @@ def tiny_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def replaying(monkeypatch: pytest.MonkeyPatch) -> type:
+    """Micro-batches are replayed, on the CPU."""
+    from . import replays
+
+    return replays.stand_in(monkeypatch)

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 import torch
 
-from fledgling.training import cuda_graphs
 from fledgling.training.batch import Batch
 from fledgling.training.cuda_graphs import MOST, MULTIPLE, Replays, lengths_for, tokens_a_second
-from fledgling.training.objective import Objective, tabulate_rope
+from fledgling.training.objective import Apart, Objective, tabulate_rope
 from fledgling.training.recipe import Layout
 from fledgling.training.tokens import Row
+
+from .replays import Graph
 
 
 def rows_of(*lengths: int, seed: int = 0) -> list[Row]:
@@ -27,26 +28,26 @@ def rows_of(*lengths: int, seed: int = 0) -> list[Row]:
     return rows
 
 
-def load(tiny_checkpoint: Path) -> Any:
+def lora(loaded: Any) -> Any:
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
 
-    torch.manual_seed(0)
-    loaded = AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)
-    model = get_peft_model(
+    return get_peft_model(
         loaded, LoraConfig(task_type="CAUSAL_LM", r=2, target_modules="all-linear", init_lora_weights=False)
     )
-    return model.train()
 
 
 @pytest.fixture
 def model(tiny_checkpoint: Path) -> Any:
-    return load(tiny_checkpoint)
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    return lora(AutoModelForCausalLM.from_pretrained(tiny_checkpoint, dtype=torch.float32)).train()
 
 
 # --- lengths
 
 H100 = {"launch": 3700.0, "capture": 5600.0}  # 28,000 tokens a second, 32 layers
+SPEED = 28_000 * 32 // 2  # for the tests' model of two layers
 
 
 def cost(tokens: list[int], lengths: list[int], *, launch: float, capture: float) -> float:
@@ -153,48 +154,10 @@ def test_padding_changes_neither_loss_nor_gradients(model: Any, lengths: tuple[i
 # --- what is captured when
 
 
-class Graph:
-    """Stands in for a captured pass: computes it when it is replayed, and says so."""
-
-    made = 0
-    fails: Exception | None = None
-
-    def __init__(self, compute: Any, batch: Batch, *_: Any) -> None:
-        type(self).made += 1
-        if self.fails:
-            raise self.fails
-        self._compute, self._batch = compute, batch.cloned()
-        self.replayed: list[str] = []
-
-    def forward(self, batch: Batch) -> torch.Tensor:
-        self._batch.take(batch)
-        self.replayed.append("forward")
-        with torch.enable_grad():
-            self._states = self._compute(self._batch)
-        return self._states.detach()
-
-    def backward(self, gradient: torch.Tensor) -> None:
-        self.replayed.append("backward")
-        torch.autograd.backward(self._states, gradient)
-
-
-@pytest.fixture
-def replaying(monkeypatch: pytest.MonkeyPatch) -> type[Graph]:
-    mended: list[Any] = []
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-    monkeypatch.setattr(cuda_graphs, "_mend", lambda device, pool: mended.append(device))
-    kind = type("Graph", (Graph,), {"made": 0, "fails": None, "mended": mended})
-    monkeypatch.setattr(cuda_graphs, "_Graph", kind)
-    return kind
-
-
-def replays(objective: Objective, tokens: list[int], rows: int = 6, longest: int = 64) -> Replays:
-    cpu = torch.device("cpu")
-    made = Replays(objective._states, lengths_for(tokens, **H100), longest=longest, rows=rows, device=cpu)
-    objective._replays = made
-    return made
+def replays(objective: Objective, tokens: list[int]) -> Replays:
+    assert objective.replay(tokens, rows=6, speed=SPEED) is None
+    assert objective._replays is not None
+    return objective._replays
 
 
 def gradients(model: Any) -> list[torch.Tensor]:
@@ -267,19 +230,25 @@ def test_memory_that_ran_out_takes_the_graphs_along(model: Any, replaying: type[
 def test_every_micro_batch_has_as_many_bounds_and_a_multiple_of_tokens(model: Any, replaying: type[Graph]) -> None:
     objective = Objective(model, longest=40)
     tokens = [50] * 200 + [130] * 200
-    replays(objective, tokens, rows=6, longest=40)
+    replays(objective, tokens)
     shapes = {
         (batch.ids.shape[1], batch.positions.shape[1], len(batch.starts))
         for lengths in ((5,), (40, 24), (65, 4), (30, 9, 30, 1, 1, 1), (100,), (100, 92), (100, 93), (256,))
         for batch in [objective.batch(rows_of(*lengths), torch.device("cpu"))]
     }
-    assert shapes == {(64, 64, 12), (192, 192, 12), (256, 256, 12)}  # the last is that of no graph
+    assert shapes == {(64, 64, 10), (192, 192, 10), (256, 256, 10)}  # the last is that of no graph
 
 
-def test_on_a_cpu_nothing_is_replayed(model: Any) -> None:
+def test_why_nothing_is_replayed(model: Any, far: Any, replaying: type[Graph]) -> None:
     objective = Objective(model, longest=64)
-    assert objective.replay([50] * 40, rows=6, speed=28_000) == "this is no GPU"
+    assert objective.replay([50] * 40, rows=6, speed=0) == "this is no GPU"
+    assert "too few are alike" in str(objective.replay([50], rows=6, speed=SPEED))
+    objective.keep(Apart.MASK)
+    assert objective.replay([50] * 40, rows=6, speed=SPEED) == f"rows are kept apart {Apart.MASK.value}"
     assert not objective.replaying
+    reaching = Objective(lora(far), longest=SWITCH + 1)
+    assert "beyond the switch of the model's RoPE" in str(reaching.replay([50] * 40, rows=6, speed=SPEED))
+    assert not reaching.replaying
 
 
 # --- LongRoPE
@@ -317,6 +286,10 @@ def states(model: Any, length: int) -> torch.Tensor:
     positions = torch.cat([torch.arange(length // 2), torch.arange(length - length // 2)])[None]
     with torch.no_grad():
         return model(input_ids=ids, position_ids=positions, use_cache=False).logits
+
+
+def test_angles_that_are_looked_up_are_replayed(far: Any, replaying: type[Graph]) -> None:
+    replays(Objective(lora(far), longest=SWITCH), [50] * 40)
 
 
 def test_angles_are_looked_up_and_asked_for_once(far: Any, monkeypatch: pytest.MonkeyPatch) -> None:

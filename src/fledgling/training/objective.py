@@ -69,23 +69,19 @@ class Objective(torch.nn.Module):
         """Have the model's passes replayed from CUDA graphs; why not, where they cannot or need not be.
 
         `tokens` are those of each micro-batch to come, `rows` the most rows that one has, `speed` the tokens that this
-        GPU takes a second.
+        GPU takes a second, 0 where there is none.
         """
-        device = next(self.model.parameters()).device
-        if device.type != "cuda":
+        if not speed:
             return "this is no GPU"
         if self._apart is not Apart.KERNEL:
             return f"rows are kept apart {self._apart.value}"
         if self._beyond is not None:
             return "rows reach beyond the switch of the model's RoPE, which asks the GPU after every pass"
-        if self._apart is not Apart.KERNEL:
-            return f"rows are kept apart {self._apart.value}"
-        if self._asks:
-            return "rows reach beyond the switch of the model's RoPE, which asks the GPU after every pass"
         layers = self.model.get_base_model().config.get_text_config().num_hidden_layers
         launch, capture = (seconds * layers * speed for seconds in (cuda_graphs.LAUNCH_S, cuda_graphs.CAPTURE_S))
         if not (lengths := lengths_for(tokens, launch=launch, capture=capture)):
             return "they are so long that the GPU does not wait for its host, or too few are alike"
+        device = next(self.model.parameters()).device
         self._replays = Replays(self._states, lengths, longest=self._longest, rows=rows, device=device)
         return None
 
