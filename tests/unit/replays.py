@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 
+from fledgling.models import last_layer
 from fledgling.training import cuda_graphs
 from fledgling.training.batch import Batch
 
@@ -41,6 +42,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[Graph]:
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: None)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     monkeypatch.setattr(cuda_graphs, "_mend", lambda device, pool: mended.append(device))
+    monkeypatch.setattr(last_layer, "install", lambda model: None)  # which no GPU has, and a graph could not follow
     kind = type("Graph", (Graph,), {"made": 0, "fails": None, "mended": mended})
     monkeypatch.setattr(cuda_graphs, "_Graph", kind)
     return kind

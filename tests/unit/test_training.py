@@ -4,6 +4,7 @@ import dataclasses
 import gc
 import itertools
 import json
+import logging
 import math
 import os
 import random
@@ -32,6 +33,7 @@ from fledgling.training.told import Told
 from fledgling.training.train import train
 from tests.project import write_sealed
 
+from .replays import Graph
 from .scored_rows import metrics
 
 SETTINGS: dict[str, Any] = {
@@ -884,6 +886,27 @@ def test_a_setting_without_effect_is_named(trained: Runner, whole: str, caplog: 
     trained("insists", settings_with(training={"cuda_graphs": True}))
     assert "micro-batches are not replayed from CUDA graphs: this is no GPU" in caplog.text
     assert trained.weights("insists").read_bytes() == trained.weights(whole).read_bytes()
+
+
+def test_a_training_learns_the_same_with_replays(
+    trained: Runner, replaying: type[Graph], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from fledgling.training import loop
+
+    plain = {"recipe": {"dropout": 0.0}, "training": {"micro_batch_tokens": 4096}}
+    wanted = trained.summary(trained("computed", settings_with(**plain)))
+    monkeypatch.setattr(loop, "tokens_a_second", lambda *_: 10**6)
+    monkeypatch.setattr(loop, "TwoAtATime", lambda: None)  # a GPU has no two of them at a time
+    plain["training"] |= {"cuda_graphs": True}
+    with caplog.at_level(logging.INFO):
+        found = trained.summary(trained("replayed-here", settings_with(**plain)))
+    assert "micro-batches are replayed from CUDA graphs of" in caplog.text
+    assert replaying.made
+    for name in ("loss", "grad_norm"):
+        assert [entry[name] for entry in found["history"]] == pytest.approx(
+            [entry[name] for entry in wanted["history"]], rel=1e-4
+        )
+    assert found["eval_loss"] == pytest.approx(wanted["eval_loss"], rel=1e-4)
 
 
 # --- memory that runs out

@@ -22,7 +22,7 @@ ROWS_A_SECOND = {
 START_S = {"vllm": 85, "transformers": 20}
 # Tokens a second of a training on one H100 with the shipped recipe, its layers compiled, and what more GPUs make of it.
 TOKENS_A_SECOND = {"unsloth": 28_000.0, "peft": 26_600.0}
-TWO, FOUR = 1.8, {True: 3.2, False: 2.4}  # four: with micro-batches replayed from CUDA graphs, and without
+TWO, FOUR = 1.9, {True: 3.4, False: 2.4}  # four: with micro-batches replayed from CUDA graphs, and without
 TRAINING_START_S = 100
 FAST = ROWS_A_SECOND["vllm", "bf16"]
 
@@ -105,7 +105,7 @@ def side_by_side(trainings: int, gpus: int, cards: Sequence[Gpu] | int, *, repla
     """What to set where equal trainings finish sooner side by side; None where there is nothing to gain.
 
     One after another on all GPUs each pays its start, and n GPUs are less than n times as fast as one; side by side
-    neither is paid (docs/performance.md: starts of 100 s, two GPUs 1.8 times one, four 3.2 times, 2.4 without replays).
+    neither is paid (docs/performance.md: starts of 100 s, two GPUs 1.9 times one, four 3.4 times, 2.4 without replays).
     """
     here = cards if isinstance(cards, int) else len(cards)
     together = min(trainings, max(1, here))
