@@ -71,7 +71,7 @@ def main() -> None:
     rows = token_rows.encode(read_examples(data), own, chat=template.chat(own), schema="none", max_length=2048).rows
     steps = [rows[start : start + args.rows] for start in range(0, len(rows), args.rows)]
     model = load(checkpoint, Recipe(**RECIPE, global_batch=args.rows, backend=args.backend), device=group.device)
-    objective = Objective(model.train(), longest=max(len(row.input_ids) for row in rows))
+    objective = Objective(model.train(), longest=max(len(row.input_ids) for row in rows), rows=args.rows)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     for parameter in trained:
         parameter.data = parameter.data.float()
@@ -117,7 +117,7 @@ def main() -> None:
     tell(what="plain", **all_steps())
     weights = sum(tensor.numbers for tensor in tensors.of_checkpoint(checkpoint).values())
     speed = tokens_a_second(weights, group.device)
-    reason = objective.replay([sum(len(row.input_ids) for row in step) for step in steps], rows=args.rows, speed=speed)
+    reason = objective.replay([sum(len(row.input_ids) for row in step) for step in steps], speed)
     tell(what="replays", speed=speed, not_replayed=reason)
     tell(what="captured", **all_steps())
     all_steps()

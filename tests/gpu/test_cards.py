@@ -300,7 +300,7 @@ def objective_of(model: Path, dropout: float) -> Any:
         torch.manual_seed(number)
         parameter.data = torch.randn_like(parameter, dtype=torch.float32) * 0.02  # a fresh LoRA adds nothing
         parameter.grad = torch.zeros_like(parameter)
-    return Objective(slm.train(), longest=300)
+    return Objective(slm.train(), longest=300, rows=2)
 
 
 def test_a_replay_adds_the_gradients_of_its_own_rows(model: Path) -> None:
@@ -321,7 +321,7 @@ def test_a_replay_adds_the_gradients_of_its_own_rows(model: Path) -> None:
         return found
 
     plain = passes()
-    objective.replay([sum(len(row.input_ids) for row in rows) for rows in micro_batches] * 20, rows=2, speed=10**6)
+    objective.replay([sum(len(row.input_ids) for row in rows) for rows in micro_batches] * 20, speed=10**6)
     passes()
     replayed = passes()
     assert any(objective._replays._graphs.values())
@@ -343,7 +343,7 @@ def test_a_model_that_cannot_be_captured_trains_on_and_draws_as_ever(
 
     objective._states = asks
     rows = [a_row(200, 1), a_row(90, 2)]
-    objective.replay([290] * 40, rows=2, speed=10**6)
+    objective.replay([290] * 40, speed=10**6)
     losses = []
     for seed in (1, 1, 1, 2):
         torch.manual_seed(seed)

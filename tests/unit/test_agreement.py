@@ -88,7 +88,7 @@ def test_every_model_learns_from_its_own_loss(kind: str, tmp_path: Path, caplog:
     model.eval()  # some have dropout
     wanted = own_loss(model)
     wanted_gradients = torch.autograd.grad(wanted, list(trained.values()), allow_unused=True)
-    objective = Objective(model.train(), longest=31)
+    objective = Objective(model.train(), longest=31, rows=6)
     with caplog.at_level(logging.WARNING):
         agreement.settle(objective, ROWS, ONE)
     assert objective.training
@@ -117,13 +117,13 @@ def test_a_head_that_nobody_knows_is_refused(tmp_path: Path) -> None:
 
     base.forward = forward
     with pytest.raises(DataError, match=r"log probabilities differ by .*; train another checkpoint"):
-        agreement.settle(Objective(model.train(), longest=31), ROWS, ONE)
+        agreement.settle(Objective(model.train(), longest=31, rows=6), ROWS, ONE)
 
 
 def test_a_loss_that_is_not_finite_is_for_the_first_step_to_say(tmp_path: Path) -> None:
     model = loaded("llama", tmp_path)
     model.get_base_model().model.norm.weight.data.fill_(float("nan"))
-    objective = Objective(model.train(), longest=31)
+    objective = Objective(model.train(), longest=31, rows=6)
     agreement.settle(objective, ROWS, ONE)
     assert objective.apart is Apart.KERNEL
     assert model.get_base_model().config._attn_implementation == attention.ONE_BY_ONE
@@ -140,7 +140,7 @@ def test_a_word_that_the_model_forbids_is_left_out(tmp_path: Path) -> None:
         return found
 
     base.forward = forward
-    objective = Objective(model.train(), longest=31)
+    objective = Objective(model.train(), longest=31, rows=6)
     agreement.settle(objective, ROWS, ONE)
     assert objective.apart is Apart.ALONE
 
@@ -153,7 +153,7 @@ def test_a_pass_that_fails_under_lora_is_said(tmp_path: Path) -> None:
 
     model.get_base_model().forward = forward
     with pytest.raises(DataError, match="a pass under LoRA fails \\(AttributeError: 'tuple' object"):
-        agreement.settle(Objective(model.train(), longest=31), ROWS, ONE)
+        agreement.settle(Objective(model.train(), longest=31, rows=6), ROWS, ONE)
 
 
 def test_all_processes_take_the_way_of_the_one_that_found_most_against_it(tmp_path: Path) -> None:
@@ -161,7 +161,7 @@ def test_all_processes_take_the_way_of_the_one_that_found_most_against_it(tmp_pa
         def least(self, value: int) -> int:
             return min(value, -2)
 
-    objective = Objective(loaded("llama", tmp_path).train(), longest=31)
+    objective = Objective(loaded("llama", tmp_path).train(), longest=31, rows=6)
     agreement.settle(objective, ROWS, Other(0, 2, CPU))
     assert objective.apart is Apart.ALONE
 
@@ -172,7 +172,7 @@ def test_a_long_row_changes_no_angle_of_the_rows_beside_it(tmp_path: Path, monke
     monkeypatch.setitem(tiny_models.KINDS, "phi3", switch | {"rope_parameters": rope | switch})
     model = loaded("phi3", tmp_path)
     wanted = own_loss(model.eval())  # of 20, 31 and 7 tokens
-    objective = Objective(model, longest=31)
+    objective = Objective(model, longest=31, rows=6)
     agreement.settle(objective, ROWS, ONE)
     assert objective.apart is Apart.KERNEL
     passes = []
@@ -188,8 +188,8 @@ def test_a_long_row_changes_no_angle_of_the_rows_beside_it(tmp_path: Path, monke
 def test_chunks_of_attention_shorter_than_a_row_are_the_models_own(tmp_path: Path) -> None:
     model = loaded("llama", tmp_path)
     model.get_base_model().config.attention_chunk_size = 30
-    assert Objective(model.train(), longest=30).ways[0] is Apart.KERNEL
-    assert Objective(model.train(), longest=31).ways[0] is Apart.MASK
+    assert Objective(model.train(), longest=30, rows=6).ways[0] is Apart.KERNEL
+    assert Objective(model.train(), longest=31, rows=6).ways[0] is Apart.MASK
 
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2", "bloom"])
@@ -211,7 +211,7 @@ def test_layers_that_kernels_read_past_have_no_lora(tmp_path: Path, monkeypatch:
 
 
 def test_one_short_row_is_enough_to_find_out(tmp_path: Path) -> None:
-    objective = Objective(loaded("lfm2", tmp_path).train(), longest=31)
+    objective = Objective(loaded("lfm2", tmp_path).train(), longest=31, rows=6)
     agreement.settle(objective, [row(6, 1)], ONE)
     assert objective.apart is Apart.ALONE
 

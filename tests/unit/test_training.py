@@ -585,7 +585,7 @@ def test_a_resumed_training_pads_as_it_began(trained: Runner, monkeypatch: pytes
 
     speeds = []
 
-    def replay(objective: Any, tokens: Any, rows: int, speed: int) -> str:
+    def replay(objective: Any, tokens: Any, speed: int) -> str:
         speeds.append(speed)
         return "this is a test"
 
@@ -825,17 +825,19 @@ def test_the_stage_says_what_is_replayed(
 def test_attention_reaches_as_far_as_the_longest_row_of_val(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     from fledgling.training import loop
 
-    fit, lengths = loop.fit, []
+    fit, lengths, most = loop.fit, [], []
 
     def with_a_long_row(model: Any, work: Any, group: Any) -> Any:
+        most.append(max(len(batch) for step in work.layout.micro_batches for part in step for batch in part))
         row = work.val[0][0]
         long = dataclasses.replace(row, input_ids=row.input_ids * 9, labels=row.labels * 9)
         lengths.append(len(long.input_ids))
         assert lengths[0] > max(len(row.input_ids) for row in work.rows)
         return fit(model, dataclasses.replace(work, val=[[long], *work.val]), group)
 
-    def seen(model: Any, *, longest: int) -> Any:
+    def seen(model: Any, *, longest: int, rows: int) -> Any:
         assert [longest] == lengths
+        assert rows == most[0]
         raise Enough
 
     monkeypatch.setattr(loop, "fit", with_a_long_row)

@@ -55,7 +55,7 @@ def attend_one_by_one(
 ) -> tuple[Any, None]:
     """As `attend`, on a CPU and in any precision; a window of attention is at least as long as the rows."""
     _refuse(attention_mask, more)
-    sizes = cu_seq_lens_q.diff().tolist()
+    sizes = [size for size in cu_seq_lens_q.diff().tolist() if size]
     queries, keys, values = (states.split(sizes, dim=2) for states in (query, key, value))
     groups = query.shape[1] > key.shape[1]
     found = [

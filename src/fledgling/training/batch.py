@@ -1,5 +1,6 @@
 """A micro-batch: rows of tokens one behind the other."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -37,22 +38,26 @@ class Batch:
             targets=torch.tensor(targets, dtype=torch.long),
         )
 
-    def padded(self, tokens: int, *, longest: int, bounds: int) -> "Batch":
+    def padded(self, tokens: int, *, longest: int) -> "Batch":
         """With tokens behind it that nothing is learned from, so that there are `tokens`; they are rows of `longest`,
         all at position 0, so that none lies beyond those of real rows.
-
-        Rows without a token follow, so that `starts` has `bounds` bounds.
         """
         here = self.ids.shape[1]
         ends = [*range(here + longest, tokens, longest), tokens]
-        ends += [tokens] * (bounds - len(self.starts) - len(ends))
-        return Batch(
+        return dataclasses.replace(
+            self,
             ids=torch.nn.functional.pad(self.ids, (0, tokens - here)),
             positions=torch.nn.functional.pad(self.positions, (0, tokens - here)),
             starts=torch.cat([self.starts, torch.tensor(ends, dtype=torch.int32)]),
-            places=self.places,
-            targets=self.targets,
         )
+
+    def bounded(self, bounds: int) -> "Batch":
+        """With rows without a token behind it, so that `starts` has so many bounds, if it had fewer.
+
+        torch.compile takes the number of them for granted: where another one comes, it compiles again.
+        """
+        missing = max(0, bounds - len(self.starts))
+        return dataclasses.replace(self, starts=torch.cat([self.starts, self.starts[-1:].expand(missing)]))
 
     def to(self, device: torch.device) -> "Batch":
         """The same on a device, on its way while the host goes on."""

@@ -92,7 +92,6 @@ class Replays:
         self._compute = states
         self._lengths = lengths
         self._longest, self._device = longest, device
-        # As many for all micro-batches: what torch.compile has compiled for one number holds for no other.
         self._bounds = rows + 1 + -(-lengths[-1] // longest)
         self._graphs: dict[int, _Graph | None] = {}
         log.info("micro-batches are replayed from CUDA graphs of %s tokens", ", ".join(map(str, lengths)))
@@ -111,15 +110,15 @@ class Replays:
     def pad(self, batch: Batch, least: int = 0) -> Batch:
         """The batch, still on the host, with tokens of no row behind it, up to a length that graphs have if there is one.
 
-        It has at least `least` tokens then.
+        It has at least `least` tokens then, and always as many bounds.
         """
         if not self._lengths:
-            return batch
+            return batch.bounded(self._bounds)
         tokens = math.ceil(max(least, batch.ids.shape[1]) / MULTIPLE) * MULTIPLE
         place = bisect.bisect_left(self._lengths, tokens)
         if place < len(self._lengths):
             tokens = self._lengths[place]
-        return batch.padded(tokens, longest=self._longest, bounds=self._bounds)
+        return batch.padded(tokens, longest=self._longest).bounded(self._bounds)
 
     def states(self, batch: Batch) -> torch.Tensor:
         """What `states` says. A replay writes to the same tensor as the one before of that length."""

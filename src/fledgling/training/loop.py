@@ -106,7 +106,8 @@ def fit(model: Any, work: Work, group: Group) -> Result:
     recipe, plan = work.recipe, work.layout
     model.train()
     every = itertools.chain(work.rows, *work.val)
-    objective = Objective(model, longest=max(len(row.input_ids) for row in every))
+    rows = max(len(batch) for step in plan.micro_batches for part in step for batch in part)
+    objective = Objective(model, longest=max(len(row.input_ids) for row in every), rows=rows)
     agreement.settle(objective, work.rows, group)
     meter = _Meter(work, group)
     if resume := _resume(work, group):
@@ -114,10 +115,9 @@ def fit(model: Any, work: Work, group: Group) -> Result:
     # Processes wait for the one that has most to do, so all of them pad to its tokens: then all capture at a time, too.
     tokens = plan.most_tokens([len(row.input_ids) for row in work.rows])
     if work.cuda_graphs:
-        rows = max(len(batch) for step in plan.micro_batches for part in step for batch in part)
         # All pad alike, and go on as they began.
         meter.speed = meter.speed or group.least(tokens_a_second(work.weights, group.device))
-        if reason := objective.replay(itertools.chain(*tokens), rows, meter.speed):
+        if reason := objective.replay(itertools.chain(*tokens), meter.speed):
             level = logging.INFO if work.cuda_graphs == "auto" else logging.WARNING
             log.log(level, "micro-batches are not replayed from CUDA graphs: %s", reason)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -30,12 +30,13 @@ class Apart(enum.Enum):
 
 
 class Objective(torch.nn.Module):
-    """A model under LoRA as the summed loss of a batch. `longest` is the most tokens that any row has.
+    """A model under LoRA as the summed loss of a batch. No row has more than `longest` tokens, no micro-batch more than
+    `rows` rows.
 
     Not every model can have its rows kept apart in every way: `agreement.settle` finds out.
     """
 
-    def __init__(self, model: Any, *, longest: int) -> None:
+    def __init__(self, model: Any, *, longest: int, rows: int) -> None:
         super().__init__()
         self.model = model
         self._own = model.get_base_model().config._attn_implementation
@@ -45,7 +46,9 @@ class Objective(torch.nn.Module):
             self._implementations = {Apart.KERNEL: kernel, **self._implementations}
         self._softcap, self._scale = _logits(model.get_base_model())
         self.keep(self.ways[0])
-        self._longest = 1 << (longest - 1).bit_length()  # one number for all batches, so that nothing compiles again
+        # One number for all batches each, so that nothing compiles again.
+        self._longest = 1 << (longest - 1).bit_length()
+        self._rows = rows
         self._replays: Replays | None = None
         if not torch.cuda.is_available() and not model.is_gradient_checkpointing:  # it runs a layer again, later
             last_layer.install(model.get_base_model())
@@ -65,11 +68,11 @@ class Objective(torch.nn.Module):
         self._apart = apart
         self.model.get_base_model().set_attn_implementation(self._implementations[apart])
 
-    def replay(self, tokens: Iterable[int], rows: int, speed: int) -> str | None:
+    def replay(self, tokens: Iterable[int], speed: int) -> str | None:
         """Have the model's passes replayed from CUDA graphs; why not, where they cannot or need not be.
 
-        `tokens` are those of each micro-batch to come, `rows` the most rows that one has, `speed` the tokens that this
-        GPU takes a second, 0 where there is none.
+        `tokens` are those of each micro-batch to come, `speed` is the tokens that this GPU takes a second, 0 where there
+        is none.
         """
         if not speed:
             return "this is no GPU"
@@ -82,7 +85,7 @@ class Objective(torch.nn.Module):
         if not (lengths := lengths_for(tokens, launch=launch, capture=capture)):
             return "they are so long that the GPU does not wait for its host, or too few are alike"
         device = next(self.model.parameters()).device
-        self._replays = Replays(self._states, lengths, longest=self._longest, rows=rows, device=device)
+        self._replays = Replays(self._states, lengths, longest=self._longest, rows=self._rows, device=device)
         return None
 
     @property
@@ -98,7 +101,9 @@ class Objective(torch.nn.Module):
     def batch(self, rows: Sequence[Row], device: torch.device, least: int = 0) -> Batch:
         """The rows as a micro-batch to learn from; where it is padded, to at least so many tokens."""
         batch = Batch.of(rows)
-        return (batch if self._replays is None else self._replays.pad(batch, least)).to(device)
+        if self._replays is None:
+            return batch.bounded(self._rows + 1).to(device)
+        return self._replays.pad(batch, least).to(device)
 
     def forward(self, batch: Batch) -> torch.Tensor:
         """Cross-entropy summed over the batch's targets, in fp32."""
@@ -143,7 +148,7 @@ class Objective(torch.nn.Module):
 
     def _share_angles(self, batch: Batch) -> bool:
         """Whether RoPE would turn the rows of a batch by angles that one row among them asks for."""
-        if self._beyond is None or len(batch.starts) == 2:
+        if self._beyond is None:
             return False
         return bool(batch.starts.diff().max() > self._beyond)
 
