@@ -579,6 +579,26 @@ def test_a_loss_that_is_not_finite_stops(trained: Runner, monkeypatch: pytest.Mo
     assert sorted(path.name for path in kept.parent.iterdir()) == ["checkpoint-2"]
 
 
+def test_a_gradient_without_a_norm_stops(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing else would tell: clipping makes zeros of it, and DeepSpeed leaves the step out."""
+    from fledgling.training import updates
+
+    step, calls = updates.Summed.step, []
+
+    def huge(update: Any, rate: float, loss: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 4:
+            update._sums[:-1] = 1e30
+        return step(update, rate, loss)
+
+    monkeypatch.setattr(updates.Summed, "step", huge)
+    with pytest.raises(DataError, match="the norm of the gradient is inf at step 4; training stops"):
+        trained("huge")
+    assert not trained.weights("huge").exists()
+    sealed = (trained.folder / "huge" / "checkpoints").glob("*/seal.json")
+    assert [path.parent.name for path in sealed] == ["checkpoint-2"]
+
+
 def test_a_resumed_training_pads_as_it_began(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lengths that micro-batches are padded to follow a speed that no two starts measure alike."""
     from fledgling.training import loop

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import torch
 
 from fledgling.errors import DataError
-from fledgling.training.batch import Batch
 from fledgling.training.objective import Apart, Objective
 from fledgling.training.tokens import Row
 from fledgling.training.updates import Group
@@ -49,7 +48,7 @@ def _reasons(objective: Objective, asked: Row, front: Row, device: torch.device)
     objective.keep(Apart.ALONE)
     try:
         own = objective.own_log_probs(asked, device)
-        alone = objective.log_probs(Batch.of([asked]).to(device))
+        alone = objective.log_probs(objective.batch([asked], device))
     except torch.OutOfMemoryError:
         raise
     except Exception as error:
@@ -75,10 +74,10 @@ def _against(objective: Objective, own: torch.Tensor, asked: Row, front: Row, de
     other = Row(input_ids=front.input_ids[::-1], labels=front.labels[::-1])
     try:
         behind, behind_other = (
-            objective.log_probs(Batch.of([row, asked]).to(device))[-len(own) :] for row in (front, other)
+            objective.log_probs(objective.batch([row, asked], device))[-len(own) :] for row in (front, other)
         )
         objective.train()
-        objective.log_probs(Batch.of([front, asked]).to(device))  # attention may have dropout then
+        objective.log_probs(objective.batch([front, asked], device))  # attention may have dropout then
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # whatever a model's code makes of what it does not know

@@ -110,7 +110,7 @@ class Replays:
     def pad(self, batch: Batch, least: int = 0) -> Batch:
         """The batch, still on the host, with tokens of no row behind it, up to a length that graphs have if there is one.
 
-        It has at least `least` tokens then, and always as many bounds.
+        It has at least `least` tokens then, and as many bounds as all others, unless it is longer than all graphs.
         """
         if not self._lengths:
             return batch.bounded(self._bounds)

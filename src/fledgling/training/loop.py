@@ -367,14 +367,16 @@ class _Meter:
         """Wait for the last step that was handed over, and write the history up to it.
 
         Raises:
-            DataError: its loss is not finite; says which step.
+            DataError: its loss or the norm of its gradient is not finite, under which DeepSpeed leaves a step out; says
+                which step.
         """
         sent, self._sent = self._sent, None
         if sent is None:
             return
         loss, mean, norm = sent.wait()
-        if not math.isfinite(loss):
-            raise _not_finite(f"the loss is {loss} at step {sent.step}")
+        for name, value in (("loss", loss), ("norm of the gradient", norm)):
+            if not math.isfinite(value):
+                raise _not_finite(f"the {name} is {value} at step {sent.step}")
         if not sent.due:
             return
         took = sent.moment.since(self._moment)

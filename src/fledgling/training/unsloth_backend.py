@@ -34,6 +34,7 @@ def load(checkpoint: Path, recipe: Recipe, *, device: Any) -> Any:
         load_in_4bit=recipe.quantization == "nf4",
         dtype=torch.bfloat16,
         device_map={"": device},
+        offload_embedding=False,  # it would be left on the host where one process thinks its memory tight
         local_files_only=True,
     )
     _restore(model, checkpoint)
