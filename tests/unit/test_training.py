@@ -599,6 +599,18 @@ def test_a_gradient_without_a_norm_stops(trained: Runner, monkeypatch: pytest.Mo
     assert [path.parent.name for path in sealed] == ["checkpoint-2"]
 
 
+def test_a_loss_over_val_that_is_not_finite_is_said(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fledgling.training.objective import Objective
+
+    forward = Objective.forward
+    monkeypatch.setattr(
+        Objective, "forward", lambda self, batch: forward(self, batch) * (1.0 if self.training else math.inf)
+    )
+    with pytest.raises(DataError, match=r"the loss over val is inf after the last step; .*rows that make no sense"):
+        trained("val-inf")
+    assert not (trained.folder / "val-inf" / adapter.TRAINING).exists()
+
+
 def test_a_resumed_training_pads_as_it_began(trained: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lengths that micro-batches are padded to follow a speed that no two starts measure alike."""
     from fledgling.training import loop

@@ -256,7 +256,11 @@ def _nothing(row: Row) -> Row:
 
 
 def _evaluate(objective: Objective, work: Work, group: Group, cores: TwoAtATime | None) -> float:
-    """The loss as a mean over the tokens of val."""
+    """The loss as a mean over the tokens of val.
+
+    Raises:
+        DataError: it is not finite.
+    """
 
     def sums(rows: list[Row]) -> torch.Tensor:
         batch = Batch.of(rows).to(group.device)
@@ -271,7 +275,10 @@ def _evaluate(objective: Objective, work: Work, group: Group, cores: TwoAtATime 
     found = [sums(rows) for rows in mine] if cores is None else cores.map(sums, mine)
     total = torch.stack([torch.zeros(2, device=group.device, dtype=torch.float64), *found]).sum(0)
     loss, count = group.total(total).tolist()
-    return float(loss / max(1.0, count))
+    mean = float(loss / max(1.0, count))
+    if not math.isfinite(mean):
+        raise _not_finite(f"the loss over val is {mean} after the last step")
+    return mean
 
 
 def _resume(work: Work, group: Group) -> Path | None:
