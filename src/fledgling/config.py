@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import yaml
@@ -17,6 +17,7 @@ from fledgling import selection
 from fledgling.errors import ConfigError
 
 Config = dict[str, Any]
+Problem = tuple[list[str | int], str]
 CHECKOUT = Path(__file__).parents[2]
 SCHEMA = "config/schemas/config.schema.yaml"
 # "Where" keys: they say where and how fast work is done, never what comes out, so they re-run nothing.
@@ -53,6 +54,8 @@ TRACK_DEFAULTS: Config = {
     "max_new_tokens": 256,
 }
 BEFORE_TEST: Config = {"train": 0.8, "val": 0.2}  # shares of what is older than splits.test_from
+# Sections of named blocks, and what one of these is: a later file removes a block by setting it to null.
+BLOCKS = {"tracks": "a track", "contenders": "a contender", "adapters": "an adapter", "models": "a model"}
 OF_LOGS = ("where", "gold", "feedback", "turns", "tool_errors")  # keys of a source that only logs have a use for
 # libyaml where PyYAML was built with it: a dry run reads the schema each time.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -73,6 +76,8 @@ def load(*files: str | os.PathLike[str], root: str | os.PathLike[str] = CHECKOUT
                 value = yaml.load(stream, Loader=_Loader)
         except FileNotFoundError:
             raise ConfigError(f"{file}: no such file") from None
+        except IsADirectoryError:
+            raise ConfigError(f"{file}: this is a folder; name a file of YAML in it") from None
         except yaml.MarkedYAMLError as error:
             line = f":{error.problem_mark.line + 1}:{error.problem_mark.column + 1}" if error.problem_mark else ""
             what = error.problem or "it cannot be parsed"
@@ -101,40 +106,134 @@ def validate(
     """
     import jsonschema_rs
 
-    config = _with_defaults(_dates_as_text(config))
-    if isinstance(config.get("contenders"), dict):
-        config["contenders"] = _in_order(config["contenders"], files)
+    read = _read(files)
+    _refuse([problem for one in read for problem in _of_keys(one)])
+    problems = _removed_in_vain(config, read) if len(read) == len(set(files)) else []
     with open(Path(root, SCHEMA), encoding="utf-8") as stream:
         schema = yaml.load(stream, Loader=_Loader)
-    problems = [
+    config = _whole(_with_defaults(_dates_as_text(config)), schema, schema["$defs"])
+    if isinstance(config.get("contenders"), dict):
+        config["contenders"] = _in_order(config["contenders"], read)
+    problems += [
         problem
         for error in jsonschema_rs.validator_for(schema).iter_errors(config)
         for problem in _explain(error, schema)
     ]
     if not problems:
         problems = _contradictions(config)
-    if problems:
-        from fledgling.secrets import mask  # slow to import, and needed where a key may stand in a wrong place
-
-        lines = [f"  {_place(files, path)}{mask(message, {})}" for path, message in problems]
-        raise ConfigError("the configuration cannot be used:\n" + "\n".join(lines))
+    _refuse([(_place(read, path), message) for path, message in problems])
     return config
 
 
-def _in_order(blocks: Config, files: Sequence[str | os.PathLike[str]]) -> Config:
+def _refuse(problems: Sequence[tuple[str, str]]) -> None:
+    """Raise what is wrong, each with its place before it; nothing where there is nothing."""
+    if problems:
+        from fledgling.secrets import mask  # slow to import, and needed where a key may stand in a wrong place
+
+        lines = [f"  {place}{mask(message, {})}" for place, message in problems]
+        raise ConfigError("the configuration cannot be used:\n" + "\n".join(lines))
+
+
+class _File(NamedTuple):
+    """One file of the configuration: the nodes that YAML makes of it, which know their lines, and its value."""
+
+    name: str | os.PathLike[str]
+    node: Any
+    value: Any
+
+
+def _read(files: Sequence[str | os.PathLike[str]]) -> list[_File]:
+    """The files, each once, without those that cannot be read: who merged them has said so."""
+    read = []
+    for file in dict.fromkeys(files):
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+            read.append(_File(file, yaml.compose(text, Loader=_Loader), yaml.load(text, Loader=_Loader)))
+        except (OSError, ValueError, yaml.YAMLError):
+            continue
+    return read
+
+
+def _of_keys(file: _File) -> list[tuple[str, str]]:
+    """The keys of a file that YAML reads otherwise than they are written, as (place, what is wrong), at every depth.
+
+    Of a key that occurs twice in one block YAML keeps the last alone, and `no` or 2024 as a key is no text.
+    """
+    found: list[tuple[int, str, str]] = []
+    waiting: list[tuple[Any, str]] = [(file.node, "")]
+    seen: set[int] = set()  # an alias leads to the same node again
+    while waiting:
+        node, path = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [(item, f"{path}{number}.") for number, item in enumerate(node.value)]
+        if not isinstance(node, yaml.MappingNode):
+            continue
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                waiting.append((value, path))
+                continue
+            name, line = str(key.value), key.start_mark.line + 1
+            if key.tag != "tag:yaml.org,2002:str":
+                no_text = f"a key is text, which YAML does not take this one for; write it in quotes: '{name}'"
+                found.append((line, f"{path}{name}", no_text))
+            elif name in lines:
+                twice = f"this key is on line {lines[name]} already, and YAML keeps the last alone; put both into one"
+                found.append((line, f"{path}{name}", twice))
+            else:
+                lines[name] = line
+            waiting.append((value, f"{path}{name}."))
+    return [(f"{file.name}:{line}: {path}: ", message) for line, path, message in sorted(found)]
+
+
+def _removed_in_vain(config: Config, read: Sequence[_File]) -> list[Problem]:
+    """Blocks that are set to null where no file has them: a misspelt name would leave the block that was meant."""
+    problems: list[Problem] = []
+    for section, what in BLOCKS.items():
+        removed = config.get(section)
+        if not read or not isinstance(removed, dict):
+            continue
+        found = [DEFAULTS.get(section), *(one.value.get(section) for one in read if isinstance(one.value, dict))]
+        known = {
+            name for blocks in found if isinstance(blocks, dict) for name, block in blocks.items() if block is not None
+        }
+        problems += [
+            (
+                [section, name],
+                f"null removes {what}, and there is none of this name; {_did_you_mean(name, sorted(known))}",
+            )
+            for name, block in removed.items()
+            if block is None and name not in known
+        ]
+    return problems
+
+
+def _whole(value: Any, node: Any, defs: Config) -> Any:
+    """The same with whole numbers where the schema asks for them: to JSON Schema 3.0 is one, to Python it is not."""
+    if "$ref" in node:
+        node = defs[node["$ref"].rpartition("/")[2]]
+    if isinstance(value, dict):
+        known, other = node.get("properties", {}), node.get("additionalProperties") or {}
+        return {key: _whole(item, known.get(key, other), defs) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_whole(item, node.get("items", {}), defs) for item in value]
+    wanted = any("integer" in option.get("type", ()) for option in (node, *node.get("oneOf", ())))
+    return int(value) if wanted and isinstance(value, float) and value.is_integer() else value
+
+
+def _in_order(blocks: Config, read: Sequence[_File]) -> Config:
     """Blocks in the order in which the files name them, the first file first: Snakemake's merging turns it around.
 
     A file that names all that stand before it gives their order anew.
     """
-    if len(files) < 2:
+    if len(read) < 2:
         return blocks
     names: list[str] = []
-    for file in files:
-        try:
-            value = yaml.load(Path(file).read_text(encoding="utf-8"), Loader=_Loader)
-        except (OSError, yaml.YAMLError):
-            continue
-        found = value.get("contenders") if isinstance(value, dict) else None
+    for one in read:
+        found = one.value.get("contenders") if isinstance(one.value, dict) else None
         if isinstance(found, dict):
             again = set(names) <= found.keys()
             names = list(found) if again else [*names, *(name for name in found if name not in names)]
@@ -186,7 +285,7 @@ def without_where(name: str, value: Any) -> Any:
 def _with_defaults(config: Config) -> Config:
     """The configuration with what it may leave out, without blocks that a later file set to null."""
     config = {**DEFAULTS, **config}
-    for name in ("tracks", "contenders", "adapters", "models"):
+    for name in BLOCKS:
         if isinstance(config.get(name), dict):
             config[name] = {key: block for key, block in config[name].items() if block is not None}
     if isinstance(config.get("tracks"), dict):
@@ -223,9 +322,6 @@ def _merge(into: Config, other: Config) -> None:
             _merge(into[key], value)
         else:
             into[key] = value
-
-
-Problem = tuple[list[str | int], str]
 
 
 def _explain(error: Any, schema: Any) -> list[Problem]:
@@ -299,7 +395,6 @@ def _contradictions(config: Config) -> list[Problem]:
                 "({input_per_million, output_per_million, currency}), or set money to null",
             )
         )
-    recipe_keys = sorted(config["recipe"])
     place = (config["publish"]["repo_id"] or "{track}") + (config["publish"].get("path_in_repo") or "")
     if "{track}" not in place and len(config["tracks"]) > 1:
         problems.append((["publish", "repo_id"], "several tracks would overwrite each other; put {track} into it"))
@@ -318,11 +413,8 @@ def _contradictions(config: Config) -> list[Problem]:
                 )
             if "embedded" in source and "rows" not in source:
                 problems.append(([*there, "rows"], "this key is missing: how many rows to generate"))
-        for key in track.get("recipe", {}):
-            if key == "candidates":  # the files of a training are known before a track is
-                problems.append(([*here, "recipe", key], "the same for all tracks; set recipe.candidates"))
-            elif key not in recipe_keys:
-                problems.append(([*here, "recipe", key], f"unknown key; {_did_you_mean(key, recipe_keys)}"))
+        if "candidates" in track.get("recipe", {}):  # the files of a training are known before a track is
+            problems.append(([*here, "recipe", "candidates"], "the same for all tracks; set recipe.candidates"))
     return [*problems, *_of_contenders(config)]
 
 
@@ -391,10 +483,6 @@ def _of_contenders(config: Config) -> list[Problem]:
             unknown(["adapters", name, "model"], model, models, "model")
         if "candidates" in block:
             problems.append((["adapters", name, "candidates"], "the same for all adapters; set recipe.candidates"))
-        for key in block.keys() - {"model", "candidates"} - config["recipe"].keys():
-            problems.append(
-                (["adapters", name, key], f"unknown key; {_did_you_mean(key, ['model', *sorted(config['recipe'])])}")
-            )
     before: list[str] = []
     for name, block in blocks.items():
         here: list[str | int] = ["contenders", name]
@@ -452,18 +540,14 @@ def _holds_a_secret(url: str) -> str:
     return "a key in an address; put it into OPENAI_API_KEY" if scan(url.encode("utf-8", "replace"), {}, "") else ""
 
 
-def _place(files: Sequence[str | os.PathLike[str]], path: list[str | int]) -> str:
+def _place(read: Sequence[_File], path: list[str | int]) -> str:
     """'file:line: key: ' of the deepest part of a path that some file holds; the last file wins."""
     key = ".".join(str(part) for part in path)
     found: tuple[int, str] = (0, "")
-    for file in files:
-        try:
-            node = yaml.compose(Path(file).read_text(encoding="utf-8"))
-        except (OSError, yaml.YAMLError):
-            continue
-        depth, line = _locate(node, path)
+    for one in read:
+        depth, line = _locate(one.node, path)
         if depth and depth >= found[0]:
-            found = (depth, f"{file}:{line}: ")
+            found = (depth, f"{one.name}:{line}: ")
     return f"{found[1]}{key}: " if key else found[1]
 
 

@@ -210,7 +210,7 @@ def open_binary(path: str | os.PathLike[str]) -> IO[bytes]:
     """A file to read, unpacked where its name ends in .gz.
 
     Raises:
-        DataError: it is missing.
+        DataError: it is missing, or a folder.
     """
     import gzip
 
@@ -218,6 +218,8 @@ def open_binary(path: str | os.PathLike[str]) -> IO[bytes]:
         return gzip.open(path, "rb") if os.fspath(path).endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: this is a folder; name a file in it") from None
 
 
 def read_jsonl(path: str | os.PathLike[str]) -> Iterator[tuple[int, dict[str, Any]]]:

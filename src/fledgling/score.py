@@ -63,9 +63,12 @@ def score(
     Both files are streamed; predictions in another order than the split wait in memory for their turn.
 
     Raises:
-        DataError: a line that cannot be read, an id that occurs twice, a prediction of a row that is not there, or
-            predictions that their seal does not vouch for.
+        DataError: a file that is missing, a line that cannot be read, an id that occurs twice, a prediction of a row that
+            is not there, or predictions that their seal does not vouch for.
     """
+    for path in (data, predictions):
+        if not os.path.isfile(path):
+            raise DataError(f"{path}: no such file")
     verify_rows(data)
     verify_predictions(predictions, data)
     files = [data, predictions] if bought is None else [data, predictions, bought]

@@ -183,6 +183,7 @@ def test_the_plan_lists_the_jobs_of_a_dry_run(empty, overlay):
         ("contenders: {x: {shots: 0}}", ["contenders.x.shots"]),
         ("adapters: {sft: {rnak: 8}}", ["adapters.sft.rnak", "did you mean 'rank'"]),
         ("repeats: [tund]", ["repeats.0", "did you mean 'tuned'"]),
+        ("contenders: {tunde: null}", ["contenders.tunde", "did you mean 'tuned'"]),
     ],
 )
 def test_names_of_contenders_have_to_fit(empty, overlay, change, says):
@@ -190,6 +191,32 @@ def test_names_of_contenders_have_to_fit(empty, overlay, change, says):
     assert result.returncode != 0
     for part in says:
         assert part in result.stdout, result.stdout
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("decision: {margin: 0.02}\ndecision: {alpha: 0.04}", ":2: decision: this key is on line 1 already"),
+        ("tracks: {no: {kind: toolcall}}", ":1: tracks.no: a key is text"),
+        ("tracks: {tolcall: null}", ":1: tracks.tolcall: null removes a track"),
+        (
+            "tracks:\n  toolcall: {recipe: {learning_rate: 2e-4}}",
+            ":2: tracks.toolcall.recipe.learning_rate: '2e-4' is text",
+        ),
+    ],
+)
+def test_a_file_that_says_other_than_it_seems_is_refused(empty, tmp_path, text, says):
+    path = tmp_path / "o.yaml"
+    path.write_text(text)
+    result = empty.run("-n", "--configfile", str(path), "--", "all")
+    assert result.returncode != 0
+    assert f"{path}{says}" in result.stdout, result.stdout
+
+
+def test_a_whole_number_with_a_point_plans(empty, overlay):
+    assert empty.plan(
+        "--configfile", overlay("recipe: {candidates: 2.0}"), "--", "results/adapters/toolcall/sft/manifest.json"
+    )
 
 
 def test_the_schema_describes_every_key(root):

@@ -16,7 +16,11 @@ def tool(name, **properties):
     return {"type": "function", "function": {"name": name, "description": f"The {name}.", "parameters": parameters}}
 
 
-TOOLS = [tool("get_weather", city={"type": "string"}), tool("refund", order={"type": "integer"})]
+TOOLS = [
+    tool("get_weather", city={"type": "string"}),
+    tool("refund", order={"type": "integer"}),
+    tool("translate", text={"type": "string"}),
+]
 CALL = '{"name": "get_weather", "arguments": {"city": "Oslo"}}'
 ARGUMENTS = '{"city": "Oslo"}'
 
@@ -138,6 +142,9 @@ CALLING = {
     "json of no known keys": '{"recipient": "get_weather", "payload": {"city": "Oslo"}}',
     "json of no known keys, in a list": '[{"to": "get_weather", "with": {"city": "Oslo"}}]',
     "in brackets": "[get_weather: Oslo]",
+    "shell, one hyphen": "get_weather -c Oslo",
+    "a number in parentheses": "refund (17)",
+    "a negative number in parentheses": "refund (-17, 2)",
 }
 
 REFUSING = {
@@ -179,6 +186,11 @@ REFUSING = {
     "Chinese, in parentheses": "get_weather（天气查询）和 refund（退款）都不适用。",
     "Japanese": "get_weatherは使えません（都市が不明です）。",
     "a name, a colon and a question": "refund: which order is it?",
+    "a compound": "I can only help with refund-related questions.",
+    "a compound of a name": "I know no get_weather-based tools.",
+    "a dash": "Neither fits: refund -- money back, get_weather - the weather.",
+    "a plural": "Which refund(s) do you mean, and which refund(S)?",
+    "a number in words": "I can translate (1 text at a time), or refund (2 or 3 orders).",
     "words that sound like a tool's name": "I cannot get weather (it is not a tool of mine).",
     "harmony's final channel": "<|channel|>analysis<|message|>No tool.<|end|><|start|>assistant<|channel|>final<|message|>A poet.",
 }

@@ -76,11 +76,44 @@ def test_files_that_the_hub_may_hold_are_read_here_too(tmp_path: Path) -> None:
     (tmp_path / "a.ndjson").write_text(json.dumps(row) + "\n")
     (tmp_path / "b.json.gz").write_bytes(gzip.compress((json.dumps(row) + "\n").encode()))
     (tmp_path / "c.csv").write_text('prompt,completion\n"The code, please","{""code"": ""007""}"\n')
-    for name in ("a.ndjson", "b.json.gz", "c.csv"):
+    (tmp_path / "e.ndjson.gz").write_bytes(gzip.compress((json.dumps(row) + "\n").encode()))
+    for name in ("a.ndjson", "b.json.gz", "c.csv", "e.ndjson.gz"):
         assert rows(tmp_path / name) == [row]
     (tmp_path / "d.txt").write_text("x")
     with pytest.raises(DataError, match=r"not \.jsonl, .* or \.parquet"):
         rows(tmp_path / "d.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (json.dumps([{"n": 1}, {"n": 2}]), "b.json.gz: row 2"),
+        (json.dumps([{"n": 1}, {"n": 2}], indent=1), "b.json.gz: row 2"),
+        ('[\n{"n": 1}\n,\n{"n": 2}\n]', "b.json.gz: row 2"),
+        ('{"n": 1}\n{"n": 2}\n', "b.json.gz:2"),
+    ],
+)
+def test_json_with_gz_is_a_list_or_lines(tmp_path: Path, text: str, place: str) -> None:
+    (tmp_path / "b.json.gz").write_bytes(gzip.compress(text.encode()))
+    [part] = open_source({"path": str(tmp_path / "b.json.gz")}, seed=0, key="k")
+    found = list(part.rows())
+    assert [row for _, row in found] == [{"n": 1}, {"n": 2}]
+    assert part.place(found[1][0]) == str(tmp_path / place)
+
+
+def test_a_broken_first_line_is_one_row_of_lines_with_gz(tmp_path: Path) -> None:
+    (tmp_path / "b.json.gz").write_bytes(gzip.compress(b'{broken\n{"n": 2}\n'))
+    first, second = rows(tmp_path / "b.json.gz")
+    assert (type(first), second) == (Unusable, {"n": 2})
+
+
+@pytest.mark.parametrize("text", [json.dumps([{"n": n} for n in range(999)], indent=1), '{"n": 1}\n' * 999])
+def test_damaged_json_with_gz_names_its_file(tmp_path: Path, text: str) -> None:
+    whole = gzip.compress(text.encode())
+    for damaged in (whole[:-9], whole[:20] + b"\xff" * 9 + whole[29:], whole[:12]):
+        (tmp_path / "b.json.gz").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"b\.json\.gz: cannot be read to its end"):
+            rows(tmp_path / "b.json.gz")
 
 
 def test_one_name_twice_loses_nothing_silently(tmp_path: Path) -> None:

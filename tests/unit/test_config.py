@@ -1,9 +1,11 @@
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from fledgling import config, contenders
 from fledgling.errors import ConfigError
+from fledgling.graph import options
 
 
 @pytest.fixture
@@ -58,6 +60,121 @@ def test_what_is_wrong_is_named(root, default, tmp_path, text, says):
         config.load(default, tmp_path / "o.yaml", root=root)
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "first", "key"),
+    [
+        ("decision: {margin: 0.02}\nseed: 3\ndecision: {alpha: 0.04}\n", 3, 1, "decision"),
+        ("tracks: {structured: null}\ntracks: {toolcall: {margin: 0.1}}\n", 2, 1, "tracks"),
+        ("teacher:\n  budget: {calls: 5}\n  seed: 1\n  budget: {money: 1}\n", 4, 2, "teacher.budget"),
+        ("tracks:\n  m:\n    sources:\n      - rows: 3\n        'rows': 4\n", 5, 4, "tracks.m.sources.0.rows"),
+    ],
+)
+def test_a_key_that_occurs_twice_is_refused_with_both_lines(root, default, tmp_path, text, line, first, key):
+    """YAML keeps the last alone, and a budget would have no limit."""
+    (tmp_path / "o.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=rf"o.yaml:{line}: {key}: this key is on line {first} already"):
+        config.load(default, tmp_path / "o.yaml", root=root)
+
+
+def test_a_merged_block_repeats_no_key(root, default, tmp_path):
+    text = "decision: &d\n  margin: 0.02\nadapters:\n  sft: &s {rank: 4}\n  other:\n    <<: *s\n    rank: 8\n"
+    (tmp_path / "o.yaml").write_text(text)
+    loaded = config.load(default, tmp_path / "o.yaml", root=root)
+    assert loaded["adapters"] == {"sft": {"rank": 4}, "other": {"rank": 8}}
+
+
+@pytest.mark.parametrize(
+    ("block", "says"),
+    [
+        (
+            "{learning_rate: 2e-4}",
+            r"learning_rate: '2e-4' is text, not a number; write 0.0002 \(YAML reads 2e-4 as text",
+        ),
+        ("{rank: -3}", "rank: -3 is less than the minimum of 1"),
+        ("{epochs: lots}", "epochs: .*is not of type"),
+        ("{scheduler: cosin}", "scheduler: .*did you mean 'cosine'"),
+        ("{rnk: 3}", "rnk: unknown key; did you mean 'rank'"),
+        ("{candidates: 2}", "candidates: the same for all"),
+        ("{rank: null}", "rank: "),
+    ],
+)
+@pytest.mark.parametrize(("before", "after"), [("tracks: {toolcall: {recipe: ", "}}"), ("adapters: {sft: ", "}")])
+def test_what_goes_over_the_recipe_is_checked_as_the_recipe_is(root, default, tmp_path, before, after, block, says):
+    (tmp_path / "o.yaml").write_text(f"{before}{block}{after}")
+    with pytest.raises(ConfigError, match=rf"o.yaml:1: (tracks\.toolcall\.recipe|adapters\.sft)\.{says}"):
+        config.load(default, tmp_path / "o.yaml", root=root)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("tracks: {tolcall: null}", "tracks.tolcall: null removes a track, .*did you mean 'toolcall'"),
+        ("contenders: {tunde: null}", "contenders.tunde: null removes a contender, .*did you mean 'tuned'"),
+        ("adapters: {stf: ~}", "adapters.stf: null removes an adapter, .*did you mean 'sft'"),
+        ("models: {slim: null}", "models.slim: null removes a model, .*did you mean 'slm'"),
+    ],
+)
+def test_a_block_that_is_nowhere_cannot_be_removed(root, default, tmp_path, text, says):
+    """Or a slip of the pen keeps the track that was to go, and its answers are paid for."""
+    (tmp_path / "o.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=f"o.yaml:1: {says}"):
+        config.load(default, tmp_path / "o.yaml", root=root)
+
+
+def test_a_block_may_be_removed_twice(root, default, tmp_path):
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("tracks: {structured: null}")
+    assert set(config.load(default, tmp_path / "a.yaml", tmp_path / "b.yaml", root=root)["tracks"]) == {"toolcall"}
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "name"),
+    [
+        ("tracks: {2024: {kind: toolcall}}", "tracks.2024", "2024"),
+        ("tracks: {no: {kind: toolcall}}", "tracks.no", "no"),
+        ("2026-10-01: 1", "2026-10-01", "2026-10-01"),
+        ("tracks: {toolcall: {sources: [{embedded: toolcall, 3: 4}]}}", "tracks.toolcall.sources.0.3", "3"),
+    ],
+)
+def test_a_key_that_yaml_takes_for_no_text_is_named(root, default, tmp_path, text, key, name):
+    (tmp_path / "o.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=f"o.yaml:1: {key}: .*write it in quotes: '{name}'"):
+        config.load(default, tmp_path / "o.yaml", root=root)
+
+
+def test_a_whole_number_may_be_written_with_a_point(root, default, tmp_path):
+    """To JSON Schema 3.0 is an integer; range(3.0) is a fault."""
+    text = (
+        "recipe: {candidates: 3.0, epochs: 2.0}\ntracks: {toolcall: {sources: [{embedded: toolcall, rows: 1.0e+2}]}}\n"
+    )
+    (tmp_path / "o.yaml").write_text(f"{text}contenders: {{few: {{shots: 4.0}}}}\nadapters: {{sft: {{rank: 8.0}}}}\n")
+    loaded = config.load(default, tmp_path / "o.yaml", root=root)
+    whole = (
+        loaded["recipe"]["candidates"],
+        loaded["tracks"]["toolcall"]["sources"][0]["rows"],
+        loaded["contenders"]["few"]["shots"],
+        loaded["adapters"]["sft"]["rank"],
+    )
+    assert (whole, {type(number) for number in whole}) == ((3, 100, 4, 8), {int})
+    assert isinstance(loaded["recipe"]["epochs"], float), "any number will do there"
+    (tmp_path / "o.yaml").write_text("recipe: {candidates: 2.5}")
+    with pytest.raises(ConfigError, match=r"o.yaml:1: recipe.candidates"):
+        config.load(default, tmp_path / "o.yaml", root=root)
+
+
+def test_the_default_named_last_goes_over_the_others(root, tmp_path, monkeypatch):
+    """As with snakemake --configfile: later files over earlier ones, whichever they are."""
+    monkeypatch.chdir(root)
+    mine, default = tmp_path / "mine.yaml", options.DEFAULT
+    mine.write_text("decision: {margin: 0.11}")
+
+    def margin(*files):
+        return options.configured(Namespace(config=list(files)))["decision"]["margin"]
+
+    assert (margin(mine), margin(default, mine)) == (0.11, 0.11)
+    assert margin(mine, default) == margin() != 0.11
+
+
 def test_a_file_that_names_all_contenders_gives_their_order(root, default, tmp_path):
     (tmp_path / "more.yaml").write_text("contenders: {guided: {schema_guided: true}}")
     appended = config.load(default, tmp_path / "more.yaml", root=root)["contenders"]
@@ -86,9 +203,11 @@ def test_a_configuration_for_a_real_model_says_what_each_track_is_trained_with(r
         assert (recipe["epochs"], recipe["learning_rate"], recipe["global_batch"], recipe["rank"]) == (1, 2e-4, 32, 64)
 
 
-def test_a_missing_file_is_named(root):
+def test_a_missing_file_is_named(root, tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         config.load("no.yaml", root=root)
+    with pytest.raises(ConfigError, match=f"{tmp_path}: this is a folder"):
+        config.load(tmp_path, root=root)
 
 
 def test_slm_model_path_is_the_model_named_slm(root, tmp_path, monkeypatch):

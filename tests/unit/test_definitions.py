@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from fledgling.data.calls import call
 from fledgling.data.definitions import tools
 from fledgling.data.formats import parse
 from fledgling.data.invalid import Unusable
@@ -218,6 +219,30 @@ def test_what_nobody_can_get_right_is_refused_with_its_reason(parameters, argume
         check(parse(gold(parameters, arguments, allowed), "toolcall"), "toolcall")
     assert caught.value.code == code
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "other"),
+    [
+        ([[{"text": "Yes", "data": "y"}]], [[{"text": "No", "data": "y"}]]),  # a keyboard of Telegram
+        ([[{"a": 1}], [{"a": 2}]], [[{"a": 1}, {"a": 2}]]),
+        ([[[{"a": 1}]]], [[[{"a": 2}]]]),
+        ({"rows": [[{"a": [1, 2]}], []]}, {"rows": [[{"a": [1, 3]}], []]}),
+        ([[1, [2, "X"]], ["Y"]], [[1, [2, "X"]], ["y"]]),
+        ([["X", {"z": None}]], [["x", {"z": None}]]),
+        ([[[]]], [[[0]]]),
+    ],
+)
+def test_gold_of_any_depth_is_right(value, other):
+    row = gold({"properties": {"v": {}}}, {"v": value})
+    assert scores(row)["args_exact_rate"] == scores(row)["ast_match_rate"] == 1
+    assert scores(row, [{"name": "f", "arguments": {"v": other}}])["ast_match_rate"] == 0
+
+
+@pytest.mark.parametrize("empty", ["arguments", "input"])
+def test_arguments_that_are_null_stand_under_another_name(empty):
+    assert call({"name": "f", empty: None, "parameters": {"c": "x"}}, "k")["arguments"] == {"c": "x"}
+    assert call({"name": "f", empty: None}, "k")["arguments"] == {}
 
 
 def test_plain_objects_among_the_allowed_values_are_read_as_the_gold_says():

@@ -1,17 +1,25 @@
 """`fledgling init`: what it sees in rows, and that what it writes is a configuration that runs unedited."""
 
+import argparse
 import json
+import logging
+import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from fledgling.command import init as command
 from fledgling.config import load
-from fledgling.data.draft import draft, track_name
-from fledgling.errors import DataError
+from fledgling.data.draft import SPLITS, draft, track_name
+from fledgling.data.prepare import SPLIT_KEY
+from fledgling.data.sources import open_source
+from fledgling.data.split import choose, position
+from fledgling.errors import DataError, UsageError
 
 from . import logs
 
@@ -76,6 +84,25 @@ def test_files_that_name_their_split_go_there_whole(tmp_path: Path) -> None:
     assert "split" not in draft([files[2]], name="a").block["sources"][0], "a test file alone is split like any other"
 
 
+def test_only_whole_words_of_a_name_say_a_split(tmp_path: Path) -> None:
+    rows = [FORMATS["openai"][1](n) for n in range(4)]
+    names = ("train", "Test-2", "devices", "retrieval", "détest", "train_test")
+    files = [write(tmp_path / f"{name}.jsonl", rows) for name in names]
+    splits = [source.get("split") for source in draft(files, name="a").block["sources"]]
+    assert splits == [None, "test", None, None, None, None]
+    without = draft([files[0], files[3]], name="a").block
+    assert without["splits"] == {"train": 0.6, "val": 0.15, "test": 0.25}, "no file is the test"
+
+
+def test_a_file_means_itself_though_its_name_reads_as_a_glob(tmp_path: Path) -> None:
+    path = write(tmp_path / "b[1].jsonl", [FORMATS["openai"][1](n) for n in range(4)])
+    write(tmp_path / "b1.jsonl", [FORMATS["openai"][1](n) for n in range(9)])
+    made = draft([path], name="a")
+    assert made.rows == 4
+    source = made.block["sources"][0]["path"]
+    assert [part.label for part in open_source({"path": source}, seed=0, key="k")] == [path]
+
+
 def test_bad_rows_are_left_out_with_a_reason(tmp_path: Path) -> None:
     good = [FORMATS["openai"][1](n) for n in range(9)]
     made = draft([write(tmp_path / "rows.jsonl", [*good, "not json", {"what": 1}])], name="a")
@@ -87,10 +114,100 @@ def test_bad_rows_are_left_out_with_a_reason(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "name"), [("data/Invoices_train.jsonl", "invoices"), ("x/test.jsonl", "mine"), ("é b.json", "b")]
+    ("path", "name"),
+    [
+        ("data/Invoices_train.jsonl", "invoices"),
+        ("x/test.jsonl", "mine"),
+        ("é b.json", "b"),
+        ("latest.jsonl", "latest"),
+        ("contest.jsonl", "contest"),
+        ("mail_train_2.jsonl", "mail"),
+    ],
 )
 def test_a_track_is_called_after_its_file(path: str, name: str) -> None:
     assert track_name(path) == name
+
+
+@pytest.fixture
+def init(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., str]]:
+    """`fledgling init` in this process, in the checkout: what it prints."""
+    monkeypatch.chdir(root)
+    level = logging.getLogger().level
+
+    def run(*words: str | Path) -> str:
+        parser = argparse.ArgumentParser()
+        command.arguments(parser)
+        command.call(parser.parse_args([str(word) for word in words]))
+        return capsys.readouterr().out
+
+    yield run
+    logging.getLogger().setLevel(level)
+
+
+def test_the_calls_of_a_run_are_those_on_val_and_on_test(init: Callable[..., str], tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.jsonl", [FORMATS["openai"][1](n) for n in range(60)])
+    said = init(rows, "--out", tmp_path / "mine.yaml")
+    found = re.search(r"train, (\d+) val, (\d+) test .*\na run asks the teacher (\d+) times.*: (0\.\d+) USD", said)
+    assert found is not None, said
+    val, test, calls = (int(found[number]) for number in (1, 2, 3))
+    assert val > 0
+    assert calls == val + test
+    assert float(found[4]) > 0, "fractions of a cent are said"
+
+
+def test_the_split_of_each_file_is_said_where_files_decide_it(init: Callable[..., str], tmp_path: Path) -> None:
+    train, test, devices = (
+        write(tmp_path / f"{name}.jsonl", [FORMATS["openai"][1](n) for n in range(start, start + 60)])
+        for start, name in ((100, "train"), (300, "test"), (500, "devices"))
+    )
+    said = init(train, test, devices, "--out", tmp_path / "mine.yaml")
+    assert f"split by file ({train} train and val, {test} test, {devices} train and val): " in said
+    assert "split by group: " in init(devices, "--out", tmp_path / "other.yaml")
+
+
+def test_a_track_inherits_nothing_from_one_of_the_default(init: Callable[..., str], root: Path, tmp_path: Path) -> None:
+    rows = write(tmp_path / "structured.jsonl", [FORMATS["prompt_completion"][1](n) for n in range(60)])
+    out = tmp_path / "mine.yaml"
+    said = init(rows, "--out", out)
+    assert "the track is called structured-2, as config/config.yaml has one called structured" in said
+    tracks = load(root / "config/config.yaml", out, root=root)["tracks"]
+    assert list(tracks) == ["structured-2"]
+    assert not {"title", "recipe", "requests_per_month"} & tracks["structured-2"].keys()
+    with pytest.raises(
+        UsageError, match=r"--name toolcall: config/config\.yaml has a track of this name.*take another"
+    ):
+        init(rows, "--name", "toolcall", "--out", tmp_path / "other.yaml")
+
+
+def test_a_name_that_no_track_can_have_is_refused_as_one(init: Callable[..., str], root: Path, tmp_path: Path) -> None:
+    rows = write(tmp_path / "rows.jsonl", [FORMATS["openai"][1](n) for n in range(9)])
+    with pytest.raises(UsageError, match=r"^--name 'My Track': names are made of .*; write --name my-track$"):
+        init(rows, "--name", "My Track")
+    with pytest.raises(UsageError, match=r"write --name toolcall-2$"):
+        init(rows, "--name", "Toolcall")
+    schema = yaml.safe_load((root / "config/schemas/config.schema.yaml").read_text(encoding="utf-8"))
+    assert schema["properties"]["tracks"]["propertyNames"]["pattern"] == f"^{command.NAME.pattern}$"
+
+
+@pytest.mark.parametrize(
+    ("filled", "says"),
+    [
+        (("train", "val"), "the test split is empty"),
+        (("train", "test"), "of 8 rows none is in val"),
+        (("val", "test"), "of 8 rows none is in train"),
+    ],
+)
+def test_a_draft_that_cannot_run_is_not_written(
+    init: Callable[..., str], tmp_path: Path, filled: tuple[str, ...], says: str
+) -> None:
+    groups = [f"g{n}" for n in range(200) if choose(position(SPLIT_KEY, f"g{n}"), SPLITS) in filled][:8]
+    rows = write(tmp_path / "few.jsonl", [FORMATS["openai"][1](n) | {"group": group} for n, group in enumerate(groups)])
+    out = tmp_path / "few.yaml"
+    with pytest.raises(DataError, match=f"nothing was written, as the drafted track cannot run: .*{says}"):
+        init(rows, "--out", out)
+    assert not out.exists()
 
 
 def test_what_is_written_is_a_configuration(root: Path, tmp_path: Path) -> None:

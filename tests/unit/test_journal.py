@@ -380,9 +380,20 @@ def test_a_row_an_outcome_or_a_run_is_taken_back_and_the_rest_stays(tmp_path: Pa
     assert "3 results were taken back" in _command(tmp_path, "list").stdout
     assert "1 results taken back" in _take_back(tmp_path, "--outcome", "empty").stdout
     assert left() == [2]
+    assert "0 results taken back" in (nothing := _take_back(tmp_path, "--outcome", "empty").stdout)
+    assert "delete" not in nothing
     for wrong in ([], ["--outcome", "emty"], ["--row", "r9", "--predictions", str(predictions)]):
         assert _take_back(tmp_path, *wrong).returncode == 2
     assert left() == [2]
+
+
+@pytest.mark.parametrize(("name", "file"), [("teacher", "teacher.jsonl"), ("slm", "CONTENDER.jsonl")])
+def test_whose_predictions_are_to_be_made_again_is_said(tmp_path: Path, name: str, file: str) -> None:
+    with Journal(tmp_path, name) as journal:
+        journal.put(key(1), {"outcome": "empty", "raw": "", "run": "run-1"})
+    said = _take_back(tmp_path, "--name", name, "--run", "run-1").stdout
+    assert "1 results taken back" in said
+    assert f"delete results/predictions/TRACK/{file} and" in said
 
 
 def test_what_was_taken_back_and_put_again_counts(tmp_path: Path) -> None:

@@ -396,8 +396,23 @@ def test_rejected_rows_are_counted_with_reasons(made):
 
 def test_an_empty_split(made):
     assert "the test split is empty" in refusal(made, {"rows_": [], "split": "test"}, finetune="never")
-    one_group = [call_row(index, group="a") for index in range(10)]  # whose hash lies in train
+    one_group = [call_row(index, group="a") for index in range(10)]  # whose hash lies in val
     assert "in 1 groups" in refusal(made, {"rows_": one_group}, leaks={"near_duplicate": None})
+
+
+def test_an_empty_val_is_said_where_rows_were_meant_for_it(made, caplog):
+    test = {"rows_": [call_row(index) for index in range(10)], "split": "test"}
+    one_group = {"rows_": [call_row(index, group="d") for index in range(20, 30)]}  # whose hash lies in train
+    none = {"train": 1.0, "val": 0.0, "test": 0.0}
+    made(test, one_group, splits=none)
+    made(test)
+    assert "the val split is empty" not in caplog.text, "no source has rows for val"
+    assert made(test, one_group)["splits"]["val"]["rows"] == 0
+    assert "tracks.t: the val split is empty; what says how far contenders are built will find no rows" in caplog.text
+    assert "20 rows were read; the others are in 11 groups. Give more rows, a larger tracks.t.splits.val" in caplog.text
+    caplog.clear()
+    made(test, {"rows_": [], "split": "val"})
+    assert "the val split is empty" in caplog.text
 
 
 def test_missing_shares(made):
@@ -564,6 +579,18 @@ def test_repeated_traffic_collapses_to_one_row_with_its_weight(made):
     assert sheet["sources"][0]["rows"]["duplicates"] == 40
     assert sheet["sources"][0]["copies"][0] == "s0.jsonl:2 is a copy of s0.jsonl:1"
     assert "40 copies that others stand for" in sheet["summary"]
+
+
+def test_weights_of_a_table_are_text(made):
+    """Every cell of a CSV file is one."""
+    columns = "id,prompt,completion,weight"
+    cells = ['a,one thing,"{""n"": 1}",3', 'b,another thing,"{""n"": 2}",2.5', 'c,a third thing,"{""n"": 3}",']
+    Path("w.csv").write_text("\n".join([columns, *cells]) + "\n")
+    made({"path": "w.csv", "split": "test"}, kind="structured")
+    assert [row.get("weight") for row in lines("test")] == [3, 2.5, None]
+    for wrong in ("many", "0", "-1", "nan", "inf"):
+        Path("w.csv").write_text(f"{columns}\n{cells[0][:-1]}{wrong}\n")
+        assert "w.csv:2: key 'weight': expected" in refusal(made, {"path": "w.csv", "split": "test"}, kind="structured")
 
 
 def test_copies_of_a_benchmark_keep_their_weight_and_share_a_group(made):

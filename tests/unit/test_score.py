@@ -137,6 +137,26 @@ def test_refuses_what_does_not_fit(run, tmp_path, data, predictions, message):
     assert not (tmp_path / "rows.jsonl").exists()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ({"data": "nope"}, 5, "error: nope: no such file"),
+        ({"predictions": "nope"}, 5, "error: nope: no such file"),
+        ({"data": "."}, 5, "error: .: no such file"),
+        ({"settings": "[]"}, 2, "error: --settings: expected an object"),
+    ],
+)
+def test_the_command_says_what_it_cannot_read(tmp_path, arguments, code, says):
+    write_jsonl(tmp_path / "rows.jsonl", rows(1))
+    write_jsonl(tmp_path / "slm.jsonl", [reply(0)])
+    given = {"data": "rows.jsonl", "predictions": "slm.jsonl", "settings": "{}", **arguments}
+    command = [sys.executable, "-m", "fledgling", "score", "--track-kind", "toolcall", "--out", "out.json"]
+    options = [part for name, value in given.items() for part in (f"--{name}", value)]
+    done = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.partition(";")[0].startswith(says)) == (code, True), done.stderr
+    assert not (tmp_path / "out.json").exists()
+
+
 def test_an_unknown_kind_is_refused(run):
     with pytest.raises(UsageError, match="'calls'"):
         run(rows(1), [], kind="calls")

@@ -1,6 +1,7 @@
 """What keeps a run from its answer is said before its first job, all of it at once."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -12,7 +13,7 @@ from fledgling.config import load, spelled, where
 from fledgling.decision.power import power
 from fledgling.errors import ConfigError
 from fledgling.files import canonical, write_jsonl
-from fledgling.forecast import start
+from fledgling.forecast import start, surroundings
 from fledgling.graph.terminal import told
 
 
@@ -66,15 +67,37 @@ def test_a_server_on_this_machine_needs_no_key(configured):
     assert set(start.unset_variables(configured("teacher: {provider: openai, model: m}"), {})) == {"OPENAI_API_KEY"}
 
 
-def rows(results, track, count):
+@pytest.mark.parametrize(
+    ("text", "environment", "says"),
+    [
+        (
+            "teacher: {provider: openai, model: m, base_url: 'htp://x'}",
+            {},
+            "teacher.base_url is no address.*https://HOST/v1",
+        ),
+        ("teacher: {provider: openai, model: null}", {}, "teacher.model: this key is missing"),
+        ("teacher: {provider: azure}", {"AZURE_ENDPOINT": "x"}, "AZURE_ENDPOINT is no address.*NAME.openai.azure.com"),
+    ],
+)
+def test_check_finds_what_a_run_would_refuse(configured, tmp_path, monkeypatch, text, environment, says):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    config = configured(f"journal: {tmp_path}/journal\n{text}")
+    with pytest.raises(ConfigError, match=says):
+        start.require(config, asked={"toolcall"}, prepared=set(), results=tmp_path)
+    problems = [finding.problem or "" for finding in surroundings.look(config, results=tmp_path)]
+    assert any(re.search(says, problem) for problem in problems), problems
+
+
+def rows(results, track, count, split="test"):
     turns = [{"role": "user", "content": "Say it as JSON"}]
     write_jsonl(
-        results / f"data/{track}/test.jsonl",
+        results / f"data/{track}/{split}.jsonl",
         [
             {
-                "id": f"{i}",
-                "group": f"{i}",
-                "messages": [{"role": "user", "content": f"{i}"}, *turns],
+                "id": f"{split}{i}",
+                "group": f"{split}{i}",
+                "messages": [{"role": "user", "content": f"{split} {i}"}, *turns],
                 "answer": {"a": i},
             }
             for i in range(count)
@@ -93,6 +116,18 @@ def test_a_budget_that_the_rows_exceed_is_refused(configured, tmp_path):
     with pytest.raises(ConfigError, match=r"teacher.budget.money: 0.0001 USD a run, and the rows need about 0\.\d+"):
         start.require(poor, asked={"structured"}, prepared={"structured"}, results=tmp_path)
     start.require(poor, asked={"structured"}, prepared=set(), results=tmp_path)
+
+
+def test_a_budget_pays_for_the_rows_of_val_too(configured, tmp_path):
+    """They are asked where val says which contenders are built, and not where all are."""
+    rows(tmp_path, "structured", 18)
+    rows(tmp_path, "structured", 8, "val")
+    track = {"asked": {"structured"}, "prepared": {"structured"}, "results": tmp_path}
+    short = f"journal: {tmp_path}/journal\nteacher: {{budget: {{calls: 20}}}}"
+    with pytest.raises(ConfigError, match=r"teacher.budget.calls: 20 a run, and the rows need 26 calls"):
+        start.require(configured(short), **track)
+    start.require(configured(short.replace("20", "26")), **track)
+    start.require(configured(f"{short}\ntracks: {{structured: {{finetune: always}}}}"), **track)
 
 
 def test_money_without_prices_is_refused_when_the_configuration_is_read(configured):

@@ -9,6 +9,7 @@ import pytest
 from fledgling.data.formats import parse
 from fledgling.data.invalid import Unusable
 from fledgling.data.prepare import prepare
+from fledgling.data.traces.logs import calls as call_records
 from fledgling.data.traces.record import moment
 from fledgling.errors import DataError
 from fledgling.prompting import template
@@ -269,11 +270,12 @@ def test_the_newest_traffic_is_the_test(tmp_path):
     assert sheet["traces"]["test_from"] == "2026-10-21"
 
 
-def test_a_row_without_a_time_is_counted_where_time_decides(tmp_path):
+def test_a_row_without_a_time_is_counted_where_time_decides(tmp_path, caplog):
     rows = logs.langfuse([order(number) for number in range(20)])
     rows[3]["start_time"], rows[4]["start_time"] = None, "yesterday"
     splits = {"test_from": "2026-01-01", "train": 0.8, "val": 0.2}
     _, sheet, _ = prepared(tmp_path, rows, "structured", splits=splits)
+    assert "a larger tracks.t.splits.val, a later splits.test_from, or a source with split: val" in caplog.text
     assert {code: found["rows"] for code, found in sheet["sources"][0]["rejected"].items()} == {"no_time": 1, "time": 1}
 
 
@@ -477,3 +479,164 @@ def test_a_logged_reply_whose_calls_are_lost_is_no_abstention():
     assert parse(row(words | {"finish_reason": "stop"}), "toolcall").answer == []
     written = {"role": "assistant", "content": '<tool_call>{"name": "f", "arguments": {"a": 1}}</tool_call>'}
     assert parse(row(words | {"message": written}), "toolcall").answer == [{"name": "f", "arguments": {"a": 1}}]
+
+
+# --- bodies of other APIs, and answers that look like bodies
+
+
+def helicone_row(reply: object, **request: object) -> logs.Row:
+    body = {"model": "m", "messages": [{"role": "user", "content": "hi"}], **request}
+    body = {name: value for name, value in body.items() if value is not None}
+    return {"request_id": "r", "response_status": 200, "request_body": body, "response_body": json.dumps(reply)}
+
+
+@pytest.mark.parametrize(
+    ("asked", "system"),
+    [
+        ({"system": "Be brief."}, "Be brief."),
+        ({"system": [{"type": "text", "text": "Be brief."}]}, "Be brief."),
+        ({"instructions": "Be brief.", "input": "hi", "messages": None}, "Be brief."),
+        ({"system": ""}, None),
+        ({"system": None}, None),
+    ],
+)
+def test_what_the_system_is_told_beside_the_messages_is_in_the_prompt(asked, system):
+    said = {"role": "assistant", "content": '{"n":1}'}
+    read = parse(helicone_row(said, **asked), "structured")
+    told = [] if system is None else [{"role": "system", "content": system}]
+    assert read.messages == [*told, {"role": "user", "content": "hi"}]
+    if system is not None:
+        with pytest.raises(Unusable, match=r"request_body\.system: expected a text"):
+            parse(helicone_row(said, system={"text": "Be brief."}), "structured")
+
+
+ANTHROPIC = {"type": "message", "role": "assistant", "content": [{"type": "text", "text": '{"n":1}'}]}
+
+
+@pytest.mark.parametrize(
+    ("reply", "outcome"),
+    [
+        (ANTHROPIC | {"stop_reason": "end_turn"}, {"n": 1}),
+        (ANTHROPIC | {"stop_reason": "max_tokens"}, "reply_length"),
+        (ANTHROPIC | {"stop_reason": "refusal"}, "reply_content_filter"),
+        ({"type": "error", "error": {"type": "overloaded_error"}}, "reply_error"),
+        ({"error": {"message": "no", "type": "x"}}, "reply_error"),
+        ({"object": "response", "output": [{"type": "message"}]}, "reply_unreadable"),
+        ({"object": "chat.completion", "choices": []}, "reply_unreadable"),
+        # what a model answered
+        ({"value": 3, "error": None}, {"value": 3, "error": None}),
+        ({"value": 3, "error": "none seen"}, {"value": 3, "error": "none seen"}),
+        ({"question": "Which?", "choices": [{"text": "a"}, {"text": "b"}]}, None),
+        ({"choices": [{"message": "a"}]}, None),
+        ({"message": {"subject": "s", "content": "c"}, "priority": 1}, None),
+        ({"message": {"subject": "s", "content": "c"}}, None),
+        ([{"role": "CEO", "name": "Ann"}, {"role": "CTO", "name": "Bob"}], None),
+        ([{"role": "user", "name": "Ann"}], None),
+        ([{"role": "user", "content": "hi"}, {"role": "assistant", "content": '{"n":1}'}], {"n": 1}),
+        ({"message": {"content": '{"n":1}'}}, {"n": 1}),
+        ({"message": {"role": "assistant", "content": '{"n":1}'}, "done": True}, {"n": 1}),
+    ],
+)
+@pytest.mark.parametrize("form", ["text", "value"])
+def test_an_answer_is_not_taken_for_a_body_nor_a_body_for_an_answer(reply, outcome, form):
+    row = {"trace_id": "t", "type": "GENERATION", "model": "m", "input": [{"role": "user", "content": "hi"}]}
+    row["output"] = json.dumps(reply) if form == "text" else reply
+    if isinstance(outcome, str):
+        with pytest.raises(Unusable) as refused:
+            parse(row, "structured")
+        assert refused.value.code == outcome
+    else:
+        assert parse(row, "structured").answer == (reply if outcome is None else outcome)
+
+
+def test_embeddings_are_no_calls(tmp_path):
+    rows = logs.helicone([order(number) for number in range(20)])
+    listed = {"object": "list", "data": [{"object": "embedding", "embedding": [0.5]}]}
+    rows.append(helicone_row(listed, input="hi", messages=None))
+    _, sheet, _ = prepared(tmp_path, rows, "structured")
+    assert sheet["sources"][0]["not_asked_for"] == {"no call of a model": 1}
+    assert not sheet["sources"][0]["rejected"]
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        ({"type": "text", "content": "Wake me"}, "Wake me"),
+        ({"type": "text", "text": "Wake me"}, "Wake me"),
+        ({"type": "text", "content": None}, None),
+        ({"type": "text", "content": ["Wake me"]}, None),
+        ({"type": "text"}, None),
+        ({"type": "tool_call_response", "id": "c", "response": {"ok": 1}}, '{"ok":1}'),
+        ({"type": "tool_call_response", "id": "c", "output": "done"}, "done"),
+        ({"type": "tool_call_response", "id": "c"}, None),
+    ],
+)
+def test_a_part_without_its_text_is_no_empty_message(part, text):
+    message = {"role": "user", "parts": [part]}
+    said = {"role": "assistant", "parts": [{"type": "text", "content": "ok"}], "finish_reason": "stop"}
+    row = {
+        "attributes": {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.input.messages": json.dumps(
+                [{"role": "user", "parts": [{"type": "text", "content": "hi"}]}, message]
+            ),
+            "gen_ai.output.messages": json.dumps([said]),
+        }
+    }
+    (read,) = [call for _, call in call_records(iter([(1, row)]), named=True, turns="reply")]
+    if text is None:
+        assert isinstance(read, Unusable)
+        assert read.code == "content"
+    else:
+        assert read.messages[-1]["content"] == text
+
+
+def test_attributes_that_are_not_read_contradict_nothing(tmp_path):
+    rows = logs.openinference_values([order(number) for number in range(20)])
+    for row in rows:
+        row["attributes"] |= {"user": "ann", "user.id": "7", "http": 1, "http.method": "POST"}
+    found, sheet, _ = prepared(tmp_path, rows, "structured")
+    assert len(every(found)) == 20
+    assert not sheet["sources"][0]["rejected"]
+
+
+@pytest.mark.parametrize(("details", "code"), [({"reason": "max_output_tokens"}, "reply_length"), (None, None)])
+def test_flattened_messages_of_a_response_that_was_cut_are_no_gold(details, code):
+    body = {"object": "response", "output": [{"type": "message"}], "incomplete_details": details}
+    attributes = {
+        "openinference.span.kind": "LLM",
+        "llm.input_messages.0.message.role": "user",
+        "llm.input_messages.0.message.content": "hi",
+        "llm.output_messages.0.message.role": "assistant",
+        "llm.output_messages.0.message.content": '{"n":1}',
+        "output.value": json.dumps(body),
+    }
+    if code is None:
+        assert parse({"attributes": attributes}, "structured").answer == {"n": 1}
+        return
+    with pytest.raises(Unusable) as refused:
+        parse({"attributes": attributes}, "structured")
+    assert refused.value.code == code
+
+
+def test_a_call_that_failed_and_then_ended_well_counts_once(tmp_path):
+    calls = [order(number) for number in range(20)]
+    rows = logs.litellm(calls)
+    failed = broken("litellm", calls[3], "reply_error")
+    found, sheet, _ = prepared(tmp_path, [failed, failed, *rows, rows[4], failed], "structured")
+    assert len(every(found)) == 20
+    assert sheet["sources"][0]["not_asked_for"] == {"exported twice": 3}
+    assert {code: found["rows"] for code, found in sheet["sources"][0]["rejected"].items()} == {"reply_error": 1}
+
+
+def test_numbers_are_redacted_and_keys_stay_apart(tmp_path):
+    calls = [order(number) for number in range(20)]
+    for call in calls:
+        call.schema = None
+        answer = {"card": 4111111111111111, "at": 17, "paid": True, "a@x.de": 1, "b@x.de": 2}
+        call.reply = {"role": "assistant", "content": json.dumps(answer)}
+    found, _, written = prepared(tmp_path, logs.helicone(calls), "structured", redact=[r"\d{16}", r"\w@x\.de"])
+    assert b"4111111111111111" not in written
+    answer = every(found)[0]["answer"]
+    assert (answer["card"], answer["at"], answer["paid"]) == ("[redacted]", 17, True)
+    assert sorted(value for key, value in answer.items() if key.startswith("[redacted]")) == [1, 2]

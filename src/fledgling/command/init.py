@@ -13,7 +13,11 @@ otherwise: with them a run shows that your rows work, and nothing about a real m
 import argparse
 import json
 import logging
+import re
 import tempfile
+from collections.abc import Container
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import yaml
@@ -23,12 +27,14 @@ from fledgling.artefacts import Datasheet, JsonObject
 from fledgling.config import Config, load
 from fledgling.data.draft import Draft, draft, track_name
 from fledgling.data.prepare import prepare
-from fledgling.errors import UsageError
+from fledgling.errors import DataError, UsageError
 from fledgling.files import write_text
 from fledgling.forecast.plan import Line, plan
 from fledgling.records import KINDS
 
 BASE = Path("config/config.yaml")
+CANNOT_RUN = "nothing was written, as the drafted track cannot run"
+NAME = re.compile("[a-z0-9][a-z0-9_-]*")  # as the schema has it, whose message would name a file that is gone
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,21 +52,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def call(args: argparse.Namespace) -> None:
     """Look, write, say."""
-    name = args.name or track_name(args.rows[0])
+    known = load(BASE)["tracks"] if BASE.exists() else {}
+    called = track_name(args.rows[0])
+    name = _free(called, known) if args.name is None else _checked(args.name, known)
     out = args.out or Path(f"{name}.yaml")
     if out.exists() and not args.force:
         raise UsageError(f"{out}: is there already; name another with --out, or replace it with --force")
     logging.getLogger().setLevel(logging.WARNING)
     made = draft(args.rows, name=name, kind=args.kind, log=args.log)
-    known = load(BASE)["tracks"] if BASE.exists() else {}
-    others = {track: None for track in known if track != name}
+    if called in known and args.name is None:
+        made = replace(made, notes=(*made.notes, f"the track is called {name}, as {BASE} has one called {called}"))
+    others = dict.fromkeys(known)
     text = yaml.safe_dump({"tracks": {**others, name: made.block}}, sort_keys=False, allow_unicode=True)
     with tempfile.TemporaryDirectory() as folder:
         trial = Path(folder, "track.yaml")
         trial.write_text(text, encoding="utf-8")
         config = load(BASE, trial)
         counts = _split(config, name, Path(folder))
-        asked = plan(config, results=Path(folder), journal=Path(config["journal"]))[0]
+        lines = plan(config, results=Path(folder), journal=Path(config["journal"]))
+        asked = [line for line in lines if line.rule == "ask"]
+    for split in ("train", "val"):
+        if not counts[split] and any(line.rule == "train" for line in lines):
+            raise DataError(f"{CANNOT_RUN}: of {made.rows:,} rows none is in {split}; give more rows")
     write_text(out, _comment(made, counts) + text)
     if args.json:
         print(json.dumps({"file": str(out), "track": name, "block": made.block, "rows": made.rows, "splits": counts}))
@@ -68,11 +81,38 @@ def call(args: argparse.Namespace) -> None:
         print("\n".join(_said(made, counts, asked, out)))
 
 
+def _free(name: str, known: Container[str]) -> str:
+    """A name that no track of the default configuration has, as its other keys would be merged into the drafted one."""
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    return next(free for free in names if free not in known)
+
+
+def _checked(name: str, known: Container[str]) -> str:
+    """A name that was given.
+
+    Raises:
+        UsageError: no track can have it, or one of the default configuration has.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"--name {name!r}: names are made of a–z, 0–9, - and _, and start with a letter or digit; "
+            f"write --name {_free(track_name(name), known)}"
+        )
+    if name in known:
+        raise UsageError(
+            f"--name {name}: {BASE} has a track of this name, whose other keys would be merged into yours; take another"
+        )
+    return name
+
+
 def _split(config: Config, name: str, folder: Path) -> dict[str, int]:
     """Rows by split, as the rule will make them; the prepared rows lie in the folder for the plan."""
     data = folder / "data" / name
     outputs = {split: data / f"{split}.jsonl" for split in ("train", "val", "test")}
-    sheet = prepare(config["tracks"][name], config["seed"], name=name, outputs=outputs)
+    try:
+        sheet = prepare(config["tracks"][name], config["seed"], name=name, outputs=outputs)
+    except DataError as error:
+        raise DataError(f"{CANNOT_RUN}: {error}") from None
     artefacts.write(Datasheet, data / "datasheet.json", sheet)
     return {split: entry["rows"] for split, entry in sheet["splits"].items()}
 
@@ -80,6 +120,18 @@ def _split(config: Config, name: str, folder: Path) -> dict[str, int]:
 def _splits(made: Draft) -> JsonObject:
     found = made.block.get("splits")
     return found if isinstance(found, dict) else {}
+
+
+def _how(made: Draft) -> str:
+    """What the rows are split by: the files' names, time, or groups."""
+    splits, sources = _splits(made), made.block["sources"]
+    assert isinstance(sources, list)
+    entries = [source for source in sources if isinstance(source, dict)]
+    if any("split" in source for source in entries):
+        shares = " and ".join(split for split, share in splits.items() if share)
+        files = ", ".join(f"{source['path']} {source.get('split', shares)}" for source in entries)
+        return f"file ({files})"
+    return "time" if "test_from" in splits else "group"
 
 
 def _comment(made: Draft, counts: dict[str, int]) -> str:
@@ -90,7 +142,7 @@ def _comment(made: Draft, counts: dict[str, int]) -> str:
     )
 
 
-def _said(made: Draft, counts: dict[str, int], asked: Line, out: Path) -> list[str]:
+def _said(made: Draft, counts: dict[str, int], asked: list[Line], out: Path) -> list[str]:
     seen, name = made.seen, made.name
     formats = ", ".join(f"{count:,} {form}" for form, count in seen.formats.most_common())
     lines = [
@@ -99,13 +151,18 @@ def _said(made: Draft, counts: dict[str, int], asked: Line, out: Path) -> list[s
         f"{seen.with_tools:,} with tools, {seen.with_schema:,} with a schema; longest answer about "
         f"{seen.answer_tokens:,} tokens, so max_new_tokens is {made.block['max_new_tokens']}",
         *made.notes,
-        f"split by {'time' if 'test_from' in _splits(made) else 'group'}: {counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test "
+        f"split by {_how(made)}: {counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test "
         "(copies and near-copies are kept together or left out)",
     ]
-    money = "unknown: set teacher.prices" if asked.money is None else f"{asked.money:.2f} {asked.currency}"
+    known = all(line.money is not None for line in asked)
+    total = sum(line.money or 0 for line in asked)
+    money = f"{total:.4f} {asked[0].currency}" if known else "unknown: set teacher.prices"
+    calls = sum(line.calls or 0 for line in asked)
+    prompt = sum(line.prompt_tokens or 0 for line in asked)
+    completion = sum(line.completion_tokens or 0 for line in asked)
     lines += [
-        f"a run asks the teacher {asked.calls:,} times, about {asked.prompt_tokens:,} prompt and "
-        f"{asked.completion_tokens:,} completion tokens; at the prices of config/config.yaml: {money}",
+        f"a run asks the teacher {calls:,} times, about {prompt:,} prompt and {completion:,} completion tokens; at the prices of "
+        f"config/config.yaml: {money}",
         f"written: {out}",
         "next:",
         f"  snakemake --cores all --configfile {out} -- results/compare/{name}.json",

@@ -71,5 +71,8 @@ def _take_back(paths: list[Path], options: argparse.Namespace) -> None:
     requests |= requests_of(options.predictions, options.row) if options.row else frozenset()
     for path in paths:
         keys = chosen(path, outcome=options.outcome, run=options.run, requests=requests)
-        print(f"{path}: {take_back(path, keys, 'by hand'):,} results taken back")
-    print("ask again: delete results/predictions/TRACK/teacher.jsonl and run the same snakemake command")
+        count = take_back(path, keys, "by hand")
+        print(f"{path}: {count:,} results taken back")
+        if count:
+            who = "teacher" if path.stem == "teacher" else "CONTENDER"
+            print(f"ask again: delete results/predictions/TRACK/{who}.jsonl and run the same snakemake command")

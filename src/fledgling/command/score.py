@@ -8,6 +8,7 @@ counts, answered or not.
 import argparse
 import json
 
+from fledgling.errors import UsageError
 from fledgling.records import KINDS
 from fledgling.score import score
 
@@ -25,5 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def call(args: argparse.Namespace) -> None:
     """Score and write."""
+    if not isinstance(args.settings, dict):
+        raise UsageError(f'--settings: expected an object, as {{"prices": {{…}}}}, found {json.dumps(args.settings)}')
     prices = args.settings.get("prices")
     score(args.data, args.predictions, args.track_kind, args.out, args.rows, prices, args.bought)

@@ -37,7 +37,8 @@ def call(value: Json, key: str) -> Call:
     name = given.get("name", given.get("tool_name"))
     if not isinstance(name, str) or not name:
         raise Unusable("no_name", f"{key}.name: expected the name of a tool")
-    at = next((part for part in _ARGUMENT_KEYS if part in given), None)
+    parts = [part for part in _ARGUMENT_KEYS if part in given]
+    at = next((part for part in parts if given[part] is not None), next(iter(parts), None))
     if at is None and given.keys() - _BESIDE:
         raise Unusable("arguments", f"{key}.arguments is missing; the arguments of a call stand under it")
     arguments = given[at] if at else None

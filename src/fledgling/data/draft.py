@@ -1,6 +1,7 @@
 """A track drafted from rows: what they are, how they can be split, which limits fit them."""
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,15 +23,18 @@ from fledgling.tokens import text_tokens
 SPLITS = {"train": 0.6, "val": 0.15, "test": 0.25}
 TEST_SHARE = (0.15, 0.4)  # of the calls, from the time on that a draft makes the test
 WITHOUT_VAL = {"train": 0.9, "val": 0.1, "test": 0.0}  # where a file holds the test rows and none those of val
-# Names of files that say which split they are; a longer one is looked for first.
+# Words in the names of files that say which split they are.
 NAMES = {
-    "validation": "val",
     "train": "train",
-    "test": "test",
+    "training": "train",
+    "validation": "val",
     "valid": "val",
     "val": "val",
     "dev": "val",
+    "test": "test",
+    "testing": "test",
     "eval": "test",
+    "evaluation": "test",
 }
 ANSWER_TOKENS = (32, 4096)  # bounds of max_new_tokens in a draft
 
@@ -84,7 +88,7 @@ def draft(paths: Sequence[str], *, name: str, kind: str | None = None, log: bool
     tasks: dict[str | None, Task] = {}
     kinds = (kind,) if kind else KINDS
     for path in paths:
-        for part in open_source({"path": path}, seed=0, key=path):
+        for part in open_source({"path": _as_glob(path)}, seed=0, key=path):
             for number, raw in logs.calls(part.rows(), named=log):
                 read += 1
                 if isinstance(raw, logs.NoCall):
@@ -108,7 +112,7 @@ def draft(paths: Sequence[str], *, name: str, kind: str | None = None, log: bool
     whole = {"train", "test"} <= set(splits.values())
     sources: list[JsonObject] = []
     for path in paths:
-        source: JsonObject = {"path": path}
+        source: JsonObject = {"path": _as_glob(path)}
         if task.calls:
             source |= _of_log(called, tasks)
         if whole and splits[path] and (splits[path] != "train" or "val" in splits.values()):
@@ -198,15 +202,21 @@ def _limit(tokens: int) -> int:
     return min(high, max(low, 32 * math.ceil(2 * tokens / 32)))
 
 
+def _as_glob(path: str) -> str:
+    """What a source calls the files: a file that is there means itself, though its name would read as a glob."""
+    return escape(path) if Path(path).exists() else path
+
+
 def _split_of(path: str) -> str | None:
-    stem = Path(path).name.lower()
-    return next((split for word, split in sorted(NAMES.items(), key=lambda item: -len(item[0])) if word in stem), None)
+    """The split that whole words of a file's name say; None where they say none, or several."""
+    words = re.findall(r"[^\W\d_]+", Path(path).name.lower())
+    said = {NAMES[word] for word in words if word in NAMES}
+    return said.pop() if len(said) == 1 else None
 
 
 def track_name(path: str) -> str:
     """A track's name from a file's: its stem in small letters, without what says a split."""
     stem = Path(path).name.partition(".")[0].lower()
-    for word in sorted(NAMES, key=len, reverse=True):
-        stem = stem.removesuffix(word).rstrip("_-. ")
+    stem = re.sub(rf"((?<![^\W\d_])({'|'.join(NAMES)})[\W\d_]*)+$", "", stem)
     name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in stem).strip("-")
     return name or "mine"

@@ -168,6 +168,11 @@ def _weight(row: JsonObject) -> float:
     weight = row.get("weight", 1)
     if weight is None:
         return 1
+    if isinstance(weight, str):  # a cell of a CSV file
+        try:
+            weight = float(weight)
+        except ValueError:
+            weight = None
     if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e12:
         raise Unusable("weight", "key 'weight': expected how many requests the row stands for, a number above 0")
     return weight if math.isfinite(weight) else 1

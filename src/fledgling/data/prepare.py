@@ -24,6 +24,7 @@ from fledgling.data.sources import Part, open_source, tell_apart
 from fledgling.data.table import NOWHERE, Table, hash64, repeats
 from fledgling.data.text_files import Raw
 from fledgling.data.traces import logs
+from fledgling.data.traces.chat import ended_well
 from fledgling.data.traces.record import Record, moment
 from fledgling.data.traces.traffic import Traffic
 from fledgling.data.traces.wanted import Wanted
@@ -431,12 +432,26 @@ class _Work:
         splits = self.table["split"]
         if not np.any(splits == split.SPLITS.index("test")):
             raise DataError(f"tracks.{self.name}: the test split is empty. {self._why_empty()}")
+        if self._wants_val() and not np.any(splits == split.SPLITS.index("val")):
+            more = "splits.val" if self.test_from is None else "splits.val, a later splits.test_from"
+            log.warning(
+                "tracks.%s: the val split is empty; what says how far contenders are built will find no rows, nor will "
+                "training. %s. Give more rows, a larger tracks.%s.%s, or a source with split: val",
+                *(self.name, self._why_empty(), self.name, more),
+            )
         if self.track["kind"] == "toolcall" and not self.offered and not np.any(self.table["calls"]):
             log.warning(
                 "tracks.%s: no row has tools and none calls one, so saying anything is right; set kind: structured, or give"
                 " the rows their tools",
                 self.name,
             )
+
+    def _wants_val(self) -> bool:
+        """Whether the configuration puts rows into val: a source of its own, or a share of those that are divided."""
+        shares = self.track.get("splits") or {}
+        return any(
+            source.fixed == "val" or (source.fixed is None and shares.get("val", 0) > 0) for source in self.sources
+        )
 
     def _why_empty(self) -> str:
         read = sum(source.counts.read for source in self.sources)
@@ -560,7 +575,9 @@ def _unwanted(raw: object, source: _Source) -> str | None:
         return "no call of a model"
     if not isinstance(raw, Record):
         return None
-    return source.wanted.refusal(raw) or (None if source.traffic.is_new(raw) else "exported twice")
+    if why := source.wanted.refusal(raw):
+        return why
+    return None if source.traffic.is_new(raw, ended_well=ended_well(raw)) else "exported twice"
 
 
 def _listed(counts: Counter[str]) -> str:

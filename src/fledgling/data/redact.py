@@ -75,16 +75,31 @@ class Redactor:
         return [{**call, "arguments": self._value(call["arguments"])} for call in cast(list[JsonObject], answer)]
 
     def _value(self, value: Json, keys: bool = True) -> Json:
-        """A value with its texts replaced, and the keys of its objects where they are data too."""
+        """A value with its texts replaced; where they are data too, also numbers and the keys of its objects."""
         if isinstance(value, str):
             return self.text(value)
         if isinstance(value, list):
             return [self._value(item, keys) for item in value]
         if not isinstance(value, dict):
-            return value
+            return self._number(value) if keys and not isinstance(value, bool | None) else value
         if keys:
-            return {self.text(key): self._value(item) for key, item in value.items()}
+            return self._object(value)
         return {
             key: item if key in _NAMES and isinstance(item, str) else self._value(item, keys)
             for key, item in value.items()
         }
+
+    def _number(self, value: Json) -> Json:
+        written = strict_json.dumps(value)
+        made = self.text(written)
+        return value if made == written else made
+
+    def _object(self, value: JsonObject) -> JsonObject:
+        """An object with keys and values replaced; keys that are alike then are told apart by a digest."""
+        made: JsonObject = {}
+        for key, item in value.items():
+            name = self.text(key)
+            if name in made:
+                name = f"{name}-{hash64(key):016x}"
+            made[name] = self._value(item)
+        return made

@@ -13,9 +13,8 @@ from fledgling.errors import DataError
 from fledgling.files import Object, digest, sha256_file
 
 Raw = text_files.Raw
-_LINES = (".jsonl", ".jsonl.gz", ".json.gz", ".ndjson")
-_BY_LINE = (*_LINES, ".csv")
-_SUFFIXES = (*_BY_LINE, ".json", ".parquet")
+_LINES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+_SUFFIXES = (*_LINES, ".csv", ".json", ".json.gz", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +23,7 @@ class Part:
 
     `label` is its name in messages, `digest` identifies its content, `stem` names rows that bring no id of their own,
     and `rows()` streams (number, row or Unusable). `folder` is where a relative `$ref` in a row points to, None where
-    rows do not come from a file beside which others may lie.
+    rows do not come from a file beside which others may lie. `by_line`: the number of a row is that of its line.
     """
 
     label: str
@@ -32,10 +31,11 @@ class Part:
     stem: str
     rows: Callable[[], Iterator[Raw]]
     folder: Path | None = None
+    by_line: bool = False
 
     def place(self, number: int) -> str:
         """A row of this part as messages name it: file:line, or the row's number from 1."""
-        return f"{self.label}:{number}" if self.label.endswith(_BY_LINE) else f"{self.label}: row {number}"
+        return f"{self.label}:{number}" if self.by_line else f"{self.label}: row {number}"
 
 
 def open_source(source: Object, *, seed: int, key: str) -> list[Part]:
@@ -81,7 +81,8 @@ def _file(name: str, key: str) -> Part:
         content = sha256_file(name)
     except OSError as error:
         raise DataError(f"{name}: cannot be read ({error.strerror}); correct {key}.path") from None
-    return Part(name, content, os.path.basename(name).partition(".")[0], _rows_of(path), path.parent)
+    stem = os.path.basename(name).partition(".")[0]
+    return Part(name, content, stem, _rows_of(path), path.parent, _by_line(path))
 
 
 def _rows_of(path: Path, reader: str = "json", field: str | None = None) -> Callable[[], Iterator[Raw]]:
@@ -90,9 +91,17 @@ def _rows_of(path: Path, reader: str = "json", field: str | None = None) -> Call
         return lambda: columns.parquet_rows(path)
     if reader == "csv" or name.endswith(".csv"):
         return lambda: columns.csv_rows(path)
-    if name.endswith(_LINES):
+    if _by_line(path, field):
         return lambda: bfcl_files.joined(text_files.json_lines(name), path)
     return lambda: bfcl_files.joined(text_files.json_document(name, field), path)
+
+
+def _by_line(path: Path, field: str | None = None) -> bool:
+    """Whether a file has a row a line; of .json.gz, which holds JSON as well as JSON Lines, its beginning says so."""
+    name = str(path)
+    if name.endswith(".json.gz"):
+        return field is None and text_files.holds_lines(name)
+    return name.endswith((*_LINES, ".csv"))
 
 
 def _hub(file: HubFile, hub: HubSource, *, alone: bool) -> Part:
@@ -102,7 +111,8 @@ def _hub(file: HubFile, hub: HubSource, *, alone: bool) -> Part:
     )
     label = f"{hub['repo_id']}@{hub['revision'][:12]}/{file.name}"
     content = digest([hub, file.name, sha256_file(file.path)])
-    return Part(label, content, stem, _rows_of(file.path, file.reader, file.field))
+    rows = _rows_of(file.path, file.reader, file.field)
+    return Part(label, content, stem, rows, by_line=_by_line(file.path, file.field))
 
 
 def _embedded(source: Object, seed: int) -> Part:

@@ -1,6 +1,8 @@
 """Rows out of JSON and JSON Lines, read strictly."""
 
+import zlib
 from collections.abc import Iterator
+from itertools import islice
 
 from fledgling import strict_json
 from fledgling.data.invalid import Unusable
@@ -8,6 +10,7 @@ from fledgling.errors import DataError
 from fledgling.files import decode_line, open_binary, read_lines
 
 MAX_ROW = 4 << 20  # bytes of one row: more than any model reads
+DAMAGED = (EOFError, OSError, zlib.error)  # how a damaged .gz shows, too
 _CONTAINERS = frozenset(("resourceSpans", "resourceLogs", "data"))
 # A row as parsed, or why its text could not be parsed.
 Raw = tuple[int, object]
@@ -28,17 +31,20 @@ def json_lines(name: str) -> Iterator[Raw]:
                 yield number, strict_json.parse(raw)
             except ValueError as error:
                 yield number, Unusable("not_json", f"not JSON ({error}); one JSON object a line is read")
-    except (EOFError, OSError) as error:  # a damaged .gz too
+    except DAMAGED as error:
         raise DataError(f"{name}: cannot be read to its end ({error}); replace the file") from None
 
 
 def json_document(name: str, field: str | None = None) -> Iterator[Raw]:
-    """The rows of a .json file: a list, a list under `field`, or JSON Lines under another name.
+    """The rows of a .json or .json.gz file: a list, a list under `field`, or JSON Lines under another name.
 
     Raises:
-        DataError: it is none of these.
+        DataError: it is none of these, or not to be read to its end.
     """
-    text = "\n".join(line for _, line in read_lines(name))
+    try:
+        text = "\n".join(line for _, line in read_lines(name))
+    except DAMAGED as error:
+        raise DataError(f"{name}: cannot be read to its end ({error}); replace the file") from None
     try:
         rows = strict_json.parse(text)
     except ValueError as error:
@@ -55,6 +61,18 @@ def json_document(name: str, field: str | None = None) -> Iterator[Raw]:
     if not isinstance(rows, list):
         raise DataError(f"{name}: expected a JSON list of rows, found {type(rows).__name__}")
     yield from enumerate(rows, 1)
+
+
+def holds_lines(name: str) -> bool:
+    """Whether a file is JSON Lines whatever its name: one of its first two lines is an object, and it begins no list.
+
+    The second line counts because the first may be a broken row. A damaged file counts as lines, whose reader says so.
+    """
+    try:
+        first = [line or "" for _, line in islice(_lines(name), 2)]
+    except DAMAGED:
+        return True
+    return any(map(_is_object, first)) and not first[0].lstrip().startswith("[")
 
 
 def _is_object(line: str) -> bool:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from fledgling.config import Config
-from fledgling.contenders import TEACHER
+from fledgling.contenders import jobs
 from fledgling.errors import ConfigError
 from fledgling.forecast import earlier
 from fledgling.forecast.plan import plan
@@ -39,8 +39,9 @@ def beyond_budget(config: Config, tracks: Collection[str], results: Path) -> lis
     """Why the budget of a run cannot pay for the rows of some tracks; [] where it can, or nothing says."""
     budget = config["teacher"].get("budget") or {}
     calls, money = budget.get("calls"), budget.get("money")
-    times = 1 + (TEACHER in config["repeats"])
-    rows = times * sum(earlier.rows(results, track, "test") or 0 for track in tracks)
+    asking = [(track, job.split or "test") for track in tracks for job in jobs(config, track) if job.rule == "ask"]
+    counts = {(track, split): earlier.rows(results, track, split) or 0 for track, split in set(asking)}
+    rows = sum(counts[each] for each in asking)
     if not tracks or (money is None and (calls is None or rows <= calls)):
         return []
     only = {**config, "tracks": {track: config["tracks"][track] for track in tracks}}

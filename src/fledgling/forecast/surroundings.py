@@ -45,7 +45,10 @@ def masked(name: str, value: str) -> str:
 def _variables(config: Config) -> Iterator[Finding]:
     provider = config["teacher"]["provider"]
     needed, optional = VARIABLES[provider]
-    missing = [name for name in start.unset_variables(config) if name]
+    said = start.unset_variables(config)
+    missing = [name for name in said if name]
+    if "" in said:  # what is set is wrong, so that nobody knows yet what is missing
+        yield Finding("teacher", "cannot be asked", said[""])
     for name in dict.fromkeys([*needed, *missing, *optional, *OTHERS]):
         value = os.environ.get(name)
         if not value:

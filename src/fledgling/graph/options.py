@@ -24,5 +24,5 @@ def add_config(parser: argparse._ActionsContainer) -> None:
 
 def configured(args: argparse.Namespace) -> Config:
     """The configuration that the options name, as the graph sees it."""
-    files = [file for file in args.config if file != DEFAULT]
-    return load(DEFAULT, *files)
+    named = args.config[1:] if args.config[:1] == [DEFAULT] else args.config
+    return load(DEFAULT, *named)

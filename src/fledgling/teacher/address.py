@@ -130,7 +130,8 @@ def _split(name: str, url: str) -> SplitResult:
     except ValueError:
         parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname or not url.isascii() or " " in url:
-        raise ConfigError(f"{name} is no address; it looks like https://NAME.openai.azure.com")
+        example = "https://NAME.openai.azure.com" if name == "AZURE_ENDPOINT" else "https://HOST/v1"
+        raise ConfigError(f"{name} is no address; it looks like {example}")
     if parts.username or parts.password:
         raise ConfigError(f"{name} holds a user name or password; put the key into its own variable")
     return parts

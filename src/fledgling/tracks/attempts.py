@@ -11,8 +11,9 @@ that is not read never passes for an abstention. An attempt is
 * nothing but such a name: alone, as a command (`/name Oslo`), or with a line for each argument.
 
 Naming a tool is no attempt ("None of get_weather and refund fits", "get_weather (the tool) does not apply",
-"get_weather() is not the right one", "get_weather(city, days) needs a city"), nor is a fence or an object that is no
-call (`{"answer": …}`). Quotation marks of a word processor and HTML's escapes count as what they stand for.
+"get_weather() is not the right one", "get_weather(city, days) needs a city", "weather-related", "order(s)"), nor is a
+fence or an object that is no call (`{"answer": …}`). Quotation marks of a word processor and HTML's escapes count as
+what they stand for.
 """
 
 import html
@@ -50,7 +51,11 @@ _WINDOW = 160  # characters around a name that are looked at
 _MENTIONS = 5_000  # of offered names that are looked at; a reply with more is no abstention
 
 _PARENTHESIS = re.compile(r"[\"'`*]{0,4}(?:\.\w{1,20})?\(")
-_SPACED = re.compile(r"[\"'`*]{0,4}\s{1,3}\(\s{0,4}(?:\w{1,64}\s{0,4}=|\w{1,64}:\s{0,4}[\"'\d{\[]|[\"'{\[\d])")
+_PLURAL = re.compile(r"\((?:e?s|ies)\)", re.IGNORECASE)
+_SPACED = re.compile(
+    r"[\"'`*]{0,4}\s{1,3}\(\s{0,4}"
+    r"(?:\w{1,64}\s{0,4}=|\w{1,64}:\s{0,4}[\"'\d{\[]|[\"'{\[]|-?\d[\d.]{0,20}\s{0,4}[,)])"
+)
 _BRACE = re.compile(
     r"[\"'`*\s:=,>.→⇒、。はを\-]{0,16}"
     r"(?:(?:with|using|and|the|following|arguments?|args|parameters?|params|inputs?|json)[\"'`*\s:=,>.→⇒\-]{1,8}"
@@ -59,7 +64,7 @@ _BRACE = re.compile(
     re.IGNORECASE,
 )
 _AFTER = re.compile(
-    r"\[(?!\d{0,8}\])|\s{0,4}(?:\[ARGS\]|\[CALL_ID\]|<[|｜]|:\d{1,4}<|<(?:param|arg|input)|--?\w)"
+    r"\[(?!\d{0,8}\])|\s{0,4}(?:\[ARGS\]|\[CALL_ID\]|<[|｜]|:\d{1,4}<|<(?:param|arg|input))|\s{1,4}--?\w"
     r"|[`*\"']{0,4}\s{0,8}\n\W{0,4}(?:action[ _]?input|input|arguments|parameters|args|params)\b\W{0,3}[:=]",
     re.IGNORECASE,
 )
@@ -192,6 +197,8 @@ def _is_used(text: str, start: int, end: int, arguments: Collection[str]) -> boo
     if _goes_on(text[start], text[start - 1 : start]) or _goes_on(text[end - 1], text[end : end + 1]):
         return False
     before, after = text[max(0, start - _WINDOW) : start], text[end : end + _WINDOW]
+    if _PLURAL.match(after):  # "Which order(s)?"
+        return False
     if opening := _PARENTHESIS.match(after):
         listed, closed, rest = after[opening.end() :].partition(")")
         if not closed or not _is_signature(listed, arguments):

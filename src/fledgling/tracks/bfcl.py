@@ -179,13 +179,15 @@ def _item(value: Any, option: Any) -> bool:
         return _standard(value) == _standard(option)
     if isinstance(value, dict) and isinstance(option, dict):
         return _object(value, option)
-    if isinstance(value, list) and isinstance(option, list):  # strings count to the letter this deep
-        return len(value) == len(option) and all(
-            _object(mine, theirs)
-            if isinstance(mine, dict) and isinstance(theirs, dict)
-            else strict_json.equal(mine, theirs)
-            for mine, theirs in zip(value, option, strict=True)
-        )
+    return _inside(value, option)
+
+
+def _inside(value: Any, option: Any) -> bool:
+    """What stands in a list in a list: strings count to the letter this deep."""
+    if isinstance(value, dict) and isinstance(option, dict):
+        return _object(value, option)
+    if isinstance(value, list) and isinstance(option, list):
+        return len(value) == len(option) and all(map(_inside, value, option))
     return strict_json.equal(value, option)
 
 

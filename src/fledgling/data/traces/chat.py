@@ -15,8 +15,21 @@ from fledgling.tracks.dialects import parse_calls
 _THOUGHTS = frozenset(("reasoning", "thinking", "redacted_thinking"))
 _TEXTS = frozenset(("text", "input_text", "output_text"))
 _SPEAKERS = {"human": "user", "ai": "assistant", "model": "assistant"}
+_ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function", *_SPEAKERS))
+# Why a reply ended, in words of other APIs.
+_ENDED = {
+    "tool_call": "tool_calls",
+    "tool-calls": "tool_calls",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "refusal": "content_filter",
+}
 _CUT = ('{"', '[{"', '["', "[{'")  # how JSON begins that is text only because its end is missing
 _MESSAGE = frozenset(("content", "tool_calls", "function_call", "refusal"))
+_CHOICE = frozenset(("message", "finish_reason", "index", "logprobs"))
 FAILED = {
     "length": "the reply was cut off",
     "content_filter": "the reply was filtered",
@@ -54,23 +67,39 @@ def object_of(value: Json, key: str) -> JsonObject:
 def request_of(value: Json, key: str) -> JsonObject:
     """A request as the API has it ({"messages", "tools", …}), from an object, a list of messages, or a prompt's text.
 
+    What Anthropic's API has beside the messages, and OpenAI's Responses API beside its input, is their first turn.
+
     Raises:
         Unusable: there is none.
     """
     found = value_of(value, key)
     if isinstance(found, dict):
         if isinstance(found.get("messages"), list):
-            return found
+            return {**found, "messages": [*_instructions(found, key), *as_list(found["messages"], key)]}
         if isinstance(found.get("role"), str):
             return {"messages": [found]}
         said = next((found[name] for name in ("input", "prompt") if found.get(name)), None)
         if said is not None:
-            return {**found, "messages": request_of(said, f"{key}.input")["messages"]}
+            asked = as_list(request_of(said, f"{key}.input")["messages"], f"{key}.input")
+            return {**found, "messages": [*_instructions(found, key), *asked]}
     elif isinstance(found, list) and found:
         return {"messages": found}
     elif isinstance(found, str) and found:
         return {"messages": [{"role": "user", "content": found}]}
     raise Unusable("body_absent", f"{key}: the log has no request here (not captured, offloaded or truncated)")
+
+
+def _instructions(request: JsonObject, key: str) -> list[Json]:
+    """The turn of the system that a request has beside its messages."""
+    turns: list[Json] = []
+    for name in ("system", "instructions"):
+        given = request.get(name)
+        if given is None or given in ("", []):
+            continue
+        if not isinstance(given, str | list):
+            raise Unusable("content", f"{key}.{name}: expected a text or a list of parts")
+        turns.append({"role": "system", "content": given})
+    return turns
 
 
 def reply_of(value: Json, key: str) -> JsonObject:
@@ -79,27 +108,67 @@ def reply_of(value: Json, key: str) -> JsonObject:
     An object that is none of these is the JSON that the model answered, with its text as it was.
 
     Raises:
-        Unusable: there is none.
+        Unusable: there is none, or it is a body of another API.
     """
     found = value_of(value, key)
-    if isinstance(found, list) and found and all(isinstance(item, dict) for item in found):
-        found = found[-1] if isinstance(found[-1], dict) and found[-1].get("role") else found
+    if isinstance(found, list) and found and all(_is_turn(item) for item in found) and _is_reply(found[-1]):
+        found = found[-1]
     if isinstance(found, dict):
         choices = found.get("choices")
-        if isinstance(choices, list) and choices:
+        if isinstance(choices, list) and choices and (_is_completion(found) or all(map(_is_choice, choices))):
             return one_choice([as_object(choice, f"{key}.choices[{at}]") for at, choice in enumerate(choices)])
-        if isinstance(found.get("message"), dict) and not isinstance(found.get("role"), str):
+        if not isinstance(found.get("role"), str) and _is_choice(found):
             return found
-        if _SPEAKERS.get(str(found.get("role")), found.get("role")) == "assistant" and _MESSAGE & found.keys():
-            return {"message": found, "finish_reason": found.get("finish_reason")}
-        if "error" in found and len(found) <= 2:
+        if _is_reply(found):
+            return {"message": found, "finish_reason": found.get("finish_reason") or found.get("stop_reason")}
+        if _is_error(found):
             raise Unusable("reply_error", f"{key}: the call failed ({str(found['error'])[:200]})")
+        if (found.get("object"), type(found.get("output"))) == ("response", list):
+            raise Unusable("reply_unreadable", f"{key}: a body of OpenAI's Responses API, whose replies are not read")
+        if is_listing(found) or _is_completion(found):
+            raise Unusable("reply_unreadable", f"{key}: a body of {found.get('object')!r}, which holds no reply")
     if found is None or found == "":
         raise Unusable("body_absent", f"{key}: the log has no reply here (not captured, offloaded or truncated)")
     if isinstance(found, str):
         return {"message": {"role": "assistant", "content": found}}
     content = value if isinstance(value, str) else strict_json.dumps(found)
     return {"message": {"role": "assistant", "content": content}}
+
+
+def is_listing(body: JsonObject) -> bool:
+    """Whether a body is a list of other things than replies, as of embeddings."""
+    return (body.get("object"), type(body.get("data"))) == ("list", list)
+
+
+def _is_turn(item: Json) -> bool:
+    return isinstance(item, dict) and item.get("role") in _ROLES
+
+
+def _is_reply(item: Json) -> bool:
+    """Whether it is an assistant's message."""
+    if not isinstance(item, dict):
+        return False
+    return _SPEAKERS.get(str(item.get("role")), item.get("role")) == "assistant" and bool(_MESSAGE & item.keys())
+
+
+def _is_choice(item: Json) -> bool:
+    """Whether it holds a message as the API's choices do; what a model answered may have a `message` too."""
+    message = item.get("message") if isinstance(item, dict) else None
+    if not isinstance(item, dict) or not isinstance(message, dict):
+        return False
+    return _is_reply(message) or (item.keys() <= _CHOICE and bool(message) and message.keys() <= _MESSAGE | {"role"})
+
+
+def _is_completion(body: JsonObject) -> bool:
+    return body.get("object") in ("chat.completion", "text_completion", "chat.completion.chunk")
+
+
+def _is_error(body: JsonObject) -> bool:
+    """Whether it is how APIs say that a call failed; what a model answered may have an `error` too."""
+    error = body.get("error")
+    if not error or len(body) > 2:
+        return False
+    return len(body) == 1 or body.get("type") == "error" or (isinstance(error, dict) and "message" in error)
 
 
 def turns_of(value: Json, key: str) -> list[Json]:
@@ -161,7 +230,7 @@ def call(name: Json, arguments: Json, identity: Json = None) -> JsonObject:
 def finish_of(choice: JsonObject, other: Json = None) -> str | None:
     """Why a reply ended, in OpenAI's words."""
     said = text(choice.get("finish_reason")) or text(other)
-    return "tool_calls" if said in ("tool_call", "tool-calls") else said
+    return None if said is None else _ENDED.get(said, said)
 
 
 def require_success(record: Record) -> JsonObject:
@@ -187,6 +256,15 @@ def require_success(record: Record) -> JsonObject:
     if found.finish_reason in CALLED and not found.tool_calls and not parse_calls(found.raw or ""):
         raise Unusable("reply_call_lost", f"finish_reason {found.finish_reason}, and the log holds no call")
     return record.reply
+
+
+def ended_well(record: Record) -> bool:
+    """Whether `require_success` finds nothing."""
+    try:
+        require_success(record)
+    except Unusable:
+        return False
+    return True
 
 
 def _said(why: str | None) -> str:

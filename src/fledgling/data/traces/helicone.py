@@ -2,7 +2,7 @@
 
 from fledgling.artefacts import JsonObject
 from fledgling.data.invalid import Unusable
-from fledgling.data.traces.chat import finish_of, object_of, reply_of, request_of, turn, turns_of
+from fledgling.data.traces.chat import finish_of, is_listing, object_of, reply_of, request_of, turn, turns_of
 from fledgling.data.traces.record import Record, first, moment, number, text, texts, usage
 
 
@@ -11,8 +11,8 @@ def told_by(row: JsonObject) -> bool:
     return "request_body" in row or {"request_id", "response_status"} <= row.keys()
 
 
-def read(row: JsonObject) -> Record:
-    """One request with its bodies."""
+def read(row: JsonObject) -> Record | None:
+    """One request with its bodies; None where it asked for embeddings."""
     status = number(row.get("response_status"))
     failed = status is not None and not 200 <= status < 300
     if row.get("request_body") is None:
@@ -20,6 +20,8 @@ def read(row: JsonObject) -> Record:
         raise Unusable("body_absent", f"key 'request_body' is missing{where}; export with --include-body")
     asked = request_of(row["request_body"], "request_body")
     body = object_of(row.get("response_body"), "response_body") if not failed else {}
+    if is_listing(body):
+        return None
     choice = {} if failed else reply_of(row.get("response_body"), "response_body")
     message, properties = choice.get("message"), object_of(row.get("request_properties"), "request_properties")
     scores = object_of(row.get("scores"), "scores")

@@ -7,6 +7,8 @@ from fledgling.data.traces.record import Record, first, moment, number, text, te
 from fledgling.data.traces.spans import about, attributes_of, error_of, nested
 from fledgling.data.values import as_list, as_object
 
+_READ = frozenset(("llm", "openinference", "session", "tag", "input", "output"))  # what others mean is theirs
+
 
 def told_by(row: JsonObject) -> bool:
     """Whether a row is of this format."""
@@ -17,7 +19,7 @@ def told_by(row: JsonObject) -> bool:
 
 def read(row: JsonObject) -> Record | None:
     """One span; None where it is no call of a model."""
-    given = nested(attributes_of(row))
+    given = nested({name: value for name, value in attributes_of(row).items() if name.partition(".")[0] in _READ})
     kind = first(row, "span_kind") or _at(given, "openinference", "span", "kind")
     if kind not in ("LLM", None):
         return None
@@ -67,8 +69,11 @@ def _choice(given: JsonObject, llm: JsonObject) -> JsonObject:
 
 
 def _finish(given: JsonObject) -> Json:
-    """Why the reply ended: only the body of the reply says so."""
+    """Why the reply ended: only the body of the reply says so, that of the Responses API where it did not end well."""
     try:
+        incomplete = object_of(_at(given, "output", "value"), "output.value").get("incomplete_details")
+        if isinstance(incomplete, dict):
+            return incomplete.get("reason")
         return reply_of(_at(given, "output", "value"), "output.value").get("finish_reason")
     except Unusable:
         return None

@@ -17,6 +17,7 @@ _OLDER = (
     "gen_ai.choice",
 )
 _THOUGHTS = ("reasoning", "thinking")
+_RESULTS = ("response", "result", "output", "content")
 
 
 def told_by(row: JsonObject) -> bool:
@@ -99,11 +100,14 @@ def _turns(message: JsonObject, key: str) -> list[JsonObject]:
         part = as_object(item, f"{key}.parts[{at}]")
         kind = part.get("type")
         if kind == "text":
-            said.append(str(part.get("content", "")))
+            written = first(part, "content", "text")
+            if not isinstance(written, str):
+                raise Unusable("content", f"{key}.parts[{at}]: a part of type text has no text under content")
+            said.append(written)
         elif kind == "tool_call":
             calls.append(call(part.get("name"), part.get("arguments"), part.get("id")))
         elif kind == "tool_call_response":
-            results.append(_result(part))
+            results.append(_result(part, f"{key}.parts[{at}]"))
         elif kind not in _THOUGHTS:
             raise Unusable(
                 "content", f"{key}.parts[{at}]: only parts of type text and tool_call are read, not {kind!r}"
@@ -114,8 +118,10 @@ def _turns(message: JsonObject, key: str) -> list[JsonObject]:
     return [*results, {**turn, "tool_calls": calls} if calls else turn]
 
 
-def _result(part: JsonObject) -> JsonObject:
-    found = first(part, "response", "result")
+def _result(part: JsonObject, key: str) -> JsonObject:
+    if not any(name in part for name in _RESULTS):
+        raise Unusable("content", f"{key}: a tool's response has none of {', '.join(_RESULTS)}")
+    found = first(part, *_RESULTS)
     content = found if isinstance(found, str) else strict_json.dumps(found)
     named: JsonObject = {"tool_call_id": part["id"]} if isinstance(part.get("id"), str) else {}
     return {"role": "tool", **named, "content": content}

@@ -27,18 +27,18 @@ class Traffic:
         self.sampled = 0
         self.temperature_unknown = 0
         self.prompts = Prompts()
-        self._seen: set[int] = set()
+        self._seen: dict[bool, set[int]] = {True: set(), False: set()}  # calls that ended well, and others
         self._failed: set[int] = set()
         self._calls: list[tuple[int, int]] = []  # row, what one of its calls is known by
         self._erred: set[int] = set()
 
-    def is_new(self, record: Record) -> bool:
-        """Whether a call comes for the first time; exports overlap."""
+    def is_new(self, record: Record, *, ended_well: bool) -> bool:
+        """Whether a call comes for the first time; exports overlap. One that failed may come again and end well."""
         if record.id is None:
             return True
         identity = hash64(f"{record.log}\0{record.id}")
-        known = identity in self._seen
-        self._seen.add(identity)
+        known = identity in self._seen[True] or identity in self._seen[ended_well]
+        self._seen[ended_well].add(identity)
         return not known
 
     def note(self, row: int, record: Record, messages: Sequence[JsonObject]) -> None:
