@@ -111,8 +111,9 @@ NAMED = {"tracks": "track", "models": "model", "contenders": "contender", "adapt
 
 
 def _keys(schema: dict[str, Any], node: dict[str, Any], path: str) -> Iterator[str]:
+    recipe = schema["properties"]["recipe"]["properties"]
     for name, field in node.get("properties", {}).items():
-        if name == "$schema":
+        if name == "$schema" or (field is recipe.get(name) and path != "recipe"):  # once is enough
             continue
         where = f"{path}.{name}" if path else name
         field = _resolved(schema, field)
