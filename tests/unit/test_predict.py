@@ -250,17 +250,19 @@ def test_a_prompt_that_does_not_fit_is_an_outcome(
 
 
 def test_killed_and_started_again_asks_only_what_is_missing(
-    tmp_path: Path, tiny_model: Path, tiny_rows: Path, caplog: pytest.LogCaptureFixture
+    root: Path, tmp_path: Path, tiny_model: Path, tiny_rows: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     undisturbed = run(tmp_path / "other", tiny_model, tiny_rows)
-    child = os.fork()
-    if child == 0:
-        os.environ["FLEDGLING_FAILPOINT"] = "journal.after_sync:2"
-        try:
-            run(tmp_path, tiny_model, tiny_rows)
-        finally:
-            os._exit(0)
-    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    words = "import sys, pathlib; from tests.unit.test_predict import run; run(*map(pathlib.Path, sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", words, tmp_path, tiny_model, tiny_rows],
+        check=False,
+        cwd=root,
+        env=os.environ | {"FLEDGLING_FAILPOINT": "journal.after_sync:2"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "p.jsonl").exists()
     with caplog.at_level("INFO"):
         resumed = run(tmp_path, tiny_model, tiny_rows)

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -266,6 +267,8 @@ class Runner:
             os.environ["FLEDGLING_FAILPOINT"] = failpoint
             try:
                 self(name, given)
+            except BaseException:
+                traceback.print_exc()  # nobody else would say why it was not killed
             finally:
                 os._exit(0)
         assert os.waitpid(child, 0)[1] == signal.SIGKILL
