@@ -18,6 +18,7 @@ from fledgling.errors import ConfigError
 
 Config = dict[str, Any]
 Problem = tuple[list[str | int], str]
+NAME = re.compile("[a-z0-9][a-z0-9_-]*")  # of tracks, models, contenders and adapters, as the schema has it
 CHECKOUT = Path(__file__).parents[2]
 SCHEMA = "config/schemas/config.schema.yaml"
 # "Where" keys: they say where and how fast work is done, never what comes out, so they re-run nothing.

@@ -13,7 +13,6 @@ otherwise: with them a run shows that your rows work, and nothing about a real m
 import argparse
 import json
 import logging
-import re
 import tempfile
 from collections.abc import Container
 from dataclasses import replace
@@ -24,17 +23,16 @@ import yaml
 
 from fledgling import artefacts
 from fledgling.artefacts import Datasheet, JsonObject
-from fledgling.config import Config, load
+from fledgling.config import NAME, Config, load
 from fledgling.data.draft import Draft, draft, track_name
 from fledgling.data.prepare import prepare
 from fledgling.errors import DataError, UsageError
 from fledgling.files import write_text
-from fledgling.forecast.plan import Line, plan
+from fledgling.forecast.plan import Line, plan, price
 from fledgling.records import KINDS
 
 BASE = Path("config/config.yaml")
 CANNOT_RUN = "nothing was written, as the drafted track cannot run"
-NAME = re.compile("[a-z0-9][a-z0-9_-]*")  # as the schema has it, whose message would name a file that is gone
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +91,7 @@ def _checked(name: str, known: Container[str]) -> str:
     Raises:
         UsageError: no track can have it, or one of the default configuration has.
     """
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(name):  # the schema would say so too, with the name of a file that is gone
         raise UsageError(
             f"--name {name!r}: names are made of a–z, 0–9, - and _, and start with a letter or digit; "
             f"write --name {_free(track_name(name), known)}"
@@ -154,9 +152,7 @@ def _said(made: Draft, counts: dict[str, int], asked: list[Line], out: Path) -> 
         f"split by {_how(made)}: {counts['train']:,} train, {counts['val']:,} val, {counts['test']:,} test "
         "(copies and near-copies are kept together or left out)",
     ]
-    known = all(line.money is not None for line in asked)
-    total = sum(line.money or 0 for line in asked)
-    money = f"{total:.4f} {asked[0].currency}" if known else "unknown: set teacher.prices"
+    money = price(asked) or "unknown: set teacher.prices"
     calls = sum(line.calls or 0 for line in asked)
     prompt = sum(line.prompt_tokens or 0 for line in asked)
     completion = sum(line.completion_tokens or 0 for line in asked)

@@ -20,6 +20,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from fledgling import selection
+from fledgling.config import NAME
 from fledgling.console import bodies, reading
 from fledgling.console.hub import PATIENCE_S, Hub, refusal
 from fledgling.console.policy import FAULT, Policy, Refused
@@ -40,7 +41,6 @@ STATIC = {
     "icon.svg": "image/svg+xml",
 }
 TARGET = re.compile(r"all|results/[A-Za-z0-9_][A-Za-z0-9._-]*(?:/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
-TRACK = re.compile(r"[a-z0-9][a-z0-9_-]*")
 # A report is one page with its own style and script; it runs in a sandbox of no origin, from which nothing here answers.
 REPORT_CSP = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; font-src data:; "
@@ -461,7 +461,7 @@ def track_of(request: Request) -> str:
         Refused: 404 where it can be no track's name.
     """
     track = request.path_params["track"]
-    if not TRACK.fullmatch(track) or len(track) > 100:
+    if not NAME.fullmatch(track) or len(track) > 100:
         raise Refused(404, "not_found", "no such track")
     return str(track)
 

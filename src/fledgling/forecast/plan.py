@@ -228,12 +228,18 @@ def table(lines: list[Line]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     asks = [line for line in lines if line.rule == "ask"]
-    known = all(line.money is not None for line in asks)
-    total = f"{sum(line.money or 0 for line in asks):.4f} {asks[0].currency}" if asks and known else "unknown"
-    if known and any(line.expected is not None for line in asks):
+    total = price(asks)
+    if total is not None and any(line.expected is not None for line in asks):
         likely = sum((line.money or 0) * (1 if line.expected is None else line.expected) for line in asks)
         total = f"{total} at most, about {likely:.4f} if a contender is as good as the teacher (teacher.looks)"
-    return "\n".join([*padded, f"total: {total}{_machine_time(lines)}"])
+    return "\n".join([*padded, f"total: {total or 'unknown'}{_machine_time(lines)}"])
+
+
+def price(asks: list[Line]) -> str | None:
+    """What jobs that ask the teacher cost at most; None where there are none, or one that nobody knows it of."""
+    if not asks or any(line.money is None for line in asks):
+        return None
+    return f"{sum(line.money or 0 for line in asks):.4f} {asks[0].currency}"
 
 
 def _machine_time(lines: list[Line]) -> str:
